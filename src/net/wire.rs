@@ -253,7 +253,7 @@ mod tests {
     #[tokio::test]
     async fn a_silent_peer_times_out_and_both_directions_work_at_once() {
         let (ours, mut theirs) = tokio::io::duplex(16);
-        let (wire, timers) = (Wire::new(ours), Timers::new());
+        let (wire, timers) = (Wire::new(ours), Timers::new(std::time::Instant::now()));
         let timer = timers.register();
         let mut buffer = Buffers::new().small();
         let mut pace = Pace::until(0);
