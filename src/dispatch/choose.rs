@@ -25,25 +25,29 @@ pub struct Chosen {
     pub shard: usize,
     /// Whether it is another than the key's owner.
     pub spilled: bool,
-    /// Whether health was not believed.
-    pub panic: bool,
 }
 
-/// Chooses a shard that is not in `tried`.
+/// Chooses a shard that is not in `tried`. `panic`: so much of the pool looks down that health is
+/// not believed, and the ring's order alone counts.
 ///
 /// # Errors
 /// [`NoShard`]; nothing was sent for this choice.
-pub fn choose(pool: &Pool, token: Token, class: Class, tried: &[usize]) -> Result<Chosen, NoShard> {
-    let panic = pool.health.in_panic();
+pub fn choose(
+    pool: &Pool,
+    token: Token,
+    class: Class,
+    panic: bool,
+    tried: &[usize],
+) -> Result<Chosen, NoShard> {
     let usable = |shard: usize| {
         !tried.contains(&shard)
             && !pool.in_maintenance(shard)
-            && (panic || pool.health.usable(shard, class))
+            && (panic || pool.health.is_usable(shard, class))
     };
     let ring = &pool.agreed.ring;
     let owner = usize::from(ring.replicas(token)[0].0);
     if usable(owner) {
-        return Ok(Chosen { shard: owner, spilled: false, panic });
+        return Ok(Chosen { shard: owner, spilled: false });
     }
     if !may_spill(pool, class) {
         return Err(NoShard::OwnerDown);
@@ -51,7 +55,7 @@ pub fn choose(pool: &Pool, token: Token, class: Class, tried: &[usize]) -> Resul
     ring.order(token)
         .map(|shard| usize::from(shard.0))
         .find(|&shard| usable(shard))
-        .map(|shard| Chosen { shard, spilled: true, panic })
+        .map(|shard| Chosen { shard, spilled: true })
         .ok_or(NoShard::NoneHealthy)
 }
 

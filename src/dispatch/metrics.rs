@@ -57,7 +57,6 @@ pub struct PoolMetrics {
     pub(super) rq_retry_overflow: Counter,
     pub(super) spilled: Counter,
     pub(super) none_healthy: Counter,
-    pub(super) panic: Counter,
 }
 
 impl PoolMetrics {
@@ -69,7 +68,6 @@ impl PoolMetrics {
             rq_retry_overflow: counter(),
             spilled: counter(),
             none_healthy: counter(),
-            panic: counter(),
         }
     }
 }
@@ -93,13 +91,12 @@ const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
     ("ringway_upstream_cx_tx_bytes_total", "Bytes of request bodies sent.", |m| &m.tx_bytes),
 ];
 
-const POOL_COUNTERS: [(&str, &str, PickPool); 6] = [
+const POOL_COUNTERS: [(&str, &str, PickPool); 5] = [
     ("ringway_upstream_rq_retry_total", "Requests tried once more.", |m| &m.rq_retry),
     ("ringway_upstream_rq_retry_success_total", "Requests that were answered after being tried once more.", |m| &m.rq_retry_success),
     ("ringway_upstream_rq_retry_overflow_total", "Requests not tried once more because the retry budget was used up.", |m| &m.rq_retry_overflow),
     ("ringway_upstream_rq_spilled_total", "Requests that went to another shard than the owner of their key.", |m| &m.spilled),
     ("ringway_upstream_cx_none_healthy_total", "Requests refused because no shard could be asked.", |m| &m.none_healthy),
-    ("ringway_lb_healthy_panic_total", "Requests sent while health was not believed, since too much of the pool looked down.", |m| &m.panic),
 ];
 
 /// Writes out everything counted about the shards and pools of `view`.

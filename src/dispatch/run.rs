@@ -72,7 +72,7 @@ pub enum Failure {
 }
 
 /// What is remembered of a request for its log line.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Note {
     /// The shard asked last.
     pub shard: Option<Arc<Shard>>,
@@ -132,14 +132,16 @@ impl Run<'_> {
         note: &mut Note,
     ) -> Result<(), Failure> {
         self.check_destination()?;
-        let _in_flight = self.pool.budget.request();
+        let _in_flight = self.pool.budget.enter(self.worker.number);
+        let panic = self.pool.health.in_panic(self.request.class);
         let mut repeat = None;
         let mut tried = Vec::new();
         let mut last = None;
         let mut held = None;
         let mut anew = false;
         loop {
-            let chosen = match choose(self.pool, self.request.token, self.request.class, &tried) {
+            let (token, class) = (self.request.token, self.request.class);
+            let chosen = match choose(self.pool, token, class, panic, &tried) {
                 Ok(chosen) => chosen,
                 Err(no_shard) => return Err(last.unwrap_or_else(|| self.no_shard(no_shard))),
             };
@@ -180,7 +182,7 @@ impl Run<'_> {
                     tried.push(chosen.shard);
                     // The token of the former repeat goes back before the next one is asked for.
                     drop(repeat.take());
-                    let Some(token) = self.pool.budget.repeat() else {
+                    let Some(token) = self.pool.budget.try_repeat() else {
                         self.pool.metrics.rq_retry_overflow.inc(self.worker.stripe);
                         note.retries_exhausted = true;
                         return Err(failure);
@@ -313,9 +315,6 @@ impl Run<'_> {
         note.spilled = chosen.spilled;
         if chosen.spilled {
             self.pool.metrics.spilled.inc(self.worker.stripe);
-        }
-        if chosen.panic {
-            self.pool.metrics.panic.inc(self.worker.stripe);
         }
     }
 

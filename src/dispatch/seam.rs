@@ -75,7 +75,15 @@ pub trait Body {
 /// The client cannot be told more: it is gone, or takes bytes too slowly.
 #[derive(Debug, thiserror::Error)]
 #[error(transparent)]
-pub struct ClientGone(#[from] pub WireError);
+pub struct ClientGone(#[from] WireError);
+
+impl ClientGone {
+    /// The connection is to be cut by us: what was sent cannot be completed.
+    #[must_use]
+    pub fn cut() -> Self {
+        Self(std::io::Error::from(std::io::ErrorKind::ConnectionAborted).into())
+    }
+}
 
 /// Who answered.
 #[derive(Debug, Clone, Copy)]

@@ -18,7 +18,7 @@ use crate::ids::{BaseUrl, PoolName, ShardId};
 use crate::limits::{PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::net::http1::scan::HeadLimits;
 use crate::net::upstream::{Endpoint, Keep, UpstreamKey};
-use crate::protocol::health::{HealthSettings, SharedHealth};
+use crate::protocol::health::{HealthSettings, Seat, SharedHealth};
 use crate::protocol::retry::RetryBudget;
 
 /// What this node's file says about a pool, beside what is agreed.
@@ -181,14 +181,25 @@ fn build_pool(
                 .unwrap_or_else(|| Arc::new(Shard::new(&spec.id, &spec.url, in_flight_max, workers)))
         })
         .collect();
-    let same_shards = before.filter(|pool| {
-        pool.settings.health == settings.health
-            && pool.shards.len() == shards.len()
-            && pool.shards.iter().zip(&shards).all(|(old, new)| Arc::ptr_eq(old, new))
+    let seats: Vec<Seat> = agreed
+        .shards
+        .iter()
+        .map(|spec| Seat {
+            id: spec.id.clone(),
+            url: spec.url.clone(),
+            maint: spec.state == AdminState::Maint,
+        })
+        .collect();
+    let same_health = before.filter(|pool| {
+        pool.settings.health == settings.health && pool.health.seats() == seats.as_slice()
     });
-    let health = match same_shards {
+    let health = match same_health {
         Some(pool) => Arc::clone(&pool.health),
-        None => Arc::new(SharedHealth::new(settings.health.clone(), shards.len())),
+        None => Arc::new(SharedHealth::new(
+            settings.health.clone(),
+            seats,
+            before.map(|pool| &*pool.health),
+        )),
     };
     let metrics = before
         .map_or_else(|| Arc::new(PoolMetrics::new(workers)), |pool| Arc::clone(&pool.metrics));
@@ -201,7 +212,7 @@ fn build_pool(
     let head_bytes_max = settings.limits.response_head_bytes_max;
     let head_limits =
         HeadLimits { head_bytes_max, line_bytes_max: head_bytes_max, fields_max: RESPONSE_FIELDS_MAX };
-    let budget = RetryBudget::new(&settings.retry);
+    let budget = RetryBudget::new(&settings.retry, workers);
     Pool { agreed, settings, shards, health, budget, metrics, keep, head_limits }
 }
 

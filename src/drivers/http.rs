@@ -34,6 +34,9 @@ pub struct Outbound<'a> {
     pub client_host: &'a [u8],
     /// The fields that go on, rendered: lines with CRLF, without `Host` and framing.
     pub fields: &'a [u8],
+    /// The canonical path of WebDAV's `Destination`, if it has to name the shard; it is then not
+    /// among the fields.
+    pub destination: Option<&'a [u8]>,
     /// How the body will be delimited.
     pub framing: Framing,
     /// Whether the shard is asked to say `100 Continue` before the body is sent.
@@ -77,6 +80,12 @@ pub fn write_head(out: &mut Vec<u8>, request: &Outbound<'_>, address: &Address, 
     };
     write_field(out, b"Host", host);
     out.extend_from_slice(request.fields);
+    if let Some(path) = request.destination {
+        let (authority, base_path) = (&address.authority, &address.base_path);
+        write!(out, "Destination: http://{authority}{base_path}").expect("a vector takes all");
+        out.extend_from_slice(path);
+        out.extend_from_slice(b"\r\n");
+    }
     write_framing(out, request.framing, method_has_content(request.method));
     if request.expect_continue {
         out.extend_from_slice(b"Expect: 100-continue\r\n");
@@ -123,6 +132,7 @@ mod tests {
         query: Some(b"x=1"),
         client_host: b"client.example",
         fields: b"A: b\r\n",
+        destination: None,
         framing: Framing::Length(3),
         expect_continue: false,
         wants_trailers: false,
@@ -144,6 +154,14 @@ mod tests {
         let none = Outbound { client_host: b"", ..REQUEST };
         let own = head(&none, "http://shard.example", HostRule::Client);
         assert!(own.contains("\r\nHost: shard.example\r\n"), "{own}");
+    }
+
+    #[test]
+    fn a_destination_names_the_shard() {
+        let request = Outbound { method: b"MOVE", destination: Some(b"/c"), ..REQUEST };
+        let head = head(&request, "http://shard.example:81/base", HostRule::Shard);
+        let line = "\r\nDestination: http://shard.example:81/base/c\r\n";
+        assert!(head.contains(line), "{head}");
     }
 
     #[test]

@@ -123,6 +123,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.stream.into_inner()
     }
 
+    /// Reads into the buffer's room if bytes are there; for a wait that is bounded by its caller.
+    pub fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuffer,
+    ) -> Poll<io::Result<usize>> {
+        let read = self.poll_read_into(cx, buffer.room());
+        if let Poll::Ready(Ok(n)) = read {
+            buffer.fill(n);
+        }
+        read
+    }
+
     fn poll_read_into(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut stream = self.stream.borrow_mut();
         let mut read_buf = ReadBuf::new(room);

@@ -8,7 +8,7 @@
 //!
 //! Invariant: after every grant, repeats in flight ≤ max(`budget_min`, `budget_percent` of the
 //! requests that were in flight when it was made). The budget does not decide whether a request
-//! *may* be repeated; `dispatch::retry` does.
+//! *may* be repeated; `dispatch::run` does.
 //!
 //! Requests in flight are counted on every request and read only at a repeat, so each worker
 //! counts on a line of its own and a repeat adds them up. The sum is not a snapshot; it is off by

@@ -20,6 +20,7 @@ pub mod answer;
 pub mod body;
 pub mod client;
 pub mod connection;
+mod exchange;
 pub mod forward;
 pub mod metrics;
 pub mod problem;
