@@ -314,7 +314,7 @@ impl Exchange<'_> {
             begun_ms: self.begun_ms,
             outcome,
         };
-        self.pool.health.observe(self.timer.timers().now_ms(), self.shard_index, observation);
+        self.pool.health.observe(self.timer.timers().now_ms(), self.shard_index, &observation);
     }
 }
 

@@ -233,7 +233,7 @@ impl Run<'_> {
             }
         };
         let result = exchange.run(&upstream, source, answer, note).await;
-        let elapsed = self.timer.timers().now_micros() - begun_micros;
+        let elapsed = self.timer.timers().refresh() - begun_micros;
         shard.metrics.rq_time.observe(self.worker.stripe, elapsed);
         match result {
             Ok(true) => {

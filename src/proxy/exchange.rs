@@ -84,7 +84,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         Self {
             client,
             request_id: client.local.request_id(),
-            begun_micros: client.local.worker.timers.now_micros(),
+            begun_micros: client.local.worker.timers.refresh(),
             last: served >= client.site.limits.requests_per_connection_max,
         }
     }

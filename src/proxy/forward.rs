@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use super::problem::Problem;
 use super::site::{ForwardedRule, Site};
 use crate::key::canonical_path;
-use crate::net::http1::head::{Field, FieldKind, write_field};
+use crate::net::http1::head::{Field, FieldKind, values, write_field};
 use crate::net::http1::request::RequestHead;
 use crate::protocol::health::Class;
 use crate::route::Fields;
@@ -49,7 +49,7 @@ pub(super) struct HeadFields<'a> {
 
 impl Fields for HeadFields<'_> {
     fn nth(&self, name: &str, nth: usize) -> Option<&[u8]> {
-        crate::net::http1::head::values(self.whole, self.fields, name).nth(nth)
+        values(self.whole, self.fields, name).nth(nth)
     }
 }
 

@@ -258,8 +258,8 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// The values of all fields with this name, in order.
 pub fn values<'a>(
     whole: &'a [u8],
-    fields: &'a [Field],
-    name: &'a str,
+    fields: &[Field],
+    name: &str,
 ) -> impl Iterator<Item = &'a [u8]> {
     fields
         .iter()
