@@ -175,8 +175,8 @@ fn ring_families(view: &View) -> [Group; 3] {
         epoch.push(&[name], Sample::Gauge(pool.agreed.epoch.0 as f64));
         let hex = pool.agreed.ring.digest().to_string();
         digest.push(&[name, &hex[..16]], Sample::Gauge(1.0));
-        for (shard, ratio) in pool.shards.iter().zip(pool.agreed.ring.shares().ratios()) {
-            share.push(&[name, shard.id.as_str()], Sample::Gauge(ratio));
+        for (shard, part) in pool.shards.iter().zip(&pool.agreed.ring.shares().shards) {
+            share.push(&[name, shard.id.as_str()], Sample::Gauge(part.primary.as_f64()));
         }
     }
     [epoch, digest, share]
