@@ -183,8 +183,7 @@ impl ClusterState {
         if before.ring_spec() != after.ring_spec() {
             after.epoch = epoch.next();
         }
-        let applied =
-            Applied { pool: name.clone(), before: Some(epoch), after: Some(after.epoch) };
+        let applied = Applied { pool: name.clone(), before: Some(epoch), after: Some(after.epoch) };
         self.pools.insert(name.clone(), after);
         Ok(applied)
     }

@@ -51,12 +51,8 @@ fn change_pool(
     let remove: Vec<ShardId> =
         present.shards.keys().filter(|id| !wanted.shards.contains_key(*id)).cloned().collect();
     let differs = |(id, spec): &(&ShardId, &ShardSpec)| present.shards.get(*id) != Some(*spec);
-    let put: Vec<(ShardId, ShardSpec)> = wanted
-        .shards
-        .iter()
-        .filter(differs)
-        .map(|(id, spec)| (id.clone(), spec.clone()))
-        .collect();
+    let put: Vec<(ShardId, ShardSpec)> =
+        wanted.shards.iter().filter(differs).map(|(id, spec)| (id.clone(), spec.clone())).collect();
     if !remove.is_empty() || !put.is_empty() {
         commands.push(Command::SetShards { pool: name.clone(), put, remove });
     }

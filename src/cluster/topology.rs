@@ -84,13 +84,12 @@ fn build_pool(
     pool: &PoolState,
     before: Option<&PoolTopology>,
 ) -> Result<PoolTopology, StateError> {
-    let same_ring =
-        before.filter(|before| before.epoch == pool.epoch && *before.ring.spec() == pool.ring_spec());
+    let same_ring = before
+        .filter(|before| before.epoch == pool.epoch && *before.ring.spec() == pool.ring_spec());
     let ring = match same_ring {
         Some(before) => Arc::clone(&before.ring),
         None => Arc::new(
-            pool.build_ring()
-                .map_err(|error| StateError::Ring { pool: name.clone(), error })?,
+            pool.build_ring().map_err(|error| StateError::Ring { pool: name.clone(), error })?,
         ),
     };
     let shards = pool
@@ -103,5 +102,11 @@ fn build_pool(
             state: shard.state,
         })
         .collect();
-    Ok(PoolTopology { name: name.clone(), epoch: pool.epoch, spec: pool.spec.clone(), ring, shards })
+    Ok(PoolTopology {
+        name: name.clone(),
+        epoch: pool.epoch,
+        spec: pool.spec.clone(),
+        ring,
+        shards,
+    })
 }

@@ -42,7 +42,7 @@ pub fn choose(
     let usable = |shard: usize| {
         !tried.contains(&shard)
             && !pool.in_maintenance(shard)
-            && (panic || pool.health.is_usable(shard, class))
+            && (panic || pool.health.usable(shard, class))
     };
     let ring = &pool.agreed.ring;
     let owner = usize::from(ring.replicas(token)[0].0);

@@ -57,6 +57,7 @@ pub struct PoolMetrics {
     pub(super) rq_retry_overflow: Counter,
     pub(super) spilled: Counter,
     pub(super) none_healthy: Counter,
+    pub(super) panic: Counter,
 }
 
 impl PoolMetrics {
@@ -68,6 +69,7 @@ impl PoolMetrics {
             rq_retry_overflow: counter(),
             spilled: counter(),
             none_healthy: counter(),
+            panic: counter(),
         }
     }
 }
@@ -80,23 +82,62 @@ type PickShard = fn(&ShardMetrics) -> &Counter;
 type PickPool = fn(&PoolMetrics) -> &Counter;
 
 const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
-    ("ringway_upstream_rq_rx_reset_total", "Requests whose connection broke before the answer's head was complete.", |m| &m.rx_reset),
-    ("ringway_upstream_rq_timeout_total", "Requests whose answer did not begin in time.", |m| &m.rq_timeout),
-    ("ringway_upstream_rq_protocol_error_total", "Answers that could not be understood.", |m| &m.protocol_error),
-    ("ringway_upstream_rq_pending_overflow_total", "Requests that found all of the shard's places taken for too long.", |m| &m.pending_overflow),
+    (
+        "ringway_upstream_rq_rx_reset_total",
+        "Requests whose connection broke before the answer's head was complete.",
+        |m| &m.rx_reset,
+    ),
+    ("ringway_upstream_rq_timeout_total", "Requests whose answer did not begin in time.", |m| {
+        &m.rq_timeout
+    }),
+    ("ringway_upstream_rq_protocol_error_total", "Answers that could not be understood.", |m| {
+        &m.protocol_error
+    }),
+    (
+        "ringway_upstream_rq_pending_overflow_total",
+        "Requests that found all of the shard's places taken for too long.",
+        |m| &m.pending_overflow,
+    ),
     ("ringway_upstream_cx_total", "Connections opened.", |m| &m.cx_total),
-    ("ringway_upstream_cx_connect_fail_total", "Connections that could not be opened.", |m| &m.cx_connect_fail),
-    ("ringway_upstream_cx_connect_timeout_total", "Connections that were not opened in time; also counted as failed.", |m| &m.cx_connect_timeout),
+    ("ringway_upstream_cx_connect_fail_total", "Connections that could not be opened.", |m| {
+        &m.cx_connect_fail
+    }),
+    (
+        "ringway_upstream_cx_connect_timeout_total",
+        "Connections that were not opened in time; also counted as failed.",
+        |m| &m.cx_connect_timeout,
+    ),
     ("ringway_upstream_cx_rx_bytes_total", "Bytes of answer bodies received.", |m| &m.rx_bytes),
     ("ringway_upstream_cx_tx_bytes_total", "Bytes of request bodies sent.", |m| &m.tx_bytes),
 ];
 
-const POOL_COUNTERS: [(&str, &str, PickPool); 5] = [
+const POOL_COUNTERS: [(&str, &str, PickPool); 6] = [
     ("ringway_upstream_rq_retry_total", "Requests tried once more.", |m| &m.rq_retry),
-    ("ringway_upstream_rq_retry_success_total", "Requests that were answered after being tried once more.", |m| &m.rq_retry_success),
-    ("ringway_upstream_rq_retry_overflow_total", "Requests not tried once more because the retry budget was used up.", |m| &m.rq_retry_overflow),
-    ("ringway_upstream_rq_spilled_total", "Requests that went to another shard than the owner of their key.", |m| &m.spilled),
-    ("ringway_upstream_cx_none_healthy_total", "Requests refused because no shard could be asked.", |m| &m.none_healthy),
+    (
+        "ringway_upstream_rq_retry_success_total",
+        "Requests that were answered after being tried once more.",
+        |m| &m.rq_retry_success,
+    ),
+    (
+        "ringway_upstream_rq_retry_overflow_total",
+        "Requests not tried once more because the retry budget was used up.",
+        |m| &m.rq_retry_overflow,
+    ),
+    (
+        "ringway_upstream_rq_spilled_total",
+        "Requests that went to another shard than the owner of their key.",
+        |m| &m.spilled,
+    ),
+    (
+        "ringway_upstream_cx_none_healthy_total",
+        "Requests refused because no shard could be asked.",
+        |m| &m.none_healthy,
+    ),
+    (
+        "ringway_lb_healthy_panic_total",
+        "Requests sent while health was not believed, since too much of the pool looked down.",
+        |m| &m.panic,
+    ),
 ];
 
 /// Writes out everything counted about the shards and pools of `view`.
@@ -166,8 +207,7 @@ fn ring_families(view: &View) -> [Group; 3] {
     let mut epoch =
         Group::new("ringway_ring_epoch", "The epoch of the pool's ring.", Kind::Gauge, POOL);
     let help = "The ring's digest, as a label; the value is 1. Equal digests are equal rings.";
-    let mut digest =
-        Group::new("ringway_ring_digest_info", help, Kind::Gauge, &["pool", "digest"]);
+    let mut digest = Group::new("ringway_ring_digest_info", help, Kind::Gauge, &["pool", "digest"]);
     let help = "The shard's share of the circle: the probability that it owns a key.";
     let mut share = Group::new("ringway_ring_share_ratio", help, Kind::Gauge, SHARD);
     for pool in &view.pools {

@@ -24,10 +24,10 @@ use super::exchange::{Exchange, Source, TryError};
 use super::seam::{Answer, Body, BodyError, Part, Request};
 use super::view::{Pool, Shard};
 use super::worker::Worker;
+use crate::net::buffer::TextBuffer;
 use crate::net::http1::framing::Framing;
 use crate::net::timers::Timer;
 use crate::net::upstream::{ConnectError, Upstream, connect};
-use crate::net::buffer::TextBuffer;
 use crate::protocol::health::{Class, Outcome};
 
 /// Why a request was not answered by a shard.
@@ -132,8 +132,11 @@ impl Run<'_> {
         note: &mut Note,
     ) -> Result<(), Failure> {
         self.check_destination()?;
-        let _in_flight = self.pool.budget.enter(self.worker.number);
+        let _in_flight = self.pool.budget.request(self.worker.stripe);
         let panic = self.pool.health.in_panic(self.request.class);
+        if panic {
+            self.pool.metrics.panic.inc(self.worker.stripe);
+        }
         let mut repeat = None;
         let mut tried = Vec::new();
         let mut last = None;
@@ -156,20 +159,23 @@ impl Run<'_> {
                 None => Source::Stream(&mut *body),
             };
             let may_go_on = note.attempts < self.pool.settings.retry.attempts_max;
-            let failure = match self.one_try(chosen.shard, source, anew, may_go_on, answer, note).await {
-                Ok(()) => {
-                    if repeat.is_some() {
-                        self.pool.metrics.rq_retry_success.inc(self.worker.stripe);
+            let failure =
+                match self.one_try(chosen.shard, source, anew, may_go_on, answer, note).await {
+                    Ok(()) => {
+                        if repeat.is_some() {
+                            self.pool.metrics.rq_retry_success.inc(self.worker.stripe);
+                        }
+                        return Ok(());
                     }
-                    return Ok(());
-                }
-                Err((failure, true)) if !anew && self.may_repeat(held.is_some()) => {
-                    drop(failure);
-                    Next::SameShardAnew
-                }
-                Err((failure, _)) if self.may_go_on(&failure, held.is_some()) => Next::Shard(failure),
-                Err((failure, _)) => Next::GiveUp(failure),
-            };
+                    Err((failure, true)) if !anew && self.may_repeat(held.is_some()) => {
+                        drop(failure);
+                        Next::SameShardAnew
+                    }
+                    Err((failure, _)) if self.may_go_on(&failure, held.is_some()) => {
+                        Next::Shard(failure)
+                    }
+                    Err((failure, _)) => Next::GiveUp(failure),
+                };
             match failure {
                 Next::SameShardAnew => anew = true,
                 Next::GiveUp(failure) => return Err(failure),
@@ -182,7 +188,7 @@ impl Run<'_> {
                     tried.push(chosen.shard);
                     // The token of the former repeat goes back before the next one is asked for.
                     drop(repeat.take());
-                    let Some(token) = self.pool.budget.try_repeat() else {
+                    let Some(token) = self.pool.budget.repeat() else {
                         self.pool.metrics.rq_retry_overflow.inc(self.worker.stripe);
                         note.retries_exhausted = true;
                         return Err(failure);
@@ -350,7 +356,10 @@ impl Run<'_> {
     }
 
     /// One of the shard's places; waits for one if all are taken.
-    async fn place<'s>(&self, shard: &'s Shard) -> Result<tokio::sync::SemaphorePermit<'s>, Failure> {
+    async fn place<'s>(
+        &self,
+        shard: &'s Shard,
+    ) -> Result<tokio::sync::SemaphorePermit<'s>, Failure> {
         if let Ok(permit) = shard.places.try_acquire() {
             return Ok(permit);
         }

@@ -177,8 +177,9 @@ fn build_pool(
             let same = before.into_iter().flat_map(|pool| &pool.shards).find(|old| {
                 old.id == spec.id && old.url == spec.url && old.in_flight_max == in_flight_max
             });
-            same.cloned()
-                .unwrap_or_else(|| Arc::new(Shard::new(&spec.id, &spec.url, in_flight_max, workers)))
+            same.cloned().unwrap_or_else(|| {
+                Arc::new(Shard::new(&spec.id, &spec.url, in_flight_max, workers))
+            })
         })
         .collect();
     let seats: Vec<Seat> = agreed
@@ -190,16 +191,9 @@ fn build_pool(
             maint: spec.state == AdminState::Maint,
         })
         .collect();
-    let same_health = before.filter(|pool| {
-        pool.settings.health == settings.health && pool.health.seats() == seats.as_slice()
-    });
-    let health = match same_health {
-        Some(pool) => Arc::clone(&pool.health),
-        None => Arc::new(SharedHealth::new(
-            settings.health.clone(),
-            seats,
-            before.map(|pool| &*pool.health),
-        )),
+    let health = match before {
+        Some(pool) => SharedHealth::renewed(&pool.health, settings.health.clone(), seats),
+        None => Arc::new(SharedHealth::new(settings.health.clone(), seats)),
     };
     let metrics = before
         .map_or_else(|| Arc::new(PoolMetrics::new(workers)), |pool| Arc::clone(&pool.metrics));
@@ -210,8 +204,11 @@ fn build_pool(
         age_ms_max: millis(settings.limits.age_max),
     };
     let head_bytes_max = settings.limits.response_head_bytes_max;
-    let head_limits =
-        HeadLimits { head_bytes_max, line_bytes_max: head_bytes_max, fields_max: RESPONSE_FIELDS_MAX };
+    let head_limits = HeadLimits {
+        head_bytes_max,
+        line_bytes_max: head_bytes_max,
+        fields_max: RESPONSE_FIELDS_MAX,
+    };
     let budget = RetryBudget::new(&settings.retry, workers);
     Pool { agreed, settings, shards, health, budget, metrics, keep, head_limits }
 }

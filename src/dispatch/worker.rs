@@ -18,8 +18,6 @@ pub struct Worker {
     pub buffers: Buffers,
     /// Idle connections to shards.
     pub upstreams: Upstreams,
-    /// Which worker this is, from 0.
-    pub number: usize,
     /// Which stripe of each counter this thread writes.
     pub stripe: Stripe,
     /// Whether the process is going down: connections are closed after their present request.
@@ -40,7 +38,6 @@ impl Worker {
             timers: Timers::new(epoch),
             buffers: Buffers::new(),
             upstreams: Upstreams::default(),
-            number,
             stripe: Stripe::of_worker(number),
             draining: Cell::new(false),
             spare_heads: RefCell::default(),

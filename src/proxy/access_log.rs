@@ -184,11 +184,7 @@ fn open_file(path: &Path) -> io::Result<File> {
     File::options().append(true).create(true).open(path)
 }
 
-fn write_all(
-    target: &LogTarget,
-    mut output: Box<dyn Write + Send>,
-    received: &Receiver<Message>,
-) {
+fn write_all(target: &LogTarget, mut output: Box<dyn Write + Send>, received: &Receiver<Message>) {
     // Said once per trouble, not once per line: the disk that is full also holds the node's log.
     let mut in_trouble = false;
     for message in received {

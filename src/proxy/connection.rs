@@ -179,8 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
     /// Ends a connection whose client may still be sending, without losing it the answer.
     async fn linger(&self) {
         self.wire.shutdown().await;
-        let deadline_ms =
-            self.local.worker.timers.after(self.local.sites.read().timeouts.linger);
+        let deadline_ms = self.local.worker.timers.after(self.local.sites.read().timeouts.linger);
         let mut pace = Pace::until(deadline_ms);
         let mut dropped = 0;
         let mut buffer = self.local.worker.buffers.small();

@@ -67,7 +67,15 @@ struct Seen<'a> {
 impl Seen<'_> {
     fn nothing() -> Self {
         let protocol = "-";
-        Self { method: b"-", path: b"-", query: None, protocol, route: None, pool: None, flag: NO_FLAG }
+        Self {
+            method: b"-",
+            path: b"-",
+            query: None,
+            protocol,
+            route: None,
+            pool: None,
+            flag: NO_FLAG,
+        }
     }
 }
 
@@ -115,13 +123,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         let keep_alive = head.persistence() == Persistence::KeepAlive
             && !self.last
             && !local.worker.draining.get();
-        let mut answer = ClientAnswer::new(
-            self.client,
-            &self.request_id,
-            head.minor(),
-            head_asked,
-            keep_alive,
-        );
+        let mut answer =
+            ClientAnswer::new(self.client, &self.request_id, head.minor(), head_asked, keep_alive);
         // Without a body what follows the head stays where it is. With one, it moves to a buffer of
         // its own, since the head is looked at until the end.
         let has_body = head.framing() != Framing::None;
@@ -135,8 +138,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
             following.fill(rest.len());
         }
         let framing = head.framing();
-        let mut body =
-            RequestBody::new(self.client, following, framing, head.expects_continue());
+        let mut body = RequestBody::new(self.client, following, framing, head.expects_continue());
 
         let whole = &buffer.filled()[..length];
         if self.answer(head, whole, &mut body, &mut answer).await.is_err() {

@@ -64,9 +64,9 @@ pub fn run_worker(parts: WorkerParts) -> io::Result<()> {
     let worker = Worker::new(parts.number, parts.epoch);
     let clock = Rc::clone(&worker.timers);
     clock.refresh();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build_local(
-        tokio::runtime::LocalOptions::default(),
-    )?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
     let sites = SiteReader::new(parts.published);
     let local = Local::new(worker, sites, parts.metrics, parts.log, parts.seed);
     runtime.block_on(serve(local, parts.listeners, parts.phase))

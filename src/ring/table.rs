@@ -25,7 +25,8 @@ pub struct Ring {
     /// Members with a weight above 0.
     owners: usize,
     /// The virtual nodes' tokens in ascending order. Lookups need them about once in 10 000.
-    tokens: Box<[u64]>,heads: Box<[u32]>,
+    tokens: Box<[u64]>,
+    heads: Box<[u32]>,
     /// For each value of a token's top bits the first virtual node at or above it, and at the end
     /// the number of virtual nodes.
     index: Box<[u32]>,
@@ -68,7 +69,7 @@ impl Ring {
         let mut rows = vec![ShardIx(0); (sorted.len() + 1 + LOOK) * stride];
         let (of_vnodes, after) = rows.split_at_mut(sorted.len() * stride);
         for (vnode, row) in sorted.iter().zip(of_vnodes.chunks_exact_mut(stride)) {
-            let _=(vnode,row);
+            let _ = (vnode, row);
         }
         spread::fill(&spec, &sorted, of_vnodes);
         after.fill(ShardIx(u16::MAX));
@@ -78,7 +79,12 @@ impl Ring {
             owners: spec.members.iter().filter(|member| member.weight.get() > 0).count(),
             spec,
             tokens: sorted.iter().map(|vnode| vnode.token).collect(),
-            heads: sorted.iter().map(|vnode| (vnode.token >> 32) as u32).chain(std::iter::repeat_n(u32::MAX, LOOK+1)).collect(), index: index.into_boxed_slice(),
+            heads: sorted
+                .iter()
+                .map(|vnode| (vnode.token >> 32) as u32)
+                .chain(std::iter::repeat_n(u32::MAX, LOOK + 1))
+                .collect(),
+            index: index.into_boxed_slice(),
             shift,
             rows: rows.into_boxed_slice(),
         }
@@ -195,7 +201,7 @@ impl Ring {
     pub(super) fn position(&self, token: Token) -> usize {
         let bucket = (token.0 >> self.shift) as usize;
         let start = self.index[bucket] as usize;
-        let fragment = (token.0>>32) as u32;
+        let fragment = (token.0 >> 32) as u32;
         let near: &[u32; LOOK] = self.heads[start..].first_chunk().expect("x");
         let below = near.iter().map(|&h| usize::from(h < fragment)).sum::<usize>();
         if self.heads[start + below] <= fragment {
