@@ -35,16 +35,30 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     address: IpAddr,
 ) {
-    local.metrics.connection_opened();
+    let _open = Open::count(&local);
     let connection = Connection {
         wire: Wire::new(stream),
         timer: local.worker.timers.register(),
         local: &local,
         address,
     };
-    // Boxed, so that an idle connection's task holds a pointer and not a request's state.
     connection.requests().await;
-    local.metrics.connection_closed();
+}
+
+/// A connection in the count, until dropped: also when its task panics.
+struct Open<'a>(&'a Local);
+
+impl<'a> Open<'a> {
+    fn count(local: &'a Local) -> Self {
+        local.metrics.connection_opened();
+        Self(local)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.connection_closed();
+    }
 }
 
 struct Connection<'a, S> {
