@@ -37,6 +37,7 @@ http {{
     sendfile on;
     keepalive_requests {requests};
     client_max_body_size 0;
+    client_body_buffer_size 128k;
     client_body_temp_path {folder}/body;
     proxy_temp_path {folder}/proxy;
     fastcgi_temp_path {folder}/fastcgi;
