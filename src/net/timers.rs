@@ -53,11 +53,12 @@ pub struct Timers {
 }
 
 impl Timers {
-    /// An empty wheel whose clock stands at zero.
+    /// An empty wheel. Time is counted from `begun`, so that threads given the same instant can
+    /// compare theirs.
     #[must_use]
-    pub fn new() -> Rc<Self> {
+    pub fn new(begun: Instant) -> Rc<Self> {
         Rc::new(Self {
-            begun: Instant::now(),
+            begun,
             now_ms: Cell::new(0),
             now_micros: Cell::new(0),
             wheel: RefCell::new(Wheel {
@@ -267,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_deadline_wakes_within_a_tick_and_never_before_it_has_passed() {
-        let timers = Timers::new();
+        let timers = Timers::new(Instant::now());
         let task = Task::new(&timers);
         for deadline in [1, 49, 50, 51, 999, 60_000, 200_000, 1_000_000] {
             at(&timers, timers.now_ms() / 1000 * 1000 + 1000);
@@ -288,7 +289,7 @@ mod tests {
 
     #[test]
     fn a_nearer_deadline_moves_the_entry_and_a_later_one_costs_nothing() {
-        let timers = Timers::new();
+        let timers = Timers::new(Instant::now());
         let task = Task::new(&timers);
         assert!(!task.expired(10_000));
         assert!(!task.expired(1_000));
@@ -305,7 +306,7 @@ mod tests {
 
     #[test]
     fn a_pause_longer_than_the_wheel_loses_nobody() {
-        let timers = Timers::new();
+        let timers = Timers::new(Instant::now());
         let tasks: Vec<Task> = (0..100).map(|_| Task::new(&timers)).collect();
         for (n, task) in (1u64..).zip(&tasks) {
             assert!(!task.expired(n * 900));
@@ -316,7 +317,7 @@ mod tests {
 
     #[test]
     fn an_entry_given_back_wakes_nobody_and_its_successor_is_woken() {
-        let timers = Timers::new();
+        let timers = Timers::new(Instant::now());
         let first = Task::new(&timers);
         assert!(!first.expired(500));
         let count = Arc::clone(&first.count);

@@ -123,6 +123,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         self.stream.into_inner()
     }
 
+    /// Reads into the buffer's room if bytes are there; for a wait that is bounded by its caller.
+    pub fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuffer,
+    ) -> Poll<io::Result<usize>> {
+        let read = self.poll_read_into(cx, buffer.room());
+        if let Poll::Ready(Ok(n)) = read {
+            buffer.fill(n);
+        }
+        read
+    }
+
     fn poll_read_into(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
         let mut stream = self.stream.borrow_mut();
         let mut read_buf = ReadBuf::new(room);
@@ -253,7 +266,7 @@ mod tests {
     #[tokio::test]
     async fn a_silent_peer_times_out_and_both_directions_work_at_once() {
         let (ours, mut theirs) = tokio::io::duplex(16);
-        let (wire, timers) = (Wire::new(ours), Timers::new());
+        let (wire, timers) = (Wire::new(ours), Timers::new(std::time::Instant::now()));
         let timer = timers.register();
         let mut buffer = Buffers::new().small();
         let mut pace = Pace::until(0);

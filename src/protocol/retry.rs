@@ -8,38 +8,38 @@
 //!
 //! Invariant: after every grant, repeats in flight ≤ max(`budget_min`, `budget_percent` of the
 //! requests that were in flight when it was made). The budget does not decide whether a request
-//! *may* be repeated; `dispatch::retry` does.
+//! *may* be repeated; `dispatch::run` does.
 //!
 //! Requests in flight are counted on every request and read only at a repeat, so each worker
-//! counts on a line of its own and a repeat adds them up. The sum is not a snapshot; it is off by
+//! counts in its own stripe and a repeat adds them up. The sum is not a snapshot; it is off by
 //! what began or ended while it was taken, which is within what a percentage means here. Repeats
 //! are one counter, moved by compare-and-swap, so they never exceed the bound that was computed.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::limits::RetryPolicy;
+use crate::metrics::{Counter, Stripe};
 
 /// The retry budget of one pool, shared by all workers.
 #[derive(Debug)]
 pub struct RetryBudget {
     percent: u64,
     min: u64,
-    /// Requests in flight, by who counts them.
-    stripes: Box<[Stripe]>,
+    /// Requests that have begun …
+    begun: Counter,
+    /// … and ended, ever.
+    ended: Counter,
+    /// Repeats in flight.
     repeats: AtomicU64,
-    /// Repeats that the budget refused, ever.
-    refused: AtomicU64,
 }
-
-/// On a line of its own: this is written twice by every request.
-#[derive(Debug, Default)]
-#[repr(align(64))]
-struct Stripe(AtomicU64);
 
 /// A request in flight, until dropped.
 #[derive(Debug)]
 #[must_use = "the request counts only while this is held"]
-pub struct InFlight<'a>(&'a Stripe);
+pub struct InFlight<'a> {
+    ended: &'a Counter,
+    stripe: Stripe,
+}
 
 /// A repeat in flight, until dropped: to be held until the repeated try has ended.
 #[derive(Debug)]
@@ -47,53 +47,46 @@ pub struct InFlight<'a>(&'a Stripe);
 pub struct Repeat<'a>(&'a RetryBudget);
 
 impl RetryBudget {
-    /// A budget for `workers` threads (any number; more threads than that share counters).
+    /// A budget that `workers` threads count requests in.
     #[must_use]
     pub fn new(policy: &RetryPolicy, workers: usize) -> Self {
         Self {
             percent: u64::from(policy.budget_percent),
             min: u64::from(policy.budget_min),
-            stripes: (0..workers.max(1)).map(|_| Stripe::default()).collect(),
+            begun: Counter::new(workers),
+            ended: Counter::new(workers),
             repeats: AtomicU64::new(0),
-            refused: AtomicU64::new(0),
         }
     }
 
-    /// Counts a request as in flight. `worker` is the calling thread's number.
-    pub fn enter(&self, worker: usize) -> InFlight<'_> {
-        let stripe = &self.stripes[worker % self.stripes.len()];
-        stripe.0.fetch_add(1, Relaxed);
-        InFlight(stripe)
+    /// Counts a request as in flight; `stripe` is the calling worker's.
+    pub fn request(&self, stripe: Stripe) -> InFlight<'_> {
+        self.begun.inc(stripe);
+        InFlight { ended: &self.ended, stripe }
     }
 
     /// Takes one repeat from the budget; `None` if it is used up.
-    pub fn try_repeat(&self) -> Option<Repeat<'_>> {
+    pub fn repeat(&self) -> Option<Repeat<'_>> {
         let max = self.repeats_max();
-        let taken = self.repeats.try_update(Relaxed, Relaxed, |now| (now < max).then_some(now + 1));
-        if taken.is_err() {
-            self.refused.fetch_add(1, Relaxed);
-        }
-        taken.ok().map(|_| Repeat(self))
+        self.repeats
+            .try_update(Relaxed, Relaxed, |now| (now < max).then_some(now + 1))
+            .ok()
+            .map(|_| Repeat(self))
     }
 
     /// Requests in flight.
     #[must_use]
     pub fn in_flight(&self) -> u64 {
-        // Each stripe is written by its own worker, so none can be seen below zero; the sum of a
-        // moving total saturates all the same.
-        self.stripes.iter().fold(0, |sum: u64, s| sum.saturating_add(s.0.load(Relaxed)))
+        // Saturating, since the two sums are not taken at one instant. What has ended is summed
+        // first, so that a request that does both meanwhile counts as in flight.
+        let ended = self.ended.sum();
+        self.begun.sum().saturating_sub(ended)
     }
 
     /// Repeats in flight.
     #[must_use]
     pub fn repeats(&self) -> u64 {
         self.repeats.load(Relaxed)
-    }
-
-    /// Repeats that the budget has refused, ever (`upstream_rq_retry_overflow`).
-    #[must_use]
-    pub fn refused(&self) -> u64 {
-        self.refused.load(Relaxed)
     }
 
     /// How many repeats may be in flight now.
@@ -105,8 +98,7 @@ impl RetryBudget {
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        let before = self.0.0.fetch_sub(1, Relaxed);
-        debug_assert!(before > 0, "a request leaves once, from the stripe that it entered");
+        self.ended.inc(self.stripe);
     }
 }
 
@@ -133,34 +125,33 @@ mod tests {
     #[test]
     fn an_idle_pool_may_repeat_the_least_number() {
         let budget = budget(20, 3, 2);
-        let held: Vec<_> = (0..3).map_while(|_| budget.try_repeat()).collect();
+        let held: Vec<_> = (0..3).map_while(|_| budget.repeat()).collect();
         assert_eq!((held.len(), budget.repeats()), (3, 3));
-        assert!(budget.try_repeat().is_none());
-        assert_eq!(budget.refused(), 1);
+        assert!(budget.repeat().is_none());
         drop(held);
         assert_eq!(budget.repeats(), 0);
-        assert!(budget.try_repeat().is_some());
+        assert!(budget.repeat().is_some());
     }
 
     #[test]
     fn a_busy_pool_may_repeat_a_part_of_what_is_in_flight_on_all_workers() {
         let budget = budget(20, 3, 4);
-        let requests: Vec<_> = (0..100).map(|n| budget.enter(n)).collect();
+        let requests: Vec<_> = (0..100).map(|n| budget.request(Stripe::of_worker(n))).collect();
         assert_eq!((budget.in_flight(), budget.repeats_max()), (100, 20));
-        let held: Vec<_> = (0..30).map_while(|_| budget.try_repeat()).collect();
+        let held: Vec<_> = (0..30).map_while(|_| budget.repeat()).collect();
         assert_eq!(held.len(), 20);
         // Requests that end take nothing back, but no further repeat is granted.
         drop(requests);
         assert_eq!((budget.repeats(), budget.repeats_max()), (20, 3));
-        assert!(budget.try_repeat().is_none());
+        assert!(budget.repeat().is_none());
     }
 
     #[test]
     fn nothing_may_be_repeated_when_both_parts_are_none() {
         let budget = budget(0, 0, 1);
-        let _requests: Vec<_> = (0..1000).map(|n| budget.enter(n)).collect();
-        assert!(budget.try_repeat().is_none());
-        assert!(RetryBudget::new(&RetryPolicy::default(), 0).try_repeat().is_some());
+        let _requests: Vec<_> = (0..1000).map(|n| budget.request(Stripe::of_worker(n))).collect();
+        assert!(budget.repeat().is_none());
+        assert!(RetryBudget::new(&RetryPolicy::default(), 0).repeat().is_some());
     }
 
     /// Many threads at once: what is granted never exceeds the bound, nothing is lost or left
@@ -177,12 +168,13 @@ mod tests {
             for worker in 0..THREADS {
                 let (budget, entered, leaving) = (&budget, &entered, &leaving);
                 let (granted, highest) = (&granted, &highest);
+                let stripe = Stripe::of_worker(worker);
                 scope.spawn(move || {
-                    let requests: Vec<_> = (0..REQUESTS).map(|_| budget.enter(worker)).collect();
+                    let requests: Vec<_> = (0..REQUESTS).map(|_| budget.request(stripe)).collect();
                     entered.wait();
                     let mut held = Vec::new();
                     for round in 0..20_000_usize {
-                        match budget.try_repeat() {
+                        match budget.repeat() {
                             Some(repeat) => {
                                 granted.fetch_add(1, SeqCst);
                                 highest.fetch_max(budget.repeats(), SeqCst);

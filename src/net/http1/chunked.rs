@@ -6,6 +6,7 @@
 //! once (RFC 9112, section 7.1). Extensions are dropped, within a limit per body. Trailers are
 //! collected, within a limit, and judged by [`trailer_fields`].
 
+use std::io::Write;
 use std::ops::Range;
 
 use super::head::FieldKind;
@@ -190,6 +191,17 @@ impl Decoder {
         self.trailers.push(byte);
         Ok(())
     }
+}
+
+/// Sixteen hexadecimal digits and CRLF.
+pub const CHUNK_HEAD_BYTES: usize = 18;
+
+/// Writes the line before a chunk of `length` bytes.
+pub fn chunk_head(line: &mut [u8; CHUNK_HEAD_BYTES], length: usize) -> &[u8] {
+    let mut rest = &mut line[..];
+    write!(rest, "{length:x}\r\n").expect("a chunk's length has at most 16 digits");
+    let left = rest.len();
+    &line[..CHUNK_HEAD_BYTES - left]
 }
 
 /// The most trailer fields that are read; more are [`ChunkError::TrailersTooLarge`].

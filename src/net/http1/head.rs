@@ -256,11 +256,7 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 /// The values of all fields with this name, in order.
-pub fn values<'a>(
-    whole: &'a [u8],
-    fields: &'a [Field],
-    name: &'a str,
-) -> impl Iterator<Item = &'a [u8]> {
+pub fn values<'a>(whole: &'a [u8], fields: &[Field], name: &str) -> impl Iterator<Item = &'a [u8]> {
     fields
         .iter()
         .filter(move |field| field.name.of_bytes(whole).eq_ignore_ascii_case(name.as_bytes()))

@@ -15,7 +15,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::observation::{Class, Observation, PerClass, ProbeFailure};
 use super::pool::PoolHealth;
@@ -45,10 +45,7 @@ pub struct SharedHealth {
     seats: Box<[Seat]>,
     cells: Box<[Cell]>,
     panic: PerClass<AtomicBool>,
-    /// Requests that met panic since this was last asked for.
-    panicked: AtomicU64,
-    /// Whether requests are evidence at all.
-    passive: bool,
+    settings: HealthSettings,
     inner: Mutex<Inner>,
 }
 
@@ -81,42 +78,59 @@ fn bit(mark: u8, class: Class) -> u8 {
 }
 
 impl SharedHealth {
-    /// The health of a pool whose shards sit in `seats`, in the topology's order.
-    ///
-    /// With `previous`, what it knows of a shard with the same id and address goes over, so that
-    /// a reload neither revives a dead shard nor forgets an ejection. What requests still in
-    /// flight tell `previous` afterwards is lost.
+    /// The health of a pool whose shards sit in `seats`, in the topology's order. All are up.
     #[must_use]
-    pub fn new(settings: HealthSettings, seats: Vec<Seat>, previous: Option<&Self>) -> Self {
-        let passive = settings.passive.is_some();
+    pub fn new(settings: HealthSettings, seats: Vec<Seat>) -> Self {
+        let machine = PoolHealth::new(settings.clone(), seats.len());
+        let goods = vec![PerClass::default(); seats.len()];
+        Self::begun(settings, seats, machine, goods, Vec::new())
+    }
+
+    /// The health of the pool after a reload: `previous` itself if nothing changed, and otherwise
+    /// a new one to which what is known of a shard with the same id and address goes over. So a
+    /// reload neither revives a dead shard nor forgets an ejection. What requests still in flight
+    /// tell `previous` afterwards is lost.
+    #[must_use]
+    pub fn renewed(previous: &Arc<Self>, settings: HealthSettings, seats: Vec<Seat>) -> Arc<Self> {
+        if previous.settings == settings && *previous.seats == *seats {
+            return Arc::clone(previous);
+        }
         let sat = |seat: &Seat| {
-            previous?.seats.iter().position(|old| old.id == seat.id && old.url == seat.url)
+            previous.seats.iter().position(|old| old.id == seat.id && old.url == seat.url)
         };
         let was: Vec<Option<usize>> = seats.iter().map(sat).collect();
-        let (mut machine, mut changes) = match previous {
-            Some(previous) => previous.lock().machine.successor(settings, &was),
-            None => (PoolHealth::new(settings, seats.len()), Vec::new()),
+        let (machine, changes) = previous.lock().machine.successor(settings.clone(), &was);
+        // The totals go over too: the machine remembers how far it has read them.
+        let good = |was: &Option<usize>| {
+            was.map_or_else(PerClass::default, |at| PerClass {
+                read: previous.good(at, Class::Read),
+                write: previous.good(at, Class::Write),
+            })
         };
+        let goods = was.iter().map(good).collect();
+        Arc::new(Self::begun(settings, seats, machine, goods, changes))
+    }
+
+    fn begun(
+        settings: HealthSettings,
+        seats: Vec<Seat>,
+        mut machine: PoolHealth,
+        goods: Vec<PerClass<u64>>,
+        mut changes: Vec<Change>,
+    ) -> Self {
         let now_ms = machine.now_ms();
         for (ix, seat) in seats.iter().enumerate() {
             changes.extend(machine.set_maint(now_ms, ix, seat.maint));
         }
-        // The totals go over too: the machine remembers how far it has read them.
-        let cell = |was: &Option<usize>| {
-            let good = |class: Class| match (previous, was) {
-                (Some(previous), Some(at)) => previous.good(*at, class),
-                _ => 0,
-            };
-            let (read, write) = (good(Class::Read), good(Class::Write));
-            let good = PerClass { read: read.into(), write: write.into() };
-            Cell { marks: AtomicU8::new(0), good }
+        let cell = |good: PerClass<u64>| Cell {
+            marks: AtomicU8::new(0),
+            good: PerClass { read: good.read.into(), write: good.write.into() },
         };
         let shared = Self {
-            cells: was.iter().map(cell).collect(),
+            cells: goods.into_iter().map(cell).collect(),
             seats: seats.into(),
             panic: PerClass::default(),
-            panicked: AtomicU64::new(0),
-            passive,
+            settings,
             inner: Mutex::new(Inner { machine, changes: changes.into(), lost: 0 }),
         };
         shared.publish_all(&shared.lock().machine);
@@ -133,19 +147,15 @@ impl SharedHealth {
     ///
     /// Maintenance is not health: it stands in the topology and is the caller's to look at.
     #[must_use]
-    pub fn is_usable(&self, shard: usize, class: Class) -> bool {
+    pub fn usable(&self, shard: usize, class: Class) -> bool {
         self.marked(shard, USABLE, class)
     }
 
     /// Whether so much of the pool looks down that the order of trying is to be the ring's own.
-    /// To be asked once by each request, since the answer yes is counted.
+    /// One relaxed load.
     #[must_use]
     pub fn in_panic(&self, class: Class) -> bool {
-        let panic = self.panic[class].load(Relaxed);
-        if panic {
-            self.panicked.fetch_add(1, Relaxed);
-        }
-        panic
+        self.panic[class].load(Relaxed)
     }
 
     /// Whether [`Self::observe`] would do anything with a success of `class` at `shard`. For a
@@ -158,7 +168,7 @@ impl SharedHealth {
     /// Takes down how a try at `shard` ended at `now_ms`.
     pub fn observe(&self, now_ms: u64, shard: usize, seen: &Observation) {
         let Some(cell) = self.cells.get(shard) else { return };
-        if !self.passive {
+        if self.settings.passive.is_none() {
             return;
         }
         if seen.outcome.is_success() {
@@ -202,12 +212,6 @@ impl SharedHealth {
         (inner.changes.drain(..).collect(), lost)
     }
 
-    /// How many requests met panic since this was last called.
-    #[must_use]
-    pub fn take_panicked(&self) -> u64 {
-        self.panicked.swap(0, Relaxed)
-    }
-
     /// What is known of each shard, by place.
     #[must_use]
     pub fn views(&self) -> Vec<ShardView> {
@@ -223,8 +227,8 @@ impl SharedHealth {
 
     /// What it was made with.
     #[must_use]
-    pub fn settings(&self) -> HealthSettings {
-        self.lock().machine.settings().clone()
+    pub fn settings(&self) -> &HealthSettings {
+        &self.settings
     }
 
     fn marked(&self, shard: usize, marks: u8, class: Class) -> bool {

@@ -3,6 +3,7 @@
 //! The rules one by one are told in `tests/scripts/health/`.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
@@ -326,41 +327,43 @@ fn seen(class: Class, key: u64, outcome: Outcome) -> Observation {
 
 #[test]
 fn the_request_path_sees_what_the_machine_decides() {
-    let shared = SharedHealth::new(HealthSettings::default(), seats(4), None);
+    let shared = SharedHealth::new(HealthSettings::default(), seats(4));
     assert!(!shared.wants_success(0, Class::Read));
     for key in 0..5 {
-        assert!(shared.is_usable(0, Class::Read));
+        assert!(shared.usable(0, Class::Read));
         shared.observe(1, 0, &seen(Class::Read, key, Outcome::answered(500)));
         assert_eq!(shared.wants_success(0, Class::Read), key < 4);
         assert!(!shared.wants_success(0, Class::Write) && !shared.wants_success(1, Class::Read));
     }
-    assert!(!shared.is_usable(0, Class::Read) && shared.is_usable(0, Class::Write));
+    assert!(!shared.usable(0, Class::Read) && shared.usable(0, Class::Write));
     let (changes, lost) = shared.take_changes();
     assert!(matches!(changes[..], [Change::Ejected { shard: 0, .. }]) && lost == 0);
 
     // It returns, a success is wanted, and after it none is.
     assert_eq!(shared.tick(30_000), Some(30_001));
-    assert!(!shared.is_usable(0, Class::Read));
+    assert!(!shared.usable(0, Class::Read));
     assert_eq!(shared.tick(30_001), None);
-    assert!(shared.is_usable(0, Class::Read) && shared.wants_success(0, Class::Read));
+    assert!(shared.usable(0, Class::Read) && shared.wants_success(0, Class::Read));
     shared.observe(30_002, 0, &seen(Class::Read, 9, Outcome::answered(200)));
     assert!(!shared.wants_success(0, Class::Read));
 }
 
 #[test]
-fn panic_is_shown_and_the_requests_that_met_it_are_counted() {
-    let shared = SharedHealth::new(HealthSettings::default(), seats(1), None);
+fn panic_is_shown() {
+    let shared = SharedHealth::new(HealthSettings::default(), seats(1));
     assert!(!shared.in_panic(Class::Read));
     for _ in 0..3 {
         shared.probe_result(1, 0, Err(ProbeFailure::Connect));
     }
     assert!(shared.in_panic(Class::Read) && shared.in_panic(Class::Write));
-    assert_eq!((shared.take_panicked(), shared.take_panicked()), (2, 0));
+    assert_eq!(shared.census().looks_down, PerClass { read: 1, write: 1 });
 }
 
 #[test]
 fn a_shard_keeps_its_health_through_a_reload_unless_it_moves() {
-    let before = SharedHealth::new(HealthSettings::default(), seats(4), None);
+    let before = Arc::new(SharedHealth::new(HealthSettings::default(), seats(4)));
+    let same = SharedHealth::renewed(&before, HealthSettings::default(), seats(4));
+    assert!(Arc::ptr_eq(&same, &before), "what does not change stays");
     for shard in [1, 2] {
         for _ in 0..3 {
             before.probe_result(7, shard, Err(ProbeFailure::Connect));
@@ -371,8 +374,8 @@ fn a_shard_keeps_its_health_through_a_reload_unless_it_moves() {
     after.remove(0);
     after[1].url = BaseUrl::parse("http://192.0.2.1:80").expect("a URL");
     after[2].maint = true;
-    let after = SharedHealth::new(HealthSettings::default(), after, Some(&before));
-    let usable: Vec<_> = (0..3).map(|shard| after.is_usable(shard, Class::Read)).collect();
+    let after = SharedHealth::renewed(&before, HealthSettings::default(), after);
+    let usable: Vec<_> = (0..3).map(|shard| after.usable(shard, Class::Read)).collect();
     assert_eq!(usable, [false, true, true]);
     assert!(after.views()[2].maint);
     assert_eq!(after.census().excluded, 1);
@@ -382,7 +385,7 @@ fn a_shard_keeps_its_health_through_a_reload_unless_it_moves() {
 /// the middle of a window must not make the totals begin anew.
 #[test]
 fn a_reload_keeps_the_totals_that_the_error_rate_counts_from() {
-    let mut shared = SharedHealth::new(HealthSettings::default(), seats(2), None);
+    let mut shared = Arc::new(SharedHealth::new(HealthSettings::default(), seats(2)));
     let mut now_ms = 0;
     for round in 0..4 {
         for key in 0..100 {
@@ -392,8 +395,10 @@ fn a_reload_keeps_the_totals_that_the_error_rate_counts_from() {
             shared.observe(now_ms, 0, &seen(Class::Read, key, Outcome::answered(status)));
         }
         shared.tick(now_ms);
-        assert!(shared.is_usable(0, Class::Read), "ejected in round {round}");
-        shared = SharedHealth::new(HealthSettings::default(), seats(2), Some(&shared));
+        assert!(shared.usable(0, Class::Read), "ejected in round {round}");
+        // Each round another shard comes or goes.
+        let others = seats(3 - round % 2);
+        shared = SharedHealth::renewed(&shared, HealthSettings::default(), others);
     }
 }
 
@@ -402,7 +407,7 @@ fn changes_that_nobody_takes_are_bounded_and_the_loss_is_told() {
     let mut settings = HealthSettings::default();
     let active = settings.active.as_mut().expect("probes are sent by default");
     (active.fall, active.rise) = (1, 1);
-    let shared = SharedHealth::new(settings, seats(4), None);
+    let shared = SharedHealth::new(settings, seats(4));
     for _ in 0..1000 {
         shared.probe_result(1, 0, Err(ProbeFailure::Broken));
         shared.probe_result(1, 0, Ok(()));
@@ -416,7 +421,7 @@ fn changes_that_nobody_takes_are_bounded_and_the_loss_is_told() {
 /// quiet the bytes and the machine say the same.
 #[test]
 fn many_threads_leave_a_consistent_view() {
-    let shared = SharedHealth::new(settings(), seats(4), None);
+    let shared = SharedHealth::new(settings(), seats(4));
     std::thread::scope(|scope| {
         for worker in 0..4_u64 {
             let shared = &shared;
@@ -435,13 +440,12 @@ fn many_threads_leave_a_consistent_view() {
                     if worker == 0 {
                         shared.tick(now_ms);
                     }
-                    let _ = shared.in_panic(class);
                 }
             });
         }
     });
     for (shard, view) in shared.views().iter().enumerate() {
-        assert_eq!(shared.is_usable(shard, Class::Read), view.read.standing == Standing::Up);
-        assert_eq!(shared.is_usable(shard, Class::Write), view.write.standing == Standing::Up);
+        assert_eq!(shared.usable(shard, Class::Read), view.read.standing == Standing::Up);
+        assert_eq!(shared.usable(shard, Class::Write), view.write.standing == Standing::Up);
     }
 }
