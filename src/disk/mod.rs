@@ -1,1 +1,3 @@
-//! (being written)
+//! Bytes that survive: small durable steps on files and folders.
+
+pub mod folder;
