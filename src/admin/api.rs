@@ -84,9 +84,10 @@ impl Api {
             return problem(400, "bad-query", "ask with ?pool=NAME&key=KEY, the key as in a URL");
         };
         let site = self.published.load_full();
-        let Some(pool) = PoolName::new(pool).ok().and_then(|name| {
-            site.view.pools.iter().find(|pool| pool.agreed.name == name)
-        }) else {
+        let Some(pool) = PoolName::new(pool)
+            .ok()
+            .and_then(|name| site.view.pools.iter().find(|pool| pool.agreed.name == name))
+        else {
             return problem(404, "no-pool", &format!("there is no pool `{pool}`"));
         };
         // A key that begins with `/` is a path; `%2F` as a query would have it is one too.

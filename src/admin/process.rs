@@ -21,7 +21,8 @@ pub fn export() -> Vec<MetricFamily> {
     let ticks = rustix::param::clock_ticks_per_second() as f64;
     let cpu = field(14).zip(field(15)).map(|(user, system)| (user + system) as f64 / ticks);
     let resident = field(24).map(|pages| pages as f64 * rustix::param::page_size() as f64);
-    let started = field(22).zip(boot_time()).map(|(start, boot)| boot as f64 + start as f64 / ticks);
+    let started =
+        field(22).zip(boot_time()).map(|(start, boot)| boot as f64 + start as f64 / ticks);
     let descriptors = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let gauges = [

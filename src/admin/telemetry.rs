@@ -36,7 +36,9 @@ impl Telemetry {
         let mut out = Vec::new();
         match TextEncoder::new().encode(&families, &mut out) {
             Ok(()) => text(200, prometheus::TEXT_FORMAT, out),
-            Err(error) => problem(500, "metrics", &format!("the metrics cannot be written: {error}")),
+            Err(error) => {
+                problem(500, "metrics", &format!("the metrics cannot be written: {error}"))
+            }
         }
     }
 }

@@ -71,9 +71,10 @@ pub fn site(
 ) -> Result<Site, AppError> {
     let mut settings: HashMap<PoolName, PoolSettings> =
         config.pools.iter().map(|pool| (pool.name.clone(), settings(pool))).collect();
-    let view = View::build(Arc::clone(topology), previous.map(|site| &*site.view), workers, |pool| {
-        settings.remove(pool).unwrap_or_default()
-    });
+    let view =
+        View::build(Arc::clone(topology), previous.map(|site| &*site.view), workers, |pool| {
+            settings.remove(pool).unwrap_or_default()
+        });
     let parts = SiteParts {
         routes: RouteTable::compile(config.routes.clone())?,
         limits: config.client.limits.clone(),

@@ -272,8 +272,7 @@ impl Node {
         let report = self.standalone.reload(&assemble::desired(&config))?;
         let previous = self.published.load_full();
         let topology = self.standalone.topology();
-        let site =
-            assemble::site(&config, &self.name, topology, Some(&previous), self.workers)?;
+        let site = assemble::site(&config, &self.name, topology, Some(&previous), self.workers)?;
         self.published.store(Arc::new(site));
         self.config = config;
         self.follow_health();
@@ -376,10 +375,7 @@ fn refuse_restarts(old: &Config, new: &Config) -> Result<(), AppError> {
         ("`listen`", old.listen != new.listen),
         ("`node`", old.node != new.node),
         ("`log`", old.log != new.log),
-        (
-            "the target of `access_log`",
-            assemble::log_target(old) != assemble::log_target(new),
-        ),
+        ("the target of `access_log`", assemble::log_target(old) != assemble::log_target(new)),
     ];
     match fixed.into_iter().find(|(_, differs)| *differs) {
         Some((what, _)) => Err(AppError::NeedsRestart(what)),
@@ -428,7 +424,10 @@ pub fn admin_address(data_dir: &Path) -> Result<SocketAddr, AppError> {
         path.display()
     )))?;
     text.trim().parse().map_err(|_| {
-        AppError::Refused(format!("{} does not hold an address: start the node again", path.display()))
+        AppError::Refused(format!(
+            "{} does not hold an address: start the node again",
+            path.display()
+        ))
     })
 }
 
