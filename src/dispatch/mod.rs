@@ -1,1 +1,31 @@
-//! (being written)
+//! How is one request carried out?
+//!
+//! ```text
+//! proxy ── Request, Body, Answer ──▶ run ── choose ─▶ exchange ──▶ net, drivers
+//!                                     │        ▲          │
+//!                                     │        └─ repeat ─┘ (budget, attempts, what may be repeated)
+//!                                     ▼
+//!                              Ok, or a Failure that `proxy::problem` words
+//! ```
+//!
+//! A request reads the published [`View`](view::View) once and carries it: its pool, its shard
+//! and the epoch it tells the client belong together. Nothing here waits for a lock or for the
+//! control plane.
+//!
+//! Invariants:
+//! 1. A byte of a request goes to a second shard only if the request is a read, or the pool's keys
+//!    are immutable.
+//! 2. Nothing is repeated once a byte of the answer reached the client.
+//! 3. A connection is used again only if its last answer and the request before it ended cleanly.
+//!
+//! It does not know how the client speaks (`proxy` implements [`Body`](seam::Body) and
+//! [`Answer`](seam::Answer)), nor what a problem looks like.
+
+pub mod choose;
+pub mod exchange;
+pub mod metrics;
+mod relay;
+pub mod run;
+pub mod seam;
+pub mod view;
+pub mod worker;

@@ -1,1 +1,28 @@
-//! (being written)
+//! What does this HTTP request mean, and what do we answer?
+//!
+//! ```text
+//! accept ─▶ connection ─▶ head judged ─▶ route, key ─▶ forward renders ─▶ dispatch::run
+//!               ▲                                                              │
+//!               └────────── next request ◀── log, metrics ◀── answer, problem ◀┘
+//! ```
+//!
+//! One task serves one client connection and drives the shard's connection too; a request is
+//! parsed once, here, and nobody below looks at HTTP semantics again. While it waits for a request
+//! a connection holds no buffer.
+//!
+//! Invariants:
+//! 1. A connection whose request was not read to its end, or whose answer broke off, is closed.
+//! 2. Every request is answered, counted and logged exactly once.
+//! 3. What is ambiguous is answered 400 and the connection closed (DESIGN, section 13).
+
+pub mod access_log;
+pub mod answer;
+pub mod body;
+pub mod client;
+pub mod connection;
+mod exchange;
+pub mod forward;
+pub mod metrics;
+pub mod problem;
+pub mod serve;
+pub mod site;

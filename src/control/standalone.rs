@@ -1,0 +1,227 @@
+//! How does a node without a cluster keep its epochs?
+//!
+//! `state.json` in the node's `data_dir` holds the agreed state with a checksum before it. A start
+//! or a reload computes the commands that lead to what the file desires, applies them to a copy,
+//! makes the copy durable, and only then gives the new topology out: all of a change or nothing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::cluster::{
+    ClusterState, Desired, Refusal, Report, StateError, Topology, changes, report,
+};
+use crate::disk::atomic;
+use crate::disk::lock::{FolderLock, LockError};
+
+/// Where the state is kept within the node's folder.
+const STATE_FILE: &str = "state.json";
+
+/// The file's first line is this, followed by the BLAKE3 of all that comes behind the line.
+const MAGIC: &str = "ringway-state blake3 ";
+
+/// A node's agreed state, alone.
+#[derive(Debug)]
+pub struct Standalone {
+    path: PathBuf,
+    state: ClusterState,
+    topology: Arc<Topology>,
+    /// Held as long as the state may be written.
+    _lock: FolderLock,
+}
+
+/// Why a node cannot begin, or a reload is refused. What was in force stays in force.
+#[derive(Debug, thiserror::Error)]
+pub enum ControlError {
+    /// Another process has the folder.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The state cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// The state is there and is not what was written.
+    #[error(
+        "{}: the file is damaged ({what}): bring it back from a backup, or move it away to begin \
+         at epoch 1, which is safe only if no other node and no client remembers a later epoch",
+        path.display()
+    )]
+    Damaged {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The change may not be made.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The state has no topology, which applied commands exclude.
+    #[error(transparent)]
+    State(#[from] StateError),
+}
+
+impl Standalone {
+    /// Takes the folder, reads what was in force, and brings it to what is desired.
+    ///
+    /// # Errors
+    /// [`ControlError`]; nothing has changed.
+    pub fn open(data_dir: &Path, desired: &Desired) -> Result<(Self, Report), ControlError> {
+        let lock = FolderLock::take(data_dir)?;
+        let path = data_dir.join(STATE_FILE);
+        let state = read(&path)?;
+        let topology = Arc::new(Topology::build(&state, None)?);
+        let mut standalone = Self { path, state, topology, _lock: lock };
+        let report = standalone.reload(desired)?;
+        Ok((standalone, report))
+    }
+
+    /// What requests read.
+    #[must_use]
+    pub fn topology(&self) -> &Arc<Topology> {
+        &self.topology
+    }
+
+    /// What is in force.
+    #[must_use]
+    pub fn state(&self) -> &ClusterState {
+        &self.state
+    }
+
+    /// Brings the state to what is desired, durably. Tells what that changed.
+    ///
+    /// # Errors
+    /// [`ControlError`]; nothing has changed.
+    pub fn reload(&mut self, desired: &Desired) -> Result<Report, ControlError> {
+        let mut state = self.state.clone();
+        for command in changes(&self.state, desired) {
+            state.apply(&command)?;
+        }
+        let report = report(&self.state, &state)?;
+        let topology = Topology::build(&state, Some(&self.topology))?;
+        if state != self.state {
+            write(&self.path, &state)?;
+        }
+        self.state = state;
+        self.topology = Arc::new(topology);
+        Ok(report)
+    }
+}
+
+fn read(path: &Path) -> Result<ClusterState, ControlError> {
+    let bytes = match std::fs::read(path) {
+        Ok(bytes) => bytes,
+        // A node's first start.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ClusterState::default()),
+        Err(error) => return Err(ControlError::Io { path: path.to_owned(), error }),
+    };
+    let damaged =
+        |what: &str| ControlError::Damaged { path: path.to_owned(), what: what.to_owned() };
+    let (line, rest) = match memchr::memchr(b'\n', &bytes) {
+        Some(at) => (&bytes[..at], &bytes[at + 1..]),
+        None => return Err(damaged("its first line is missing")),
+    };
+    let sum = line.strip_prefix(MAGIC.as_bytes()).ok_or_else(|| damaged("no such file of ours"))?;
+    if sum != blake3::hash(rest).to_hex().as_bytes() {
+        return Err(damaged("its checksum is another"));
+    }
+    ClusterState::decode(rest).map_err(|error| damaged(&error.to_string()))
+}
+
+fn write(path: &Path, state: &ClusterState) -> Result<(), ControlError> {
+    let json = state.encode();
+    let mut bytes = format!("{MAGIC}{}\n", blake3::hash(&json).to_hex()).into_bytes();
+    bytes.extend_from_slice(&json);
+    atomic::replace(path, &bytes, 0o600)
+        .map_err(|error| ControlError::Io { path: path.to_owned(), error })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::{AdminState, DesiredPool, Kind, Placement, PoolSpec, ShardSpec};
+    use crate::ids::{BaseUrl, Epoch, PoolName, ShardId, Weight, Zone};
+
+    fn desired(shards: &[&str]) -> Desired {
+        let spec = PoolSpec {
+            kind: Kind::Cache,
+            placement: Placement::Ring,
+            hash_seed: "p".to_owned(),
+            vnodes: 16,
+            immutable: false,
+        };
+        let shard = |id: &&str| {
+            let url = BaseUrl::parse(&format!("http://{id}.example")).expect("a URL");
+            let spec = ShardSpec {
+                url,
+                zone: Zone::default(),
+                weight: Weight::ONE,
+                state: AdminState::Ready,
+            };
+            (ShardId::new(id).expect("a name"), spec)
+        };
+        let shards = shards.iter().map(shard).collect();
+        [(PoolName::new("p").expect("a name"), DesiredPool { spec, shards })].into()
+    }
+
+    fn epoch(standalone: &Standalone) -> Epoch {
+        standalone.topology().pools()[0].epoch
+    }
+
+    #[test]
+    fn epochs_survive_restarts_and_move_only_with_the_ring() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut node, _) = Standalone::open(folder.path(), &desired(&["a", "b"])).expect("opened");
+        assert_eq!(epoch(&node), Epoch(1));
+        let ring = Arc::clone(&node.topology().pools()[0].ring);
+        assert!(node.reload(&desired(&["a", "b"])).expect("the same").is_empty());
+        assert!(Arc::ptr_eq(&ring, &node.topology().pools()[0].ring));
+        assert_eq!(node.reload(&desired(&["a", "b", "c"])).expect("added").len(), 1);
+        assert_eq!(epoch(&node), Epoch(2));
+        drop(node);
+        let (node, report) =
+            Standalone::open(folder.path(), &desired(&["a", "b", "c"])).expect("opened again");
+        assert_eq!((epoch(&node), report.len()), (Epoch(2), 0));
+    }
+
+    #[test]
+    fn a_refused_reload_changes_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (mut node, _) = Standalone::open(folder.path(), &desired(&["a", "b"])).expect("opened");
+        let before =
+            (node.state().clone(), std::fs::read(folder.path().join(STATE_FILE)).expect("a file"));
+        let refused = node.reload(&desired(&[])).expect_err("a pool without shards");
+        assert!(matches!(refused, ControlError::Refused(Refusal::Ring { .. })), "{refused}");
+        assert_eq!(before.0, *node.state());
+        assert_eq!(before.1, std::fs::read(folder.path().join(STATE_FILE)).expect("a file"));
+        assert_eq!(node.topology().pools()[0].shards.len(), 2);
+    }
+
+    #[test]
+    fn a_damaged_state_stops_the_node_and_says_what_to_do() {
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(Standalone::open(folder.path(), &desired(&["a"])).expect("opened"));
+        let path = folder.path().join(STATE_FILE);
+        let whole = std::fs::read(&path).expect("a file");
+        for damage in [&whole[..whole.len() - 1], b"", b"ringway", &[&whole[..], b" "].concat()] {
+            std::fs::write(&path, damage).expect("written");
+            let error = Standalone::open(folder.path(), &desired(&["a"])).expect_err("damaged");
+            assert!(matches!(error, ControlError::Damaged { .. }), "{error}");
+            assert!(error.to_string().contains("state.json"), "{error}");
+            assert_eq!(std::fs::read(&path).expect("still there"), damage);
+        }
+    }
+
+    #[test]
+    fn a_second_process_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let node = Standalone::open(folder.path(), &desired(&["a"])).expect("opened");
+        let error = Standalone::open(folder.path(), &desired(&["a"])).expect_err("held");
+        assert!(matches!(error, ControlError::Lock(LockError::Held { .. })), "{error}");
+        drop(node);
+    }
+}

@@ -1,0 +1,363 @@
+//! How does one try at one shard go?
+//!
+//! The request is sent and the answer received in the client's own task. A body that streams is
+//! sent while the answer is awaited and, if the shard answers early, while the answer is passed
+//! on: neither direction ever waits for the other, so no pair of peers can wait for each other in
+//! a circle. What the shard says *before* the body is asked for decides whether it is asked for
+//! (RFC 9110, section 10.1.1).
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::relay::Relay;
+use super::run::Note;
+use super::seam::{About, Answer, Body, BodyError, ClientGone, Part, Request};
+use super::view::{Pool, Shard};
+use super::worker::Worker;
+use crate::drivers::http::write_head;
+use crate::net::buffer::ReadBuffer;
+use crate::net::http1::chunked::{CHUNK_HEAD_BYTES, chunk_head};
+use crate::net::http1::framing::Framing;
+use crate::net::http1::head::{FieldKind, Persistence};
+use crate::net::http1::response::{ResponseError, ResponseHead};
+use crate::net::http1::scan::Scanner;
+use crate::net::timers::Timer;
+use crate::net::upstream::Upstream;
+use crate::net::wire::Pace;
+use crate::protocol::health::{Observation, Outcome};
+
+/// Why a try brought no whole answer to the client. But for [`AnswerBroke`](Self::AnswerBroke) and
+/// [`Client`](Self::Client), nothing of an answer has reached it.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum TryError {
+    /// The connection broke before the answer's head was complete.
+    #[error("the connection broke before an answer came")]
+    Reset,
+    /// No head in time.
+    #[error("no answer in time")]
+    HeadTimeout,
+    /// What came is no answer.
+    #[error("the answer cannot be understood: {0}")]
+    BadAnswer(&'static str),
+    /// 502, 503 or 504, and the request may be tried on another shard.
+    #[error("the shard answered {0}")]
+    GatewayError(u16),
+    /// The client's body stopped.
+    #[error(transparent)]
+    Body(#[from] BodyError),
+    /// The client is gone.
+    #[error(transparent)]
+    Client(#[from] ClientGone),
+    /// The answer had begun and broke off.
+    #[error("the connection broke in the middle of the answer")]
+    AnswerBroke,
+}
+
+/// Where the request's body comes from.
+pub(super) enum Source<'a, B> {
+    /// It was read before, so that it can be sent more than once.
+    Held(&'a [u8]),
+    /// It is read as it is sent.
+    Stream(&'a mut B),
+}
+
+/// After a write to the shard failed: how long its answer, which may explain the failure, is
+/// waited for.
+const LAST_WORDS: Duration = Duration::from_millis(500);
+
+/// One try: who asks whom for what.
+pub(super) struct Exchange<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) timer: &'a Timer,
+    pub(super) pool: &'a Pool,
+    pub(super) shard_index: usize,
+    pub(super) shard: &'a Shard,
+    pub(super) request: &'a Request<'a>,
+    /// Whether a gateway error of the shard is given back instead of passed on.
+    pub(super) retry_gateway_errors: bool,
+    pub(super) begun_ms: u64,
+}
+
+/// An answer being received.
+struct Receiving {
+    buffer: ReadBuffer,
+    scanner: Scanner,
+    head: ResponseHead,
+    interims: u32,
+}
+
+/// Why the sending of the request stopped.
+enum SendError {
+    Client(BodyError),
+    /// The shard takes no more. Its answer may still say why.
+    Shard,
+}
+
+/// How the sending of the request stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sending {
+    Going,
+    Complete,
+    Refused,
+}
+
+impl Exchange<'_> {
+    /// Sends the request and passes the answer on. Tells whether the connection may be used again.
+    pub(super) async fn run<B: Body, A: Answer>(
+        &self,
+        upstream: &Upstream,
+        source: Source<'_, B>,
+        answer: &mut A,
+        note: &mut Note,
+    ) -> Result<bool, TryError> {
+        let continue_seen = Cell::new(false);
+        let mut sending = pin!(self.send(upstream, source, &continue_seen));
+        let mut state = Sending::Going;
+        let mut receiving = Receiving {
+            buffer: self.worker.buffers.small(),
+            scanner: Scanner::default(),
+            head: self.worker.spare_head(),
+            interims: 0,
+        };
+        let length = {
+            let head = self.receive_head(upstream, &mut receiving, &continue_seen, answer);
+            let mut head = pin!(head);
+            let mut deadline_ms = u64::MAX;
+            poll_fn(|cx| {
+                if let Poll::Ready(sent) = poll_sending(&mut state, sending.as_mut(), cx) {
+                    let timeouts = &self.pool.settings.timeouts;
+                    let wait = if sent? { timeouts.response_head } else { LAST_WORDS };
+                    deadline_ms = self.timer.timers().after(wait);
+                }
+                match head.as_mut().poll(cx) {
+                    Poll::Ready(head) => Poll::Ready(head),
+                    Poll::Pending if state == Sending::Going => Poll::Pending,
+                    Poll::Pending if !self.timer.poll_expired(cx, deadline_ms) => Poll::Pending,
+                    Poll::Pending if state == Sending::Refused => Poll::Ready(Err(TryError::Reset)),
+                    Poll::Pending => Poll::Ready(Err(TryError::HeadTimeout)),
+                }
+            })
+            .await?
+        };
+        self.judge_head(&receiving.head, state, note)?;
+
+        let about = About { shard: self.shard.id.as_str(), epoch: self.pool.agreed.epoch };
+        let framing = receiving.head.framing();
+        let whole = &receiving.buffer.filled()[..length];
+        answer.head(&receiving.head, whole, framing, &about, state == Sending::Complete);
+        receiving.buffer.consume(length);
+        let persistence = receiving.head.persistence();
+        self.worker.keep_head(std::mem::take(&mut receiving.head));
+
+        let mut relay = Relay {
+            worker: self.worker,
+            timer: self.timer,
+            shard: self.shard,
+            wire: &upstream.wire,
+            buffer: receiving.buffer,
+            pace: Pace::idle(self.pool.settings.timeouts.idle),
+            trailers_wanted: self.request.outbound.wants_trailers,
+            received: 0,
+        };
+        {
+            let mut passing = pin!(relay.run(framing, answer));
+            poll_fn(|cx| {
+                // If the upload stops now, the answer goes on all the same and tells why.
+                let _: Poll<Result<bool, TryError>> =
+                    poll_sending(&mut state, sending.as_mut(), cx);
+                passing.as_mut().poll(cx)
+            })
+            .await?;
+        }
+        let in_step = relay.buffer.is_empty() && persistence == Persistence::KeepAlive;
+        Ok(in_step && state == Sending::Complete)
+    }
+
+    async fn send<B: Body>(
+        &self,
+        upstream: &Upstream,
+        source: Source<'_, B>,
+        continue_seen: &Cell<bool>,
+    ) -> Result<(), SendError> {
+        let mut pace = Pace::idle(self.pool.settings.timeouts.idle);
+        let mut head = self.worker.buffers.text();
+        write_head(&mut head, &self.request.outbound, &self.shard.address, self.pool.settings.host);
+        let (wire, timer) = (&upstream.wire, self.timer);
+        let refused = |_| SendError::Shard;
+        let body = match source {
+            Source::Held(bytes) => {
+                self.count_sent(bytes);
+                return wire.write_all(timer, [&head, bytes], &mut pace).await.map_err(refused);
+            }
+            Source::Stream(body) => body,
+        };
+        wire.write_all(timer, [&head], &mut pace).await.map_err(refused)?;
+        drop(head);
+        if self.request.outbound.expect_continue {
+            self.await_continue(continue_seen).await;
+        }
+        body.ask().await.map_err(SendError::Client)?;
+        let chunked = self.request.outbound.framing == Framing::Chunked;
+        loop {
+            match body.next().await.map_err(SendError::Client)? {
+                Part::Data(bytes) if chunked => {
+                    self.count_sent(bytes);
+                    let mut line = [0; CHUNK_HEAD_BYTES];
+                    let parts = [chunk_head(&mut line, bytes.len()), bytes, b"\r\n"];
+                    wire.write_all(timer, parts, &mut pace).await.map_err(refused)?;
+                }
+                Part::Data(bytes) => {
+                    self.count_sent(bytes);
+                    wire.write_all(timer, [bytes], &mut pace).await.map_err(refused)?;
+                }
+                Part::End(trailers) if chunked => {
+                    let end = [b"0\r\n", trailers, b"\r\n"];
+                    return wire.write_all(timer, end, &mut pace).await.map_err(refused);
+                }
+                Part::End(_) => return Ok(()),
+            }
+        }
+    }
+
+    fn count_sent(&self, bytes: &[u8]) {
+        self.shard.metrics.tx_bytes.add(self.worker.stripe, bytes.len() as u64);
+    }
+
+    /// Waits until the shard asks for the body, or for as long as one waits for a shard that knows
+    /// nothing of expectations.
+    async fn await_continue(&self, continue_seen: &Cell<bool>) {
+        let deadline_ms = self.timer.timers().after(self.pool.settings.timeouts.expect_continue);
+        poll_fn(|cx| match continue_seen.get() || self.timer.poll_expired(cx, deadline_ms) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        })
+        .await;
+    }
+
+    /// Receives up to and including the final head; interim answers are passed on. Waits without
+    /// end: the caller bounds it, since the bound depends on how the sending goes.
+    async fn receive_head<A: Answer>(
+        &self,
+        upstream: &Upstream,
+        receiving: &mut Receiving,
+        continue_seen: &Cell<bool>,
+        answer: &mut A,
+    ) -> Result<usize, TryError> {
+        let mut pace = Pace::until(u64::MAX);
+        let limits = &self.pool.head_limits;
+        loop {
+            let bytes = receiving.buffer.filled();
+            let scanned = receiving.scanner.scan(bytes, limits);
+            if let Some(length) = scanned.map_err(|_| TryError::BadAnswer("head_limits"))? {
+                let whole = &bytes[..length];
+                let parsed = receiving.head.parse(whole, self.request.head_asked);
+                parsed.map_err(|error| TryError::BadAnswer(reason(error)))?;
+                if !receiving.head.is_interim() {
+                    return Ok(length);
+                }
+                receiving.interims += 1;
+                if receiving.interims > self.pool.settings.limits.interim_responses_max {
+                    return Err(TryError::BadAnswer("interim_flood"));
+                }
+                if receiving.head.status() == 100 {
+                    // Not passed on: the client is told when its body is asked for.
+                    continue_seen.set(true);
+                    wake_self().await;
+                } else if self.request.interim_wanted {
+                    answer.interim(&receiving.head, whole).await?;
+                }
+                receiving.buffer.consume(length);
+                receiving.scanner = Scanner::default();
+                continue;
+            }
+            if receiving.buffer.room().is_empty() {
+                // One byte beyond the limit, so that the scanner can see it exceeded.
+                receiving.buffer.grow(limits.head_bytes_max + 1);
+            }
+            match upstream.wire.read(self.timer, &mut receiving.buffer, &mut pace).await {
+                Ok(0) | Err(_) => return Err(TryError::Reset),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    /// Takes down what the head says about the shard.
+    fn judge_head(
+        &self,
+        head: &ResponseHead,
+        state: Sending,
+        note: &mut Note,
+    ) -> Result<(), TryError> {
+        let status = head.status();
+        let mut fields = head.fields().iter();
+        self.observe(Outcome::Answered {
+            status,
+            retry_after: status >= 500 && fields.any(|field| field.kind == FieldKind::RetryAfter),
+            body_fully_sent: state == Sending::Complete,
+        });
+        self.shard.metrics.answered(self.worker.stripe, status);
+        note.upstream_status = status;
+        if self.retry_gateway_errors && matches!(status, 502..=504) {
+            return Err(TryError::GatewayError(status));
+        }
+        Ok(())
+    }
+
+    /// Tells this node's health view what came of the try.
+    pub(super) fn observe(&self, outcome: Outcome) {
+        let observation = Observation {
+            class: self.request.class,
+            key: self.request.token,
+            begun_ms: self.begun_ms,
+            outcome,
+        };
+        self.pool.health.observe(self.timer.timers().now_ms(), self.shard_index, &observation);
+    }
+}
+
+/// Polls the sending if it is still going. Ready once, when it ends: whether it was complete.
+fn poll_sending<F: Future<Output = Result<(), SendError>>>(
+    state: &mut Sending,
+    sending: Pin<&mut F>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<bool, TryError>> {
+    if *state != Sending::Going {
+        return Poll::Pending;
+    }
+    match sending.poll(cx) {
+        Poll::Pending => Poll::Pending,
+        Poll::Ready(Ok(())) => {
+            *state = Sending::Complete;
+            Poll::Ready(Ok(true))
+        }
+        Poll::Ready(Err(SendError::Shard)) => {
+            *state = Sending::Refused;
+            Poll::Ready(Ok(false))
+        }
+        Poll::Ready(Err(SendError::Client(error))) => {
+            *state = Sending::Refused;
+            Poll::Ready(Err(error.into()))
+        }
+    }
+}
+
+/// Has the task polled once more: another part of it waits for what was just set.
+async fn wake_self() {
+    poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// A word for the log: what was wrong with an answer.
+fn reason(error: ResponseError) -> &'static str {
+    match error {
+        ResponseError::Head(_) => "malformed_head",
+        ResponseError::Framing(_) => "ambiguous_framing",
+        ResponseError::Status(_) => "unusable_status",
+    }
+}

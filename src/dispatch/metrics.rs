@@ -1,0 +1,223 @@
+//! What is counted about shards and pools on the request path?
+//!
+//! The names follow Envoy's cluster statistics with base units, so that dashboards and alerts
+//! carry over. A shard's series live as long as its [`Shard`](super::view::Shard).
+
+use prometheus::proto::MetricFamily;
+
+use super::view::View;
+use crate::metrics::{Counter, Group, Kind, Latency, Sample, Stripe};
+
+/// Counters of one shard.
+#[derive(Debug)]
+pub struct ShardMetrics {
+    /// Final answers by class: 1xx is never counted, so index 0 is 2xx.
+    classes: [Counter; 4],
+    pub(super) rx_reset: Counter,
+    pub(super) rq_timeout: Counter,
+    pub(super) protocol_error: Counter,
+    pub(super) pending_overflow: Counter,
+    pub(super) cx_total: Counter,
+    pub(super) cx_connect_fail: Counter,
+    pub(super) cx_connect_timeout: Counter,
+    pub(super) rx_bytes: Counter,
+    pub(super) tx_bytes: Counter,
+    pub(super) rq_time: Latency,
+}
+
+impl ShardMetrics {
+    pub(super) fn new(workers: usize) -> Self {
+        let counter = || Counter::new(workers);
+        Self {
+            classes: [counter(), counter(), counter(), counter()],
+            rx_reset: counter(),
+            rq_timeout: counter(),
+            protocol_error: counter(),
+            pending_overflow: counter(),
+            cx_total: counter(),
+            cx_connect_fail: counter(),
+            cx_connect_timeout: counter(),
+            rx_bytes: counter(),
+            tx_bytes: counter(),
+            rq_time: Latency::new(workers),
+        }
+    }
+
+    pub(super) fn answered(&self, stripe: Stripe, status: u16) {
+        let class = usize::from(status / 100).clamp(2, 5) - 2;
+        self.classes[class].inc(stripe);
+    }
+}
+
+/// Counters of one pool.
+#[derive(Debug)]
+pub struct PoolMetrics {
+    pub(super) rq_retry: Counter,
+    pub(super) rq_retry_success: Counter,
+    pub(super) rq_retry_overflow: Counter,
+    pub(super) spilled: Counter,
+    pub(super) none_healthy: Counter,
+    pub(super) panic: Counter,
+}
+
+impl PoolMetrics {
+    pub(super) fn new(workers: usize) -> Self {
+        let counter = || Counter::new(workers);
+        Self {
+            rq_retry: counter(),
+            rq_retry_success: counter(),
+            rq_retry_overflow: counter(),
+            spilled: counter(),
+            none_healthy: counter(),
+            panic: counter(),
+        }
+    }
+}
+
+const SHARD: &[&str] = &["pool", "shard"];
+const POOL: &[&str] = &["pool"];
+const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+type PickShard = fn(&ShardMetrics) -> &Counter;
+type PickPool = fn(&PoolMetrics) -> &Counter;
+
+const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
+    (
+        "ringway_upstream_rq_rx_reset_total",
+        "Requests whose connection broke before the answer's head was complete.",
+        |m| &m.rx_reset,
+    ),
+    ("ringway_upstream_rq_timeout_total", "Requests whose answer did not begin in time.", |m| {
+        &m.rq_timeout
+    }),
+    ("ringway_upstream_rq_protocol_error_total", "Answers that could not be understood.", |m| {
+        &m.protocol_error
+    }),
+    (
+        "ringway_upstream_rq_pending_overflow_total",
+        "Requests that found all of the shard's places taken for too long.",
+        |m| &m.pending_overflow,
+    ),
+    ("ringway_upstream_cx_total", "Connections opened.", |m| &m.cx_total),
+    ("ringway_upstream_cx_connect_fail_total", "Connections that could not be opened.", |m| {
+        &m.cx_connect_fail
+    }),
+    (
+        "ringway_upstream_cx_connect_timeout_total",
+        "Connections that were not opened in time; also counted as failed.",
+        |m| &m.cx_connect_timeout,
+    ),
+    ("ringway_upstream_cx_rx_bytes_total", "Bytes of answer bodies received.", |m| &m.rx_bytes),
+    ("ringway_upstream_cx_tx_bytes_total", "Bytes of request bodies sent.", |m| &m.tx_bytes),
+];
+
+const POOL_COUNTERS: [(&str, &str, PickPool); 6] = [
+    ("ringway_upstream_rq_retry_total", "Requests tried once more.", |m| &m.rq_retry),
+    (
+        "ringway_upstream_rq_retry_success_total",
+        "Requests that were answered after being tried once more.",
+        |m| &m.rq_retry_success,
+    ),
+    (
+        "ringway_upstream_rq_retry_overflow_total",
+        "Requests not tried once more because the retry budget was used up.",
+        |m| &m.rq_retry_overflow,
+    ),
+    (
+        "ringway_upstream_rq_spilled_total",
+        "Requests that went to another shard than the owner of their key.",
+        |m| &m.spilled,
+    ),
+    (
+        "ringway_upstream_cx_none_healthy_total",
+        "Requests refused because no shard could be asked.",
+        |m| &m.none_healthy,
+    ),
+    (
+        "ringway_lb_healthy_panic_total",
+        "Requests sent while health was not believed, since too much of the pool looked down.",
+        |m| &m.panic,
+    ),
+];
+
+/// Writes out everything counted about the shards and pools of `view`.
+#[must_use]
+pub fn export(view: &View) -> Vec<MetricFamily> {
+    let mut families = vec![by_class(view), latencies(view), in_flight(view)];
+    families.extend(SHARD_COUNTERS.iter().map(|&(name, help, pick)| {
+        let mut group = Group::new(name, help, Kind::Counter, SHARD);
+        each_shard(view, |labels, shard| group.push(labels, Sample::Counter(pick(shard).sum())));
+        group
+    }));
+    families.extend(POOL_COUNTERS.iter().map(|&(name, help, pick)| {
+        let mut group = Group::new(name, help, Kind::Counter, POOL);
+        for pool in &view.pools {
+            let sum = pick(&pool.metrics).sum();
+            group.push(&[pool.agreed.name.as_str()], Sample::Counter(sum));
+        }
+        group
+    }));
+    families.extend(ring_families(view));
+    families.into_iter().filter_map(Group::finish).collect()
+}
+
+fn each_shard(view: &View, mut visit: impl FnMut(&[&str], &ShardMetrics)) {
+    for pool in &view.pools {
+        for shard in &pool.shards {
+            visit(&[pool.agreed.name.as_str(), shard.id.as_str()], &shard.metrics);
+        }
+    }
+}
+
+fn by_class(view: &View) -> Group {
+    let name = "ringway_upstream_rq_total";
+    let help = "Final answers of shards, by class of status.";
+    let mut group = Group::new(name, help, Kind::Counter, &["pool", "shard", "code_class"]);
+    each_shard(view, |labels, shard| {
+        for (class, counter) in CLASSES.iter().zip(&shard.classes) {
+            group.push(&[labels[0], labels[1], class], Sample::Counter(counter.sum()));
+        }
+    });
+    group
+}
+
+fn latencies(view: &View) -> Group {
+    let name = "ringway_upstream_rq_time_seconds";
+    let help = "From the choice of a shard to the end of its answer.";
+    let mut group = Group::new(name, help, Kind::Latency, SHARD);
+    each_shard(view, |labels, shard| group.push(labels, Sample::Latency(&shard.rq_time)));
+    group
+}
+
+fn in_flight(view: &View) -> Group {
+    let name = "ringway_upstream_rq_active";
+    let mut group = Group::new(name, "Requests in flight.", Kind::Gauge, SHARD);
+    for pool in &view.pools {
+        for shard in &pool.shards {
+            #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
+            let active = shard.in_flight() as f64;
+            group.push(&[pool.agreed.name.as_str(), shard.id.as_str()], Sample::Gauge(active));
+        }
+    }
+    group
+}
+
+#[allow(clippy::cast_precision_loss, reason = "the exposition format has doubles only")]
+fn ring_families(view: &View) -> [Group; 3] {
+    let mut epoch =
+        Group::new("ringway_ring_epoch", "The epoch of the pool's ring.", Kind::Gauge, POOL);
+    let help = "The ring's digest, as a label; the value is 1. Equal digests are equal rings.";
+    let mut digest = Group::new("ringway_ring_digest_info", help, Kind::Gauge, &["pool", "digest"]);
+    let help = "The shard's share of the circle: the probability that it owns a key.";
+    let mut share = Group::new("ringway_ring_share_ratio", help, Kind::Gauge, SHARD);
+    for pool in &view.pools {
+        let name = pool.agreed.name.as_str();
+        epoch.push(&[name], Sample::Gauge(pool.agreed.epoch.0 as f64));
+        let hex = pool.agreed.ring.digest().to_string();
+        digest.push(&[name, &hex[..16]], Sample::Gauge(1.0));
+        for (shard, part) in pool.shards.iter().zip(&pool.agreed.ring.shares().shards) {
+            share.push(&[name, shard.id.as_str()], Sample::Gauge(part.primary.as_f64()));
+        }
+    }
+    [epoch, digest, share]
+}

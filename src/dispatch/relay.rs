@@ -1,0 +1,117 @@
+//! How does an answer's body reach the client?
+//!
+//! Piece by piece, through one buffer: what was read is written before more is read, so a slow
+//! client slows the shard and never fills memory.
+
+use tokio::net::TcpStream;
+
+use super::exchange::TryError;
+use super::seam::Answer;
+use super::view::Shard;
+use super::worker::Worker;
+use crate::net::buffer::ReadBuffer;
+use crate::net::http1::chunked::{ChunkLimits, Decoder, Step, trailer_fields};
+use crate::net::http1::framing::Framing;
+use crate::net::timers::Timer;
+use crate::net::wire::{Pace, Wire};
+
+/// What a shard's chunked answer may carry beside data.
+const CHUNK_LIMITS: ChunkLimits =
+    ChunkLimits { extension_bytes_max: 16 * 1024, trailer_bytes_max: 16 * 1024 };
+
+/// One answer's body under way.
+pub(super) struct Relay<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) timer: &'a Timer,
+    pub(super) shard: &'a Shard,
+    pub(super) wire: &'a Wire<TcpStream>,
+    /// Begins with what came together with the head. What is left at the end nobody asked for.
+    pub(super) buffer: ReadBuffer,
+    pub(super) pace: Pace,
+    pub(super) trailers_wanted: bool,
+    pub(super) received: u64,
+}
+
+impl Relay<'_> {
+    /// Passes the whole body on, and the answer's end.
+    pub(super) async fn run<A: Answer>(
+        &mut self,
+        framing: Framing,
+        answer: &mut A,
+    ) -> Result<(), TryError> {
+        let result = match framing {
+            Framing::None => answer.end(b"").await.map_err(TryError::from),
+            Framing::Chunked => self.chunks(answer).await,
+            Framing::Length(length) => self.bytes(Some(length), answer).await,
+            Framing::UntilClose => self.bytes(None, answer).await,
+        };
+        self.shard.metrics.rx_bytes.add(self.worker.stripe, self.received);
+        result
+    }
+
+    /// So many bytes, or all until the connection ends.
+    async fn bytes<A: Answer>(
+        &mut self,
+        length: Option<u64>,
+        answer: &mut A,
+    ) -> Result<(), TryError> {
+        let mut left = length.unwrap_or(u64::MAX);
+        loop {
+            let bytes = self.buffer.filled();
+            let here = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            if here > 0 {
+                answer.data(&bytes[..here]).await?;
+                self.buffer.consume(here);
+                left -= here as u64;
+                self.received += here as u64;
+            }
+            if left == 0 || !self.more(left, length.is_none(), answer).await? {
+                return Ok(answer.end(b"").await?);
+            }
+        }
+    }
+
+    async fn chunks<A: Answer>(&mut self, answer: &mut A) -> Result<(), TryError> {
+        let mut decoder = Decoder::new(CHUNK_LIMITS);
+        loop {
+            let (used, step) =
+                decoder.step(self.buffer.filled()).map_err(|_| TryError::AnswerBroke)?;
+            if let Step::Data(range) = &step {
+                answer.data(&self.buffer.filled()[range.clone()]).await?;
+                self.received += range.len() as u64;
+            }
+            self.buffer.consume(used);
+            match step {
+                Step::Data(_) => {}
+                Step::End => break,
+                Step::NeedMore => {
+                    self.more(u64::MAX, false, answer).await?;
+                }
+            }
+        }
+        let mut trailers = self.worker.buffers.text();
+        // Trailers that may not be passed on are left out: the data before them was sound.
+        if self.trailers_wanted && trailer_fields(decoder.trailers(), &mut trailers).is_err() {
+            trailers.clear();
+        }
+        Ok(answer.end(&trailers).await?)
+    }
+
+    /// Reads on, the client having all that is there. False at an end that is allowed.
+    async fn more<A: Answer>(
+        &mut self,
+        left: u64,
+        may_end: bool,
+        answer: &mut A,
+    ) -> Result<bool, TryError> {
+        answer.flush().await?;
+        if left > self.buffer.capacity() as u64 {
+            self.buffer.enlarge();
+        }
+        match self.wire.read(self.timer, &mut self.buffer, &mut self.pace).await {
+            Ok(0) if may_end => Ok(false),
+            Ok(0) | Err(_) => Err(TryError::AnswerBroke),
+            Ok(_) => Ok(true),
+        }
+    }
+}

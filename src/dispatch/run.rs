@@ -1,0 +1,400 @@
+//! Who is asked, and how often?
+//!
+//! A request is tried on one shard after the other until one answers or nothing more may be
+//! tried. What may be repeated depends on what is known to have happened:
+//!
+//! | what happened | read | write, keys immutable | other write |
+//! |---|---|---|---|
+//! | no connection: nothing was sent | next shard | next shard | 503, not applied |
+//! | a kept-alive connection was closed under the request | same shard, new connection | same, if repeatable | same, if repeatable |
+//! | the connection broke before the answer | next shard | next shard, if repeatable | 502, unknown |
+//! | no answer in time | next shard | 504, unknown | 504, unknown |
+//! | the answer cannot be understood | next shard | 502, unknown | 502, unknown |
+//! | the answer had begun | cut | cut | cut |
+//!
+//! "If repeatable" means: the method is idempotent, it bears no condition that its own first
+//! success would make false, and its body is still held. Every repeat but that on a closed
+//! connection needs a token of the pool's retry budget, so that a sick pool is not drowned.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::choose::{Chosen, NoShard, choose, may_spill};
+use super::exchange::{Exchange, Source, TryError};
+use super::seam::{Answer, Body, BodyError, Part, Request};
+use super::view::{Pool, Shard};
+use super::worker::Worker;
+use crate::net::buffer::TextBuffer;
+use crate::net::http1::framing::Framing;
+use crate::net::timers::Timer;
+use crate::net::upstream::{ConnectError, Upstream, connect};
+use crate::protocol::health::{Class, Outcome};
+
+/// Why a request was not answered by a shard.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// No shard looks able to answer.
+    #[error("no shard of the pool can be asked")]
+    NoneHealthy,
+    /// The shard that owns the key is down, and nobody else may take the write.
+    #[error("the shard that owns the key is down")]
+    OwnerDown,
+    /// COPY or MOVE between keys of different shards.
+    #[error("the destination belongs to another shard")]
+    CrossShard,
+    /// All of the shard's places were taken for too long.
+    #[error("the shard has too many requests in flight")]
+    Overflow,
+    /// No connection to the shard.
+    #[error("the shard cannot be reached: {0}")]
+    Connect(#[source] ConnectError),
+    /// The connection broke before an answer came.
+    #[error("the connection to the shard broke before an answer came")]
+    Reset,
+    /// No answer in time.
+    #[error("the shard did not answer in time")]
+    HeadTimeout,
+    /// What the shard sent cannot be understood.
+    #[error("the shard's answer cannot be understood: {0}")]
+    BadAnswer(&'static str),
+    /// The request as a whole took too long.
+    #[error("the request took longer than allowed")]
+    RequestTimeout,
+    /// The client's body stopped.
+    #[error(transparent)]
+    Body(BodyError),
+    /// The client is gone, or takes its answer too slowly.
+    #[error("the client is gone")]
+    ClientGone,
+    /// The answer broke off after it had begun.
+    #[error("the shard's answer broke off")]
+    AnswerBroke,
+}
+
+/// What is remembered of a request for its log line.
+#[derive(Default)]
+pub struct Note {
+    /// The shard asked last.
+    pub shard: Option<Arc<Shard>>,
+    /// Its status, 0 if it gave none.
+    pub upstream_status: u16,
+    /// How often a shard was asked.
+    pub attempts: u32,
+    /// Whether the last shard was another than the key's owner.
+    pub spilled: bool,
+    /// Whether further tries were allowed by everything but the limits.
+    pub retries_exhausted: bool,
+}
+
+/// Carries one request out, from the choice of a shard to the last byte of the answer.
+///
+/// # Errors
+/// [`Failure`]. Whether anything of an answer has reached the client, its [`Answer`] knows.
+pub async fn run<B: Body, A: Answer>(
+    worker: &Worker,
+    timer: &Timer,
+    pool: &Pool,
+    request: &Request<'_>,
+    body: &mut B,
+    answer: &mut A,
+    note: &mut Note,
+) -> Result<(), Failure> {
+    let run = Run { worker, timer, pool, request };
+    match pool.settings.timeouts.request {
+        None => run.tries(body, answer, note).await,
+        Some(limit) => {
+            let deadline_ms = timer.timers().after(limit);
+            let tries = run.tries(body, answer, note);
+            timer.limit(deadline_ms, tries).await.unwrap_or(Err(Failure::RequestTimeout))
+        }
+    }
+}
+
+struct Run<'a> {
+    worker: &'a Worker,
+    timer: &'a Timer,
+    pool: &'a Pool,
+    request: &'a Request<'a>,
+}
+
+/// What follows a failed try.
+enum Next {
+    Shard(Failure),
+    SameShardAnew,
+    GiveUp(Failure),
+}
+
+impl Run<'_> {
+    async fn tries<B: Body, A: Answer>(
+        &self,
+        body: &mut B,
+        answer: &mut A,
+        note: &mut Note,
+    ) -> Result<(), Failure> {
+        self.check_destination()?;
+        let _in_flight = self.pool.budget.request(self.worker.stripe);
+        let panic = self.pool.health.in_panic(self.request.class);
+        if panic {
+            self.pool.metrics.panic.inc(self.worker.stripe);
+        }
+        let mut repeat = None;
+        let mut tried = Vec::new();
+        let mut last = None;
+        let mut held = None;
+        let mut anew = false;
+        loop {
+            let (token, class) = (self.request.token, self.request.class);
+            let chosen = match choose(self.pool, token, class, panic, &tried) {
+                Ok(chosen) => chosen,
+                Err(no_shard) => return Err(last.unwrap_or_else(|| self.no_shard(no_shard))),
+            };
+            if held.is_none() && self.holds_body() {
+                // Only now: a request that nobody can serve is refused before its body is asked for.
+                held = Some(self.hold(body).await.map_err(Failure::Body)?);
+            }
+            let shard = &self.pool.shards[chosen.shard];
+            self.take_down(note, shard, chosen);
+            let source = match &held {
+                Some(bytes) => Source::Held(bytes),
+                None => Source::Stream(&mut *body),
+            };
+            let may_go_on = note.attempts < self.pool.settings.retry.attempts_max;
+            let failure =
+                match self.one_try(chosen.shard, source, anew, may_go_on, answer, note).await {
+                    Ok(()) => {
+                        if repeat.is_some() {
+                            self.pool.metrics.rq_retry_success.inc(self.worker.stripe);
+                        }
+                        return Ok(());
+                    }
+                    Err((failure, true)) if !anew && self.may_repeat(held.is_some()) => {
+                        drop(failure);
+                        Next::SameShardAnew
+                    }
+                    Err((failure, _)) if self.may_go_on(&failure, held.is_some()) => {
+                        Next::Shard(failure)
+                    }
+                    Err((failure, _)) => Next::GiveUp(failure),
+                };
+            match failure {
+                Next::SameShardAnew => anew = true,
+                Next::GiveUp(failure) => return Err(failure),
+                Next::Shard(failure) if !may_go_on => {
+                    note.retries_exhausted = true;
+                    return Err(failure);
+                }
+                Next::Shard(failure) => {
+                    anew = false;
+                    tried.push(chosen.shard);
+                    // The token of the former repeat goes back before the next one is asked for.
+                    drop(repeat.take());
+                    let Some(token) = self.pool.budget.repeat() else {
+                        self.pool.metrics.rq_retry_overflow.inc(self.worker.stripe);
+                        note.retries_exhausted = true;
+                        return Err(failure);
+                    };
+                    self.pool.metrics.rq_retry.inc(self.worker.stripe);
+                    repeat = Some(token);
+                    last = Some(failure);
+                }
+            }
+        }
+    }
+
+    /// One shard is asked once. The flag beside a failure says that a kept-alive connection was
+    /// closed under the request.
+    async fn one_try<B: Body, A: Answer>(
+        &self,
+        shard_index: usize,
+        source: Source<'_, B>,
+        anew: bool,
+        may_go_on: bool,
+        answer: &mut A,
+        note: &mut Note,
+    ) -> Result<(), (Failure, bool)> {
+        let shard = &*self.pool.shards[shard_index];
+        let begun_micros = self.timer.timers().now_micros();
+        let exchange = Exchange {
+            worker: self.worker,
+            timer: self.timer,
+            pool: self.pool,
+            shard_index,
+            shard,
+            request: self.request,
+            retry_gateway_errors: may_go_on
+                && self.pool.settings.retry.on_gateway_error
+                && self.request.class == Class::Read
+                && matches!(source, Source::Held(_)),
+            begun_ms: self.timer.timers().now_ms(),
+        };
+        let _place = self.place(shard).await.map_err(|failure| (failure, false))?;
+        let upstream = match self.connection(shard, anew).await {
+            Ok(upstream) => upstream,
+            Err(error) => {
+                if !matches!(error, ConnectError::Local(_)) {
+                    shard.distrust_connections();
+                    exchange.observe(Outcome::ConnectFailed);
+                }
+                return Err((Failure::Connect(error), false));
+            }
+        };
+        let result = exchange.run(&upstream, source, answer, note).await;
+        let elapsed = self.timer.timers().refresh() - begun_micros;
+        shard.metrics.rq_time.observe(self.worker.stripe, elapsed);
+        match result {
+            Ok(true) => {
+                let now_ms = self.timer.timers().now_ms();
+                self.worker.upstreams.put_back(upstream, now_ms, &self.pool.keep);
+                Ok(())
+            }
+            Ok(false) => Ok(()),
+            Err(error) => Err(self.judge(error, &exchange, upstream.is_reused())),
+        }
+    }
+
+    /// Counts a failed exchange, tells the health view, and words it.
+    fn judge(&self, error: TryError, exchange: &Exchange<'_>, reused: bool) -> (Failure, bool) {
+        let (metrics, stripe) = (&exchange.shard.metrics, self.worker.stripe);
+        match error {
+            TryError::Reset if reused => {
+                metrics.rx_reset.inc(stripe);
+                (Failure::Reset, true)
+            }
+            TryError::Reset => {
+                metrics.rx_reset.inc(stripe);
+                exchange.shard.distrust_connections();
+                exchange.observe(Outcome::Reset);
+                (Failure::Reset, false)
+            }
+            TryError::HeadTimeout => {
+                metrics.rq_timeout.inc(stripe);
+                exchange.observe(Outcome::HeadTimeout);
+                (Failure::HeadTimeout, false)
+            }
+            TryError::BadAnswer(what) => {
+                metrics.protocol_error.inc(stripe);
+                exchange.observe(Outcome::Reset);
+                (Failure::BadAnswer(what), false)
+            }
+            TryError::GatewayError(_) => (Failure::BadAnswer("gateway_error"), false),
+            TryError::Body(error) => (Failure::Body(error), false),
+            TryError::Client(_) => (Failure::ClientGone, false),
+            TryError::AnswerBroke => {
+                metrics.rx_reset.inc(stripe);
+                (Failure::AnswerBroke, false)
+            }
+        }
+    }
+
+    /// Whether what is held, or was never there, can be sent a second time.
+    fn may_repeat(&self, held: bool) -> bool {
+        held && self.request.repeatable
+    }
+
+    /// Whether another shard may be asked after this failure.
+    fn may_go_on(&self, failure: &Failure, held: bool) -> bool {
+        if !held || !may_spill(self.pool, self.request.class) {
+            return false;
+        }
+        match failure {
+            Failure::Connect(ConnectError::Local(_)) => false,
+            Failure::Connect(_) => true,
+            Failure::Reset => self.request.repeatable,
+            Failure::HeadTimeout | Failure::BadAnswer(_) => {
+                self.request.class == Class::Read && self.request.repeatable
+            }
+            _ => false,
+        }
+    }
+
+    fn no_shard(&self, no_shard: NoShard) -> Failure {
+        self.pool.metrics.none_healthy.inc(self.worker.stripe);
+        match no_shard {
+            NoShard::NoneHealthy => Failure::NoneHealthy,
+            NoShard::OwnerDown => Failure::OwnerDown,
+        }
+    }
+
+    fn take_down(&self, note: &mut Note, shard: &Arc<Shard>, chosen: Chosen) {
+        note.attempts += 1;
+        note.shard = Some(Arc::clone(shard));
+        note.spilled = chosen.spilled;
+        if chosen.spilled {
+            self.pool.metrics.spilled.inc(self.worker.stripe);
+        }
+    }
+
+    /// COPY and MOVE are one shard's work: what lies between two shards is refused, not torn.
+    fn check_destination(&self) -> Result<(), Failure> {
+        let ring = &self.pool.agreed.ring;
+        match self.request.destination {
+            Some(token) if ring.replicas(token)[0] != ring.replicas(self.request.token)[0] => {
+                Err(Failure::CrossShard)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether the body is small enough to be held, or there is none.
+    fn holds_body(&self) -> bool {
+        match self.request.outbound.framing {
+            Framing::None => true,
+            Framing::Length(length) => length <= self.request.held_body_bytes_max,
+            Framing::Chunked | Framing::UntilClose => false,
+        }
+    }
+
+    async fn hold<B: Body>(&self, body: &mut B) -> Result<TextBuffer, BodyError> {
+        let mut held = self.worker.buffers.text();
+        if self.request.outbound.framing != Framing::None {
+            body.ask().await?;
+            while let Part::Data(bytes) = body.next().await? {
+                held.extend_from_slice(bytes);
+            }
+        }
+        Ok(held)
+    }
+
+    /// One of the shard's places; waits for one if all are taken.
+    async fn place<'s>(
+        &self,
+        shard: &'s Shard,
+    ) -> Result<tokio::sync::SemaphorePermit<'s>, Failure> {
+        if let Ok(permit) = shard.places.try_acquire() {
+            return Ok(permit);
+        }
+        let deadline_ms = self.timer.timers().after(self.pool.settings.timeouts.pool_wait);
+        match self.timer.limit(deadline_ms, shard.places.acquire()).await {
+            Some(Ok(permit)) => Ok(permit),
+            _ => {
+                shard.metrics.pending_overflow.inc(self.worker.stripe);
+                Err(Failure::Overflow)
+            }
+        }
+    }
+
+    async fn connection(&self, shard: &Shard, anew: bool) -> Result<Upstream, ConnectError> {
+        let now_ms = self.timer.timers().now_ms();
+        let (key, generation) = (shard.key, shard.generation());
+        let idle = match anew {
+            true => None,
+            false => self.worker.upstreams.checkout(key, generation, now_ms, &self.pool.keep),
+        };
+        if let Some(upstream) = idle {
+            return Ok(upstream);
+        }
+        let wait: Duration = self.pool.settings.timeouts.connect;
+        let deadline_ms = self.timer.timers().after(wait);
+        let opened = connect(&shard.endpoint, key, generation, self.timer, deadline_ms).await;
+        match &opened {
+            Ok(_) => shard.metrics.cx_total.inc(self.worker.stripe),
+            Err(error) => {
+                shard.metrics.cx_connect_fail.inc(self.worker.stripe);
+                if matches!(error, ConnectError::TimedOut) {
+                    shard.metrics.cx_connect_timeout.inc(self.worker.stripe);
+                }
+            }
+        }
+        opened
+    }
+}

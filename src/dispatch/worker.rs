@@ -1,0 +1,57 @@
+//! What does one worker thread own?
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Instant;
+
+use crate::metrics::Stripe;
+use crate::net::buffer::Buffers;
+use crate::net::http1::response::ResponseHead;
+use crate::net::timers::Timers;
+use crate::net::upstream::Upstreams;
+
+/// One thread's clock, buffers and idle connections. Nothing of it is shared with another.
+pub struct Worker {
+    /// Clock and deadlines.
+    pub timers: Rc<Timers>,
+    /// Free buffers.
+    pub buffers: Buffers,
+    /// Idle connections to shards.
+    pub upstreams: Upstreams,
+    /// Which stripe of each counter this thread writes.
+    pub stripe: Stripe,
+    /// Whether the process is going down: connections are closed after their present request.
+    pub draining: Cell<bool>,
+    /// Heads to parse into, for their vectors.
+    spare_heads: RefCell<Vec<ResponseHead>>,
+}
+
+/// Spare heads kept.
+const SPARE_HEADS_MAX: usize = 64;
+
+impl Worker {
+    /// A worker with nothing yet. `epoch` is where the process's clock begins, one for all
+    /// workers.
+    #[must_use]
+    pub fn new(number: usize, epoch: Instant) -> Self {
+        Self {
+            timers: Timers::new(epoch),
+            buffers: Buffers::new(),
+            upstreams: Upstreams::default(),
+            stripe: Stripe::of_worker(number),
+            draining: Cell::new(false),
+            spare_heads: RefCell::default(),
+        }
+    }
+
+    pub(super) fn spare_head(&self) -> ResponseHead {
+        self.spare_heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn keep_head(&self, head: ResponseHead) {
+        let mut spare = self.spare_heads.borrow_mut();
+        if spare.len() < SPARE_HEADS_MAX {
+            spare.push(head);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Where does a message's body end?
+//!
+//! Request smuggling is two servers disagreeing about this. So there is one answer or an error:
+//! what RFC 9112, section 6.3 lets a recipient repair, is refused here.
+
+use super::head::{Field, FieldKind};
+
+/// How a body is delimited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// No body at all.
+    None,
+    /// So many bytes.
+    Length(u64),
+    /// Chunks, perhaps with trailers behind them.
+    Chunked,
+    /// Until the connection ends. Answers only.
+    UntilClose,
+}
+
+/// Why a body's end is not certain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum FramingError {
+    /// More than one `Content-Length`, or a list in one.
+    #[error("Content-Length is given more than once")]
+    LengthTwice,
+    /// Anything but digits, or more than fits 64 bits.
+    #[error("Content-Length is not a number of bytes")]
+    LengthSyntax,
+    /// `Content-Length` beside `Transfer-Encoding`.
+    #[error("both Content-Length and Transfer-Encoding are given")]
+    LengthAndEncoding,
+    /// `Transfer-Encoding` in an HTTP/1.0 message.
+    #[error("Transfer-Encoding in an HTTP/1.0 message")]
+    EncodingInOldVersion,
+    /// A transfer coding other than one `chunked`.
+    #[error("a Transfer-Encoding other than `chunked` alone")]
+    Encoding,
+}
+
+/// What the framing fields of a head say: a length, or chunks, or neither.
+///
+/// # Errors
+/// [`FramingError`] for whatever is not plainly one of these.
+pub(super) fn stated(
+    whole: &[u8],
+    fields: &[Field],
+    version_minor: u8,
+) -> Result<Option<Framing>, FramingError> {
+    let mut length = None;
+    let mut chunked = false;
+    for field in fields {
+        let value = field.value.of_bytes(whole);
+        match field.kind {
+            FieldKind::ContentLength if length.is_some() => return Err(FramingError::LengthTwice),
+            FieldKind::ContentLength => length = Some(parse_length(value)?),
+            FieldKind::TransferEncoding if version_minor == 0 => {
+                return Err(FramingError::EncodingInOldVersion);
+            }
+            FieldKind::TransferEncoding if chunked || !value.eq_ignore_ascii_case(b"chunked") => {
+                return Err(FramingError::Encoding);
+            }
+            FieldKind::TransferEncoding => chunked = true,
+            _ => {}
+        }
+    }
+    match (length, chunked) {
+        (Some(_), true) => Err(FramingError::LengthAndEncoding),
+        (Some(length), false) => Ok(Some(Framing::Length(length))),
+        (None, true) => Ok(Some(Framing::Chunked)),
+        (None, false) => Ok(None),
+    }
+}
+
+fn parse_length(value: &[u8]) -> Result<u64, FramingError> {
+    if value.contains(&b',') {
+        return Err(FramingError::LengthTwice);
+    }
+    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
+        return Err(FramingError::LengthSyntax);
+    }
+    value
+        .iter()
+        .try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+        .ok_or(FramingError::LengthSyntax)
+}
+
+/// How a request's body is delimited: none unless stated.
+pub(super) fn of_request(
+    whole: &[u8],
+    fields: &[Field],
+    version_minor: u8,
+) -> Result<Framing, FramingError> {
+    Ok(match stated(whole, fields, version_minor)? {
+        None | Some(Framing::Length(0)) => Framing::None,
+        Some(framing) => framing,
+    })
+}
+
+/// How an answer's body is delimited, given its status and whether HEAD was asked.
+///
+/// A wrong framing field is an error even where no body follows: such a shard is not to be
+/// trusted with the next answer on this connection.
+pub(super) fn of_response(
+    whole: &[u8],
+    fields: &[Field],
+    version_minor: u8,
+    status: u16,
+    head_asked: bool,
+) -> Result<Framing, FramingError> {
+    let stated = stated(whole, fields, version_minor)?;
+    if head_asked || status < 200 || status == 204 || status == 304 {
+        return Ok(Framing::None);
+    }
+    Ok(match stated {
+        Some(Framing::Length(0)) => Framing::None,
+        Some(framing) => framing,
+        None => Framing::UntilClose,
+    })
+}

@@ -1,0 +1,272 @@
+//! Which fields does a head have, and which of them go no further?
+//!
+//! A head is parsed once, in place: a field is two spans of the buffer it was read into and a
+//! [`FieldKind`], found by length and one comparison. No map is built. Forwarding copies the lines
+//! of what stays, in their order and spelling.
+
+use std::ops::Range;
+
+/// A part of the buffer that a head was read into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    start: u32,
+    end: u32,
+}
+
+impl Span {
+    /// The span of `part`, which must lie in `whole`.
+    ///
+    /// # Panics
+    /// When it does not.
+    #[must_use]
+    pub fn of(part: &[u8], whole: &[u8]) -> Self {
+        let start = part.as_ptr().addr().wrapping_sub(whole.as_ptr().addr());
+        assert!(start + part.len() <= whole.len(), "a span lies in its buffer");
+        Self::new(start..start + part.len())
+    }
+
+    fn new(range: Range<usize>) -> Self {
+        let small = |n| u32::try_from(n).expect("heads are bounded far below 4 GiB");
+        Self { start: small(range.start), end: small(range.end) }
+    }
+
+    /// The bytes it spans.
+    #[must_use]
+    pub fn of_bytes(self, whole: &[u8]) -> &[u8] {
+        &whole[self.start as usize..self.end as usize]
+    }
+}
+
+/// What a proxy does with a field, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FieldKind {
+    /// Goes on untouched.
+    EndToEnd,
+    /// `Connection`: names what else concerns only this hop.
+    Connection,
+    /// `Keep-Alive`, `Proxy-Connection`, `Upgrade`, `HTTP2-Settings`, `Trailer`: this hop only, and
+    /// nothing that Ringway acts on. (`Trailer` is end-to-end by name, but announces trailers that
+    /// may not all be forwarded.)
+    HopByHop,
+    /// `TE`: this hop only; `trailers` is asked for anew.
+    Te,
+    /// `Content-Length`: written anew.
+    ContentLength,
+    /// `Transfer-Encoding`: written anew.
+    TransferEncoding,
+    /// `Host`: kept or rewritten, as the pool says.
+    Host,
+    /// `Expect`.
+    Expect,
+    /// `X-Forwarded-For`: appended to.
+    ForwardedFor,
+    /// `X-Forwarded-Proto`.
+    ForwardedProto,
+    /// `X-Forwarded-Host`.
+    ForwardedHost,
+    /// `Destination` (WebDAV COPY and MOVE).
+    Destination,
+    /// `Date`.
+    Date,
+    /// `Retry-After`.
+    RetryAfter,
+    /// `Ringway-…`: ours; a client may send only the few that requests have.
+    Ringway,
+    /// A framing field or one of ours spelled with `_`: some servers take it for the real one.
+    Lookalike,
+}
+
+/// One field of a head.
+#[derive(Debug, Clone, Copy)]
+pub struct Field {
+    /// Its name as it was spelled.
+    pub name: Span,
+    /// Its value without the white space around it.
+    pub value: Span,
+    /// What is done with it.
+    pub kind: FieldKind,
+    /// Named by a `Connection` field, so not forwarded.
+    pub nominated: bool,
+}
+
+impl FieldKind {
+    /// The kind of the field with this name.
+    #[must_use]
+    pub fn of_name(name: &[u8]) -> Self {
+        let is = |known: &str| name.eq_ignore_ascii_case(known.as_bytes());
+        match name.len() {
+            2 if is("te") => Self::Te,
+            4 if is("host") => Self::Host,
+            4 if is("date") => Self::Date,
+            6 if is("expect") => Self::Expect,
+            7 if is("upgrade") || is("trailer") => Self::HopByHop,
+            10 if is("connection") => Self::Connection,
+            10 if is("keep-alive") => Self::HopByHop,
+            11 if is("destination") => Self::Destination,
+            11 if is("retry-after") => Self::RetryAfter,
+            14 if is("content-length") => Self::ContentLength,
+            14 if is("content_length") => Self::Lookalike,
+            14 if is("http2-settings") => Self::HopByHop,
+            15 if is("x-forwarded-for") => Self::ForwardedFor,
+            16 if is("x-forwarded-host") => Self::ForwardedHost,
+            16 if is("proxy-connection") => Self::HopByHop,
+            17 if is("transfer-encoding") => Self::TransferEncoding,
+            17 if is("transfer_encoding") => Self::Lookalike,
+            17 if is("x-forwarded-proto") => Self::ForwardedProto,
+            n if n > 8 && name[..7].eq_ignore_ascii_case(b"ringway") => match name[7] {
+                b'-' => Self::Ringway,
+                b'_' => Self::Lookalike,
+                _ => Self::EndToEnd,
+            },
+            _ => Self::EndToEnd,
+        }
+    }
+}
+
+/// Whether the connection stays open after this message, by version and `Connection`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Persistence {
+    /// Further messages may follow.
+    KeepAlive,
+    /// This was the last.
+    Close,
+}
+
+/// Why a head means nothing, or too many things.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum HeadError {
+    /// Not a request line or status line.
+    #[error("the first line cannot be read")]
+    FirstLine,
+    /// Neither HTTP/1.0 nor HTTP/1.1.
+    #[error("the HTTP version is not 1.0 or 1.1")]
+    Version,
+    /// A field's name is no token, or a space stands before its colon, or the line is folded.
+    #[error("a field's name cannot be read")]
+    FieldName,
+    /// A control character in a field's value.
+    #[error("a field's value has a control character")]
+    FieldValue,
+    /// `Connection` names a field that every recipient needs.
+    #[error("Connection names a field that may not be taken away")]
+    Nominated,
+    /// `content_length` and the like.
+    #[error("a field's name looks like a framing field or one of ours, but has `_`")]
+    Lookalike,
+}
+
+impl From<httparse::Error> for HeadError {
+    fn from(error: httparse::Error) -> Self {
+        match error {
+            httparse::Error::Version => Self::Version,
+            httparse::Error::HeaderName => Self::FieldName,
+            httparse::Error::HeaderValue | httparse::Error::NewLine => Self::FieldValue,
+            _ => Self::FirstLine,
+        }
+    }
+}
+
+/// Turns parsed fields into [`Field`]s and applies what `Connection` says.
+///
+/// # Errors
+/// [`HeadError::Nominated`] and [`HeadError::Lookalike`].
+pub(super) fn classify(
+    whole: &[u8],
+    parsed: &[httparse::Header<'_>],
+    fields: &mut Vec<Field>,
+    version_minor: u8,
+) -> Result<Persistence, HeadError> {
+    fields.clear();
+    let mut has_connection = false;
+    for header in parsed {
+        let kind = FieldKind::of_name(header.name.as_bytes());
+        if kind == FieldKind::Lookalike {
+            return Err(HeadError::Lookalike);
+        }
+        has_connection |= kind == FieldKind::Connection;
+        let name = Span::of(header.name.as_bytes(), whole);
+        fields.push(Field {
+            name,
+            value: span_of_value(header.value, whole),
+            kind,
+            nominated: false,
+        });
+    }
+    let default = if version_minor == 0 { Persistence::Close } else { Persistence::KeepAlive };
+    if has_connection { apply_connection(whole, fields, default) } else { Ok(default) }
+}
+
+/// `httparse` gives an empty value as a slice of its own, outside the buffer.
+fn span_of_value(value: &[u8], whole: &[u8]) -> Span {
+    if value.is_empty() { Span::default() } else { Span::of(value, whole) }
+}
+
+fn apply_connection(
+    whole: &[u8],
+    fields: &mut [Field],
+    default: Persistence,
+) -> Result<Persistence, HeadError> {
+    let (mut close, mut keep_alive) = (false, false);
+    for at in 0..fields.len() {
+        if fields[at].kind != FieldKind::Connection {
+            continue;
+        }
+        for option in list(fields[at].value.of_bytes(whole)) {
+            if option.eq_ignore_ascii_case(b"close") {
+                close = true;
+            } else if option.eq_ignore_ascii_case(b"keep-alive") {
+                keep_alive = true;
+            } else {
+                nominate(whole, fields, option)?;
+            }
+        }
+    }
+    // "close" wins over everything (RFC 9112, section 9.3).
+    Ok(match (close, keep_alive) {
+        (true, _) => Persistence::Close,
+        (false, true) => Persistence::KeepAlive,
+        (false, false) => default,
+    })
+}
+
+fn nominate(whole: &[u8], fields: &mut [Field], option: &[u8]) -> Result<(), HeadError> {
+    // Taking one of these away would change who gets the message or where it ends.
+    let kind = FieldKind::of_name(option);
+    if matches!(
+        kind,
+        FieldKind::Host
+            | FieldKind::ContentLength
+            | FieldKind::TransferEncoding
+            | FieldKind::Destination
+            | FieldKind::Expect
+    ) {
+        return Err(HeadError::Nominated);
+    }
+    for field in fields {
+        if field.name.of_bytes(whole).eq_ignore_ascii_case(option) {
+            field.nominated = true;
+        }
+    }
+    Ok(())
+}
+
+/// The members of a comma-separated list (RFC 9110, section 5.6.1); empty ones do not count.
+pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&b| b == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
+}
+
+/// The values of all fields with this name, in order.
+pub fn values<'a>(whole: &'a [u8], fields: &[Field], name: &str) -> impl Iterator<Item = &'a [u8]> {
+    fields
+        .iter()
+        .filter(move |field| field.name.of_bytes(whole).eq_ignore_ascii_case(name.as_bytes()))
+        .map(|field| field.value.of_bytes(whole))
+}
+
+/// Writes one field line.
+pub fn write_field(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+    out.extend_from_slice(value);
+    out.extend_from_slice(b"\r\n");
+}

@@ -1,0 +1,191 @@
+//! Which open connections to shards can be used again?
+//!
+//! One [`Upstreams`] per worker, so that a checkout takes no lock. The connection used last is
+//! taken first: it is the likeliest to be warm and alive, and the ones that are not needed grow
+//! old and are closed. A connection that became readable while idle was closed by the shard or is
+//! out of step, and is dropped.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::task::{Context, Waker};
+
+use tokio::net::TcpStream;
+
+use super::timers::Timer;
+use super::wire::Wire;
+
+/// Which shard a connection belongs to: a number that is never used twice in a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct UpstreamKey(pub u64);
+
+/// Where a connection is opened to.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    host: String,
+    port: u16,
+    /// The address, if `host` is one and no lookup is needed.
+    address: Option<SocketAddr>,
+}
+
+impl Endpoint {
+    /// An endpoint by name or address.
+    #[must_use]
+    pub fn new(host: &str, port: u16) -> Self {
+        let address = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
+        Self { host: host.to_owned(), port, address }
+    }
+}
+
+/// Why no connection was opened.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// Nothing answered in time.
+    #[error("no answer in time")]
+    TimedOut,
+    /// The other side refused, or cannot be reached or found.
+    #[error(transparent)]
+    Failed(io::Error),
+    /// This process has no descriptors, ports or memory left: not the shard's doing.
+    #[error("this process cannot open more connections: {0}")]
+    Local(io::Error),
+}
+
+impl ConnectError {
+    fn of(error: io::Error) -> Self {
+        use rustix::io::Errno;
+        let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+        match errno {
+            Some(errno) if ours.contains(&errno) => Self::Local(error),
+            _ => Self::Failed(error),
+        }
+    }
+}
+
+/// A connection in use.
+pub struct Upstream {
+    /// The connection itself.
+    pub wire: Wire<TcpStream>,
+    key: UpstreamKey,
+    generation: u64,
+    born_ms: u64,
+    reused: bool,
+}
+
+impl Upstream {
+    /// Whether it carried requests before: then it may have been closed at the very moment it was
+    /// taken, which says nothing about the shard.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.reused
+    }
+}
+
+struct Idle {
+    upstream: Upstream,
+    since_ms: u64,
+}
+
+/// How long idle connections are kept, and how many.
+#[derive(Debug, Clone, Copy)]
+pub struct Keep {
+    /// Idle connections per shard.
+    pub idle_max: usize,
+    /// Milliseconds that one may be idle.
+    pub idle_ms_max: u64,
+    /// Milliseconds after its opening until it is replaced.
+    pub age_ms_max: u64,
+}
+
+/// One worker's idle connections.
+#[derive(Default)]
+pub struct Upstreams {
+    idle: RefCell<HashMap<UpstreamKey, Vec<Idle>>>,
+}
+
+impl Upstreams {
+    /// Takes the connection to `key` that was used last, if a usable one is left. `generation`
+    /// moves when the shard failed: connections from before are dropped unseen.
+    pub fn checkout(
+        &self,
+        key: UpstreamKey,
+        generation: u64,
+        now_ms: u64,
+        keep: &Keep,
+    ) -> Option<Upstream> {
+        let mut idle = self.idle.borrow_mut();
+        let stack = idle.get_mut(&key)?;
+        let mut cx = Context::from_waker(Waker::noop());
+        while let Some(Idle { mut upstream, since_ms }) = stack.pop() {
+            let fresh = upstream.generation == generation
+                && now_ms - since_ms <= keep.idle_ms_max
+                && now_ms - upstream.born_ms <= keep.age_ms_max;
+            if fresh && !upstream.wire.is_stale(&mut cx) {
+                upstream.reused = true;
+                return Some(upstream);
+            }
+        }
+        None
+    }
+
+    /// Gives a connection back whose last answer was read to its end.
+    pub fn put_back(&self, upstream: Upstream, now_ms: u64, keep: &Keep) {
+        if now_ms - upstream.born_ms > keep.age_ms_max {
+            return;
+        }
+        let mut idle = self.idle.borrow_mut();
+        let stack = idle.entry(upstream.key).or_default();
+        if stack.len() < keep.idle_max {
+            stack.push(Idle { upstream, since_ms: now_ms });
+        }
+    }
+
+    /// Closes what has been idle or open for too long and all of which `is_current` says no: those
+    /// of shards that left or failed. Called by the worker's ticker.
+    pub fn sweep(&self, now_ms: u64, mut keep_of: impl FnMut(UpstreamKey) -> Option<(u64, Keep)>) {
+        self.idle.borrow_mut().retain(|&key, stack| {
+            let Some((generation, keep)) = keep_of(key) else { return false };
+            stack.retain(|Idle { upstream, since_ms }| {
+                upstream.generation == generation
+                    && now_ms - since_ms <= keep.idle_ms_max
+                    && now_ms - upstream.born_ms <= keep.age_ms_max
+            });
+            !stack.is_empty()
+        });
+    }
+
+    /// Closes all idle connections.
+    pub fn clear(&self) {
+        self.idle.borrow_mut().clear();
+    }
+}
+
+/// Opens a connection, names looked up anew each time.
+///
+/// # Errors
+/// [`ConnectError`]; nothing was sent.
+pub async fn connect(
+    endpoint: &Endpoint,
+    key: UpstreamKey,
+    generation: u64,
+    timer: &Timer,
+    deadline_ms: u64,
+) -> Result<Upstream, ConnectError> {
+    let opening = async {
+        match endpoint.address {
+            Some(address) => TcpStream::connect(address).await,
+            None => TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await,
+        }
+    };
+    let stream = timer
+        .limit(deadline_ms, opening)
+        .await
+        .ok_or(ConnectError::TimedOut)?
+        .map_err(ConnectError::of)?;
+    // Head and body may leave in two writes; the second must not wait for an acknowledgement.
+    stream.set_nodelay(true).map_err(ConnectError::of)?;
+    let born_ms = timer.timers().now_ms();
+    Ok(Upstream { wire: Wire::new(stream), key, generation, born_ms, reused: false })
+}

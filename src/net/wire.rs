@@ -1,0 +1,293 @@
+//! How does a task read and write one connection, and for how long does it wait?
+//!
+//! [`Wire`] gives `&self` access to both directions of a stream, so that one task can send a body
+//! and receive an answer at the same time; tasks of one thread never poll it concurrently, hence a
+//! `RefCell` and no lock. [`Pace`] is how long a wait may last.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+use super::buffer::ReadBuffer;
+use super::timers::Timer;
+
+/// Why a read or write did not happen.
+#[derive(Debug, thiserror::Error)]
+pub enum WireError {
+    /// The wait was over before anything moved.
+    #[error("timed out")]
+    TimedOut,
+    /// The connection broke. A regular end is no error: it reads as zero bytes.
+    #[error(transparent)]
+    Broken(#[from] io::Error),
+}
+
+/// How long to wait for the next bytes.
+///
+/// Three bounds, of which the nearest counts: `until`, an absolute end; `idle`, the longest
+/// silence; and a *least rate*, kept as credit. Waiting spends credit millisecond by millisecond,
+/// each byte earns `1/rate` seconds, and there is never more credit than the grace it begins with.
+/// Only time spent waiting for *this* peer counts, so nobody is cut off for another's slowness.
+#[derive(Debug, Clone)]
+pub struct Pace {
+    until_ms: u64,
+    idle_ms: u64,
+    rate: u64,
+    grace_ms: u64,
+    credit_ms: u64,
+}
+
+/// No bound.
+const NEVER: u64 = u64::MAX;
+
+impl Pace {
+    /// Wait until this moment of the worker's clock.
+    #[must_use]
+    pub fn until(deadline_ms: u64) -> Self {
+        Self { until_ms: deadline_ms, idle_ms: NEVER, rate: 0, grace_ms: 0, credit_ms: 0 }
+    }
+
+    /// Wait as long as no silence is longer than `idle`.
+    #[must_use]
+    pub fn idle(idle: Duration) -> Self {
+        Self { idle_ms: millis(idle), ..Self::until(NEVER) }
+    }
+
+    /// The same, with an absolute end as well.
+    #[must_use]
+    pub fn not_after(self, deadline_ms: u64) -> Self {
+        Self { until_ms: self.until_ms.min(deadline_ms), ..self }
+    }
+
+    /// The same, with a least rate in bytes per second, after `grace` of waiting.
+    #[must_use]
+    pub fn at_least(self, rate: u64, grace: Duration) -> Self {
+        Self { rate, grace_ms: millis(grace), credit_ms: millis(grace), ..self }
+    }
+
+    fn deadline(&self, now_ms: u64) -> u64 {
+        let rate = if self.rate == 0 { NEVER } else { now_ms.saturating_add(self.credit_ms) };
+        self.until_ms.min(now_ms.saturating_add(self.idle_ms)).min(rate)
+    }
+
+    fn moved(&mut self, waited_ms: u64, bytes: usize) {
+        if self.rate > 0 {
+            let earned = (bytes as u64).saturating_mul(1000) / self.rate;
+            let left = self.credit_ms.saturating_sub(waited_ms);
+            self.credit_ms = left.saturating_add(earned).min(self.grace_ms);
+        }
+    }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(NEVER)
+}
+
+/// One wait in progress: since when, and until when.
+#[derive(Default)]
+struct Waiting {
+    begun: Option<(u64, u64)>,
+}
+
+impl Waiting {
+    fn poll_expired(&mut self, cx: &Context<'_>, timer: &Timer, pace: &Pace) -> bool {
+        let now_ms = timer.timers().now_ms();
+        let (_, deadline_ms) = *self.begun.get_or_insert_with(|| (now_ms, pace.deadline(now_ms)));
+        timer.poll_expired(cx, deadline_ms)
+    }
+
+    fn moved(&mut self, timer: &Timer, pace: &mut Pace, bytes: usize) {
+        let waited_ms = self.begun.take().map_or(0, |(since, _)| timer.timers().now_ms() - since);
+        pace.moved(waited_ms, bytes);
+    }
+}
+
+/// A connection that one task reads and writes, both at once if it likes.
+pub struct Wire<S> {
+    stream: RefCell<S>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
+    /// Wraps a connected stream.
+    pub fn new(stream: S) -> Self {
+        Self { stream: RefCell::new(stream) }
+    }
+
+    /// Takes the stream out again.
+    pub fn into_inner(self) -> S {
+        self.stream.into_inner()
+    }
+
+    /// Reads into the buffer's room if bytes are there; for a wait that is bounded by its caller.
+    pub fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuffer,
+    ) -> Poll<io::Result<usize>> {
+        let read = self.poll_read_into(cx, buffer.room());
+        if let Poll::Ready(Ok(n)) = read {
+            buffer.fill(n);
+        }
+        read
+    }
+
+    fn poll_read_into(&self, cx: &mut Context<'_>, room: &mut [u8]) -> Poll<io::Result<usize>> {
+        let mut stream = self.stream.borrow_mut();
+        let mut read_buf = ReadBuf::new(room);
+        match Pin::new(&mut *stream).poll_read(cx, &mut read_buf) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(read_buf.filled().len())),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Reads whatever comes next into the buffer's room; zero bytes mean the peer has ended.
+    ///
+    /// # Errors
+    /// [`WireError`]; the buffer keeps what it had.
+    ///
+    /// # Panics
+    /// When the buffer has no room: a read of nothing would look like the end.
+    pub async fn read(
+        &self,
+        timer: &Timer,
+        buffer: &mut ReadBuffer,
+        pace: &mut Pace,
+    ) -> Result<usize, WireError> {
+        let mut waiting = Waiting::default();
+        poll_fn(|cx| {
+            let room = buffer.room();
+            assert!(!room.is_empty(), "a read needs room");
+            match self.poll_read_into(cx, room) {
+                Poll::Ready(Ok(n)) => {
+                    buffer.fill(n);
+                    waiting.moved(timer, pace, n);
+                    Poll::Ready(Ok(n))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                Poll::Pending if waiting.poll_expired(cx, timer, pace) => {
+                    Poll::Ready(Err(WireError::TimedOut))
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Writes `parts`, one after the other, in as few system calls as the socket allows.
+    ///
+    /// # Errors
+    /// [`WireError`]; how much was written is then unknown to the caller.
+    pub async fn write_all<const N: usize>(
+        &self,
+        timer: &Timer,
+        parts: [&[u8]; N],
+        pace: &mut Pace,
+    ) -> Result<(), WireError> {
+        let mut parts = parts.map(IoSlice::new);
+        let mut rest = &mut parts[..];
+        IoSlice::advance_slices(&mut rest, 0);
+        let mut waiting = Waiting::default();
+        poll_fn(|cx| {
+            let mut stream = self.stream.borrow_mut();
+            while !rest.is_empty() {
+                let stream = Pin::new(&mut *stream);
+                let written = match &*rest {
+                    [one] => stream.poll_write(cx, one),
+                    several => stream.poll_write_vectored(cx, several),
+                };
+                match written {
+                    Poll::Ready(Ok(0)) => {
+                        return Poll::Ready(Err(io::Error::from(io::ErrorKind::WriteZero).into()));
+                    }
+                    Poll::Ready(Ok(n)) => {
+                        IoSlice::advance_slices(&mut rest, n);
+                        waiting.moved(timer, pace, n);
+                    }
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error.into())),
+                    Poll::Pending if waiting.poll_expired(cx, timer, pace) => {
+                        return Poll::Ready(Err(WireError::TimedOut));
+                    }
+                    Poll::Pending => return Poll::Pending,
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await
+    }
+
+    /// Tells the peer that nothing more will be sent. A peer that is gone already is no error.
+    pub async fn shutdown(&self) {
+        // The write direction of a TCP socket shuts without waiting; what it says about a broken
+        // connection the next read says again.
+        let _: io::Result<()> =
+            poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)).await;
+    }
+
+    /// Whether an idle connection has gone stale: closed, broken, or with bytes that nobody asked
+    /// for. Costs no system call on a connection whose readiness is known.
+    pub fn is_stale(&self, cx: &mut Context<'_>) -> bool {
+        let mut byte = [0];
+        self.poll_read_into(cx, &mut byte).is_ready()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::buffer::Buffers;
+    use crate::net::timers::Timers;
+    use tokio::io::AsyncWriteExt;
+
+    #[test]
+    fn credit_is_spent_by_waiting_and_earned_by_bytes() {
+        let mut pace = Pace::idle(Duration::from_secs(30)).at_least(1000, Duration::from_secs(10));
+        assert_eq!(pace.deadline(0), 10_000);
+        pace.moved(4_000, 0);
+        assert_eq!(pace.deadline(5_000), 11_000);
+        pace.moved(6_000, 1_000);
+        assert_eq!(pace.deadline(20_000), 21_000);
+        pace.moved(0, 1_000_000);
+        assert_eq!(pace.deadline(20_000), 30_000, "credit never exceeds the grace");
+    }
+
+    #[test]
+    fn the_nearest_bound_counts() {
+        let pace = Pace::idle(Duration::from_secs(30)).not_after(25_000);
+        assert_eq!((pace.deadline(0), pace.deadline(24_000)), (25_000, 25_000));
+        assert_eq!(Pace::idle(Duration::from_secs(30)).deadline(1), 30_001);
+    }
+
+    #[tokio::test]
+    async fn a_silent_peer_times_out_and_both_directions_work_at_once() {
+        let (ours, mut theirs) = tokio::io::duplex(16);
+        let (wire, timers) = (Wire::new(ours), Timers::new(std::time::Instant::now()));
+        let timer = timers.register();
+        let mut buffer = Buffers::new().small();
+        let mut pace = Pace::until(0);
+        let silent = wire.read(&timer, &mut buffer, &mut pace).await;
+        assert!(matches!(silent, Err(WireError::TimedOut)), "{silent:?}");
+
+        // The pipe holds 16 bytes: the write can only end if the peer is read meanwhile.
+        let mut pace = Pace::until(NEVER);
+        let sent = wire.write_all(&timer, [b"", b"0123456789abcdef", b"", b"0123"], &mut pace);
+        let answered = async {
+            let mut bytes = [0; 20];
+            tokio::io::AsyncReadExt::read_exact(&mut theirs, &mut bytes).await.expect("20 bytes");
+            theirs.write_all(b"ok").await.expect("room for two");
+            bytes
+        };
+        let (sent, bytes) = tokio::join!(sent, answered);
+        sent.expect("the peer read it all");
+        assert_eq!(&bytes, b"0123456789abcdef0123");
+        let mut pace = Pace::until(NEVER);
+        assert_eq!(wire.read(&timer, &mut buffer, &mut pace).await.expect("two bytes"), 2);
+        drop(theirs);
+        assert_eq!(wire.read(&timer, &mut buffer, &mut pace).await.expect("the end"), 0);
+    }
+}

@@ -1,0 +1,154 @@
+//! How does a request's body come in over HTTP/1.1?
+
+use std::ops::Range;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::client::Client;
+use crate::dispatch::seam::{Body, BodyError, Part};
+use crate::net::buffer::{ReadBuffer, TextBuffer};
+use crate::net::http1::chunked::{ChunkLimits, Decoder, Step, trailer_fields};
+use crate::net::http1::framing::Framing;
+use crate::net::wire::{Pace, WireError};
+
+enum State {
+    Bytes { left: u64 },
+    Chunks(Decoder),
+    Ended,
+}
+
+/// A request's body, read from the client as it is asked for.
+pub(super) struct RequestBody<'a, S> {
+    client: &'a Client<'a, S>,
+    /// Begins with what came behind the head; holds at the end what came behind the body.
+    buffer: ReadBuffer,
+    /// Bytes at the buffer's front that were given out.
+    given: usize,
+    state: State,
+    pace: Pace,
+    trailers: TextBuffer,
+    /// Whether the client waits to be told to send.
+    waits: bool,
+    received: u64,
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> RequestBody<'a, S> {
+    /// A body of which `buffer` holds the first bytes, if any came.
+    pub(super) fn new(
+        client: &'a Client<'a, S>,
+        buffer: ReadBuffer,
+        framing: Framing,
+        expects_continue: bool,
+    ) -> Self {
+        let limits = &client.site.limits;
+        let state = match framing {
+            Framing::None | Framing::UntilClose => State::Ended,
+            Framing::Length(left) => State::Bytes { left },
+            Framing::Chunked => State::Chunks(Decoder::new(ChunkLimits {
+                extension_bytes_max: limits.chunk_extension_bytes_max,
+                trailer_bytes_max: limits.trailer_bytes_max,
+            })),
+        };
+        // A client that has begun to send does not wait (RFC 9110, section 10.1.1).
+        let waits = expects_continue && buffer.is_empty();
+        Self {
+            pace: client.body_pace(),
+            trailers: client.local.worker.buffers.text(),
+            client,
+            buffer,
+            given: 0,
+            state,
+            waits,
+            received: 0,
+        }
+    }
+
+    /// Bytes of content read so far.
+    pub(super) fn received(&self) -> u64 {
+        self.received
+    }
+
+    /// Gives back what came behind the body: the next request.
+    pub(super) fn into_rest(mut self) -> ReadBuffer {
+        self.buffer.consume(self.given);
+        self.buffer
+    }
+
+    /// Finds the next data in the buffer, reading as needed. `None`: the end.
+    async fn find(&mut self) -> Result<Option<Range<usize>>, BodyError> {
+        self.buffer.consume(std::mem::take(&mut self.given));
+        loop {
+            match &mut self.state {
+                State::Ended => return Ok(None),
+                State::Bytes { left: 0 } => self.state = State::Ended,
+                State::Bytes { left } if !self.buffer.is_empty() => {
+                    let here = self.buffer.filled().len();
+                    let here = here.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                    *left -= here as u64;
+                    return Ok(Some(0..here));
+                }
+                State::Bytes { left } => {
+                    let left = *left;
+                    self.read(left).await?;
+                }
+                State::Chunks(decoder) => {
+                    let (used, step) = decoder.step(self.buffer.filled())?;
+                    match step {
+                        Step::Data(range) => {
+                            self.buffer.consume(range.start);
+                            return Ok(Some(0..range.len()));
+                        }
+                        Step::End => {
+                            trailer_fields(decoder.trailers(), &mut self.trailers)?;
+                            self.state = State::Ended;
+                            self.buffer.consume(used);
+                        }
+                        Step::NeedMore => {
+                            self.buffer.consume(used);
+                            self.read(u64::MAX).await?;
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    async fn read(&mut self, left: u64) -> Result<(), BodyError> {
+        if left > self.buffer.capacity() as u64 {
+            self.buffer.enlarge();
+        }
+        let client = self.client;
+        match client.wire.read(client.timer, &mut self.buffer, &mut self.pace).await {
+            Ok(0) | Err(WireError::Broken(_)) => Err(BodyError::Gone),
+            Ok(_) => Ok(()),
+            Err(WireError::TimedOut) => Err(BodyError::TooSlow),
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Body for RequestBody<'_, S> {
+    async fn next(&mut self) -> Result<Part<'_>, BodyError> {
+        let Some(range) = self.find().await? else { return Ok(Part::End(&self.trailers)) };
+        self.received += range.len() as u64;
+        if self.client.site.limits.body_bytes_max.is_some_and(|max| self.received > max) {
+            return Err(BodyError::TooLarge);
+        }
+        self.given = range.len();
+        Ok(Part::Data(&self.buffer.filled()[range]))
+    }
+
+    async fn ask(&mut self) -> Result<(), BodyError> {
+        if !std::mem::take(&mut self.waits) {
+            return Ok(());
+        }
+        let told = self.client.write([b"HTTP/1.1 100 Continue\r\n\r\n"], &mut self.pace).await;
+        told.map_err(|error| match error {
+            WireError::TimedOut => BodyError::TooSlow,
+            WireError::Broken(_) => BodyError::Gone,
+        })
+    }
+
+    fn is_complete(&self) -> bool {
+        matches!(self.state, State::Ended | State::Bytes { left: 0 })
+    }
+}

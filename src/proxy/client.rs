@@ -1,0 +1,184 @@
+//! What do the parts of one client connection share?
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::access_log::{BATCH_BYTES, LogSender};
+use super::metrics::ClientMetrics;
+use super::site::{Site, SiteReader};
+use crate::dispatch::worker::Worker;
+use crate::net::timers::Timer;
+use crate::net::wire::{Pace, Wire, WireError};
+
+/// What one worker thread needs to serve clients.
+pub struct Local {
+    /// Clock, buffers, connections to shards.
+    pub worker: Worker,
+    /// The site as published.
+    pub sites: SiteReader,
+    /// What is counted about clients.
+    pub metrics: Arc<ClientMetrics>,
+    log: Option<LogSender>,
+    log_lines: RefCell<Vec<u8>>,
+    request_ids: Cell<u64>,
+    date: Cell<(u64, [u8; DATE_BYTES])>,
+}
+
+/// An IMF-fixdate (RFC 9110, section 5.6.7) has always 29 letters.
+const DATE_BYTES: usize = 29;
+
+impl Local {
+    /// A worker's beginning. `seed` makes its request ids differ from those of other workers and
+    /// starts.
+    #[must_use]
+    pub fn new(
+        worker: Worker,
+        sites: SiteReader,
+        metrics: Arc<ClientMetrics>,
+        log: Option<LogSender>,
+        seed: u64,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            worker,
+            sites,
+            metrics,
+            log,
+            log_lines: RefCell::default(),
+            request_ids: Cell::new(seed),
+            date: Cell::new((0, [b' '; DATE_BYTES])),
+        })
+    }
+
+    /// A number that names one request: 64 bits that no other request of the fleet has, as far as
+    /// chance allows.
+    pub(super) fn request_id(&self) -> [u8; 16] {
+        // SplitMix64 (Steele, Lea and Flood 2014): a bijection of a counter, so no repeats here.
+        let count = self.request_ids.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.request_ids.set(count);
+        let mut z = count;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        let digits = b"0123456789abcdef";
+        std::array::from_fn(|at| digits[usize::from((z >> (60 - 4 * at)) as u8 & 15)])
+    }
+
+    /// Writes `Date`, made anew when the second changes.
+    pub(super) fn write_date(&self, out: &mut Vec<u8>) {
+        let (second, mut date) = self.date.get();
+        let now = self.worker.timers.now_ms() / 1000 + 1;
+        if second != now {
+            let text = httpdate::fmt_http_date(SystemTime::now());
+            if let Ok(text) = <[u8; DATE_BYTES]>::try_from(text.as_bytes()) {
+                date = text;
+            }
+            self.date.set((now, date));
+        }
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(&date);
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Adds a line to the access log, if there is one.
+    pub(super) fn log(&self, write: impl FnOnce(u64, &mut Vec<u8>)) {
+        if self.log.is_none() {
+            return;
+        }
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let unix_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
+        write(unix_ms, &mut self.log_lines.borrow_mut());
+        if self.log_lines.borrow().len() >= BATCH_BYTES {
+            self.flush_log();
+        }
+    }
+
+    /// Hands the lines so far to the writer. Called by the worker's ticker as well.
+    pub fn flush_log(&self) {
+        let lines = std::mem::take(&mut *self.log_lines.borrow_mut());
+        let Some(log) = self.log.as_ref().filter(|_| !lines.is_empty()) else { return };
+        let count = memchr::memchr_iter(b'\n', &lines).count() as u64;
+        if !log.send(lines) {
+            self.metrics.log_dropped.add(self.worker.stripe, count);
+        }
+    }
+}
+
+/// One client connection: what its body and its answer share.
+pub(super) struct Client<'a, S> {
+    pub(super) local: &'a Local,
+    pub(super) site: &'a Site,
+    pub(super) wire: &'a Wire<S>,
+    pub(super) timer: &'a Timer,
+    pub(super) address: IpAddr,
+    /// Whether somebody is in the middle of writing. Two parts of one task may want to: the body
+    /// its `100 Continue`, the answer an interim answer of the shard's.
+    writing: Cell<bool>,
+    /// A write was given up in its middle: whatever followed would be misread.
+    torn: Cell<bool>,
+}
+
+/// The turn to write. Given up before the write is done, it leaves the connection torn.
+struct Turn<'a> {
+    writing: &'a Cell<bool>,
+    torn: &'a Cell<bool>,
+    done: bool,
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        self.writing.set(false);
+        self.torn.set(self.torn.get() || !self.done);
+    }
+}
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
+    pub(super) fn new(
+        local: &'a Local,
+        site: &'a Site,
+        wire: &'a Wire<S>,
+        timer: &'a Timer,
+        address: IpAddr,
+    ) -> Self {
+        let (writing, torn) = (Cell::new(false), Cell::new(false));
+        Self { local, site, wire, timer, address, writing, torn }
+    }
+
+    /// How slowly a body may move.
+    pub(super) fn body_pace(&self) -> Pace {
+        let (limits, timeouts) = (&self.site.limits, &self.site.timeouts);
+        Pace::idle(timeouts.body_idle)
+            .at_least(limits.rate_bytes_per_second_min, timeouts.rate_grace)
+    }
+
+    /// Writes all of `parts` before anybody else may write.
+    pub(super) async fn write<const N: usize>(
+        &self,
+        parts: [&[u8]; N],
+        pace: &mut Pace,
+    ) -> Result<(), WireError> {
+        poll_fn(|cx| {
+            if self.writing.get() {
+                // Both writers are polled whenever the task is: come again in the next turn.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        if self.torn.get() {
+            return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
+        }
+        self.writing.set(true);
+        let mut turn = Turn { writing: &self.writing, torn: &self.torn, done: false };
+        self.wire.write_all(self.timer, parts, pace).await?;
+        turn.done = true;
+        Ok(())
+    }
+}

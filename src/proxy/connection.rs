@@ -1,0 +1,215 @@
+//! How does one client connection live?
+//!
+//! ```text
+//!  idle ──first byte──▶ head ──judged──▶ request ──answered──▶ idle
+//!   │ keep_alive          │ head timeout     │ not to be used again
+//!   ▼                     ▼                  ▼
+//!  closed            408, closed        linger, closed
+//! ```
+//!
+//! *Lingering*: a connection closed with unread bytes is reset by the kernel, and the reset can
+//! take the answer from the client's buffers before it is read (RFC 9112, section 9.6). So the
+//! write side is shut first, and what still comes is read and dropped for a moment.
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::pin::pin;
+use std::rc::Rc;
+use std::task::Poll;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::client::{Client, Local};
+use super::exchange::{Exchange, Next};
+use super::problem::Problem;
+use super::site::Site;
+use crate::net::buffer::ReadBuffer;
+use crate::net::http1::request::RequestHead;
+use crate::net::http1::scan::Scanner;
+use crate::net::timers::Timer;
+use crate::net::wire::{Pace, Wire, WireError};
+
+/// Serves one client until its connection ends.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    local: Rc<Local>,
+    stream: S,
+    address: IpAddr,
+) {
+    let _open = Open::count(&local);
+    let connection = Connection {
+        wire: Wire::new(stream),
+        timer: local.worker.timers.register(),
+        local: &local,
+        address,
+    };
+    connection.requests().await;
+}
+
+/// A connection in the count, until dropped: also when its task panics.
+struct Open<'a>(&'a Local);
+
+impl<'a> Open<'a> {
+    fn count(local: &'a Local) -> Self {
+        local.metrics.connection_opened();
+        Self(local)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.metrics.connection_closed();
+    }
+}
+
+struct Connection<'a, S> {
+    wire: Wire<S>,
+    timer: Timer,
+    local: &'a Local,
+    address: IpAddr,
+}
+
+/// What came while a connection was idle.
+enum Arrival {
+    Bytes(ReadBuffer),
+    Ended,
+    TimedOut,
+}
+
+/// A head, or why there is none.
+enum Head {
+    Complete { buffer: ReadBuffer, length: usize },
+    Refused(Problem),
+    Ended,
+    TimedOut,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+    async fn requests(&self) {
+        let mut rest = None;
+        let mut served = 0;
+        loop {
+            let buffer = match rest.take() {
+                Some(buffer) => buffer,
+                None => match self.idle(served == 0).await {
+                    Arrival::Bytes(buffer) => buffer,
+                    Arrival::Ended => return,
+                    Arrival::TimedOut => {
+                        self.local.metrics.idle_timeout.inc(self.local.worker.stripe);
+                        return;
+                    }
+                },
+            };
+            served += 1;
+            // Boxed: an idle connection's task then holds a pointer, not a request's state.
+            match Box::pin(self.one(buffer, served)).await {
+                Next::Request(buffer) => rest = buffer,
+                Next::Close => return self.linger().await,
+                Next::Cut => return,
+            }
+        }
+    }
+
+    /// Waits for the first byte of a request. No buffer is held meanwhile.
+    async fn idle(&self, first: bool) -> Arrival {
+        let worker = &self.local.worker;
+        let timeouts = &self.local.sites.read().timeouts;
+        let wait = if first { timeouts.head } else { timeouts.keep_alive };
+        let deadline_ms = worker.timers.after(wait);
+        poll_fn(|cx| {
+            if worker.draining.get() && !first {
+                return Poll::Ready(Arrival::Ended);
+            }
+            let mut buffer = worker.buffers.small();
+            match self.wire.poll_read(cx, &mut buffer) {
+                Poll::Ready(Ok(0) | Err(_)) => Poll::Ready(Arrival::Ended),
+                Poll::Ready(Ok(_)) => Poll::Ready(Arrival::Bytes(buffer)),
+                Poll::Pending if self.timer.poll_expired(cx, deadline_ms) => {
+                    Poll::Ready(Arrival::TimedOut)
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Serves one request, of which `buffer` holds the first bytes.
+    async fn one(&self, buffer: ReadBuffer, served: u32) -> Next {
+        let site = self.local.sites.read();
+        let client = Client::new(self.local, &site, &self.wire, &self.timer, self.address);
+        let exchange = Exchange::begin(&client, served);
+        match self.head(buffer, &site).await {
+            Head::Ended => Next::Cut,
+            Head::TimedOut => {
+                self.local.metrics.head_timeout.inc(self.local.worker.stripe);
+                exchange.refuse(&Problem::head_timeout()).await
+            }
+            Head::Refused(problem) => {
+                self.local.metrics.protocol_error.inc(self.local.worker.stripe);
+                exchange.refuse(&problem).await
+            }
+            Head::Complete { buffer, length } => {
+                let mut head = RequestHead::default();
+                match head.parse(&buffer.filled()[..length]) {
+                    Ok(()) => exchange.run(&head, buffer, length).await,
+                    Err(error) => {
+                        self.local.metrics.protocol_error.inc(self.local.worker.stripe);
+                        exchange.refuse(&Problem::of_request(error)).await
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads on until the head is complete.
+    async fn head(&self, mut buffer: ReadBuffer, site: &Site) -> Head {
+        let deadline_ms = self.local.worker.timers.after(site.timeouts.head);
+        let mut pace = Pace::until(deadline_ms);
+        let mut scanner = Scanner::default();
+        let mut empty_line_allowed = true;
+        loop {
+            // One empty line before a request is an old habit that does no harm (RFC 9112, 2.2).
+            if empty_line_allowed && buffer.filled().starts_with(b"\r\n") {
+                buffer.consume(2);
+                empty_line_allowed = false;
+            }
+            empty_line_allowed &= buffer.filled().len() < 2;
+            match scanner.scan(buffer.filled(), &site.head_limits) {
+                Ok(Some(length)) => return Head::Complete { buffer, length },
+                Ok(None) => {}
+                Err(error) => return Head::Refused(Problem::of_scan(error)),
+            }
+            if buffer.room().is_empty() {
+                // One byte beyond the limit, so that the scanner can see it exceeded.
+                buffer.grow(site.head_limits.head_bytes_max + 1);
+            }
+            match self.wire.read(&self.timer, &mut buffer, &mut pace).await {
+                Ok(0) | Err(WireError::Broken(_)) => return Head::Ended,
+                Ok(_) => {}
+                Err(WireError::TimedOut) => return Head::TimedOut,
+            }
+        }
+    }
+
+    /// Ends a connection whose client may still be sending, without losing it the answer.
+    async fn linger(&self) {
+        self.wire.shutdown().await;
+        let deadline_ms = self.local.worker.timers.after(self.local.sites.read().timeouts.linger);
+        let mut pace = Pace::until(deadline_ms);
+        let mut dropped = 0;
+        let mut buffer = self.local.worker.buffers.small();
+        let drain = pin!(async {
+            while dropped < LINGER_BYTES_MAX {
+                match self.wire.read(&self.timer, &mut buffer, &mut pace).await {
+                    Ok(0) | Err(_) => return,
+                    Ok(n) => dropped += n,
+                }
+                let held = buffer.filled().len();
+                buffer.consume(held);
+            }
+        });
+        drain.await;
+    }
+}
+
+/// How much of an unwanted body is read and dropped, so that its sender sees the answer.
+const LINGER_BYTES_MAX: usize = 1024 * 1024;

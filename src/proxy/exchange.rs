@@ -1,0 +1,442 @@
+//! How is one request answered, counted and logged?
+
+use std::borrow::Cow;
+use std::str::from_utf8;
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::access_log::Record;
+use super::answer::ClientAnswer;
+use super::body::RequestBody;
+use super::client::Client;
+use super::forward::{
+    HeadFields, check_own_fields, class_of, destination_path, is_repeatable, render_fields,
+};
+use super::problem::{Problem, ProblemAbout};
+use super::site::Site;
+use crate::dispatch::run::{Failure, Note, run};
+use crate::dispatch::seam::{Body, BodyError, ClientGone, Request};
+use crate::dispatch::view::Pool;
+use crate::drivers::http::{HostRule, Outbound};
+use crate::ids::Token;
+use crate::key::{canonical_path, check_query};
+use crate::net::buffer::ReadBuffer;
+use crate::net::http1::framing::Framing;
+use crate::net::http1::head::{FieldKind, Persistence};
+use crate::net::http1::request::{RequestHead, Target};
+use crate::protocol::health::Class;
+use crate::route::{RequestView, RouteIx};
+
+/// What becomes of the connection.
+pub(super) enum Next {
+    /// Another request may come; some of its bytes may be here already.
+    Request(Option<ReadBuffer>),
+    /// It ends, but the client may still be sending.
+    Close,
+    /// It ends at once.
+    Cut,
+}
+
+/// One request on one connection.
+pub(super) struct Exchange<'a, S> {
+    client: &'a Client<'a, S>,
+    request_id: [u8; 16],
+    begun_micros: u64,
+    /// Whether this is the last request that the connection may carry.
+    last: bool,
+}
+
+/// Where a request goes.
+struct Routed<'a> {
+    pool: &'a Pool,
+    token: Token,
+    destination: Option<(Token, Vec<u8>)>,
+}
+
+/// What is known of a request for its log line.
+struct Seen<'a> {
+    method: &'a [u8],
+    path: &'a [u8],
+    query: Option<&'a [u8]>,
+    protocol: &'static str,
+    route: Option<RouteIx>,
+    pool: Option<&'a Pool>,
+    flag: &'static str,
+}
+
+impl Seen<'_> {
+    fn nothing() -> Self {
+        let protocol = "-";
+        Self {
+            method: b"-",
+            path: b"-",
+            query: None,
+            protocol,
+            route: None,
+            pool: None,
+            flag: NO_FLAG,
+        }
+    }
+}
+
+/// What the log line says when all went well.
+const NO_FLAG: &str = "-";
+
+/// Methods that a cache pool forwards and that are worth naming in `Allow`.
+const ALLOWED: &str = "GET, HEAD, PUT, POST, PATCH, DELETE, OPTIONS, PROPFIND, PROPPATCH, MKCOL, \
+                       COPY, MOVE, LOCK, UNLOCK";
+
+impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
+    /// Number `served` on this connection, counted from 1.
+    pub(super) fn begin(client: &'a Client<'a, S>, served: u32) -> Self {
+        Self {
+            client,
+            request_id: client.local.request_id(),
+            begun_micros: client.local.worker.timers.refresh(),
+            last: served >= client.site.limits.requests_per_connection_max,
+        }
+    }
+
+    fn id(&self) -> &str {
+        from_utf8(&self.request_id).expect("hexadecimal digits")
+    }
+
+    /// Answers what could not be read as a request. The connection ends.
+    pub(super) async fn refuse(&self, problem: &Problem) -> Next {
+        let mut answer = ClientAnswer::new(self.client, &self.request_id, 1, false, false);
+        let about = ProblemAbout { request_id: self.id(), ..ProblemAbout::default() };
+        let told = answer.problem(problem, &about, false).await;
+        let seen = Seen { flag: problem.flag, ..Seen::nothing() };
+        self.finish(&seen, &answer, 0, &Note::default());
+        if told.is_ok() { Next::Close } else { Next::Cut }
+    }
+
+    /// Answers a request. `buffer` holds its head, `length` bytes, and perhaps more.
+    pub(super) async fn run(
+        &self,
+        head: &RequestHead,
+        mut buffer: ReadBuffer,
+        length: usize,
+    ) -> Next {
+        let local = self.client.local;
+        let head_asked = head.method(&buffer.filled()[..length]) == b"HEAD";
+        let keep_alive = head.persistence() == Persistence::KeepAlive
+            && !self.last
+            && !local.worker.draining.get();
+        let mut answer =
+            ClientAnswer::new(self.client, &self.request_id, head.minor(), head_asked, keep_alive);
+        // Without a body what follows the head stays where it is. With one, it moves to a buffer of
+        // its own, since the head is looked at until the end.
+        let has_body = head.framing() != Framing::None;
+        let mut following = local.worker.buffers.small();
+        if has_body {
+            let rest = &buffer.filled()[length..];
+            while following.room().len() < rest.len() {
+                following.enlarge();
+            }
+            following.room()[..rest.len()].copy_from_slice(rest);
+            following.fill(rest.len());
+        }
+        let framing = head.framing();
+        let mut body = RequestBody::new(self.client, following, framing, head.expects_continue());
+
+        let whole = &buffer.filled()[..length];
+        if self.answer(head, whole, &mut body, &mut answer).await.is_err() {
+            return Next::Cut;
+        }
+        if !answer.keeps_alive() || !body.is_complete() {
+            return Next::Close;
+        }
+        if has_body {
+            buffer = body.into_rest();
+        } else {
+            buffer.consume(length);
+        }
+        Next::Request(Some(buffer).filter(|buffer| !buffer.is_empty()))
+    }
+
+    /// Answers, counts and logs. An error means that the client's connection is of no more use.
+    async fn answer(
+        &self,
+        head: &RequestHead,
+        whole: &[u8],
+        body: &mut RequestBody<'_, S>,
+        answer: &mut ClientAnswer<'_, S>,
+    ) -> Result<(), ClientGone> {
+        let site = self.client.site;
+        let mut seen = Seen {
+            method: head.method(whole),
+            protocol: if head.minor() == 0 { "HTTP/1.0" } else { "HTTP/1.1" },
+            ..Seen::nothing()
+        };
+        let mut note = Note::default();
+        let done = match head.target() {
+            Target::Asterisk => {
+                seen.path = b"*";
+                answer.plain(204, &[("Allow", ALLOWED)], body.is_complete()).await
+            }
+            Target::Authority => {
+                let problem = Problem::method(ALLOWED.to_owned());
+                self.tell(&problem, &mut seen, &note, body, answer).await
+            }
+            Target::Path { path, query } => {
+                let path = match path.of_bytes(whole) {
+                    b"" => b"/",
+                    path => path,
+                };
+                seen.path = path;
+                seen.query = query.map(|query| query.of_bytes(whole));
+                match canonical(path, seen.query) {
+                    Err(problem) => self.tell(&problem, &mut seen, &note, body, answer).await,
+                    Ok(path) => {
+                        // The canonical path lives only here, so what looks at it ends here.
+                        let mut seen = Seen { path: &path, ..seen };
+                        let done = self
+                            .answer_path(head, whole, site, &mut seen, &mut note, body, answer)
+                            .await;
+                        self.finish(&seen, answer, body.received(), &note);
+                        return done;
+                    }
+                }
+            }
+        };
+        self.finish(&seen, answer, body.received(), &note);
+        done
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "both directions, and what is remembered")]
+    async fn answer_path<'s>(
+        &self,
+        head: &RequestHead,
+        whole: &'s [u8],
+        site: &'s Site,
+        seen: &mut Seen<'s>,
+        note: &mut Note,
+        body: &mut RequestBody<'_, S>,
+        answer: &mut ClientAnswer<'_, S>,
+    ) -> Result<(), ClientGone> {
+        if seen.path == b"/_ringway/health" && matches!(seen.method, b"GET" | b"HEAD") {
+            return answer.plain(200, &[], body.is_complete()).await;
+        }
+        let routed = match route(head, whole, site, seen) {
+            Ok(routed) => routed,
+            Err(problem) => return self.tell(&problem, seen, note, body, answer).await,
+        };
+        let mut fields = self.client.local.worker.buffers.text();
+        let rewrites = routed.pool.settings.host == HostRule::Shard;
+        let destination = routed.destination.as_ref().filter(|_| rewrites);
+        let address = self.client.address;
+        render_fields(&mut fields, head, whole, site, address, destination.is_none());
+        let framing = head.framing();
+        let held_body_bytes_max = site.limits.replay_body_bytes_max as u64;
+        let streams = match framing {
+            Framing::None => false,
+            Framing::Length(length) => length > held_body_bytes_max,
+            Framing::Chunked | Framing::UntilClose => true,
+        };
+        let request = Request {
+            outbound: Outbound {
+                method: seen.method,
+                path: seen.path,
+                query: seen.query,
+                client_host: head.host(whole),
+                fields: &fields,
+                destination: destination.map(|(_, path)| path.as_slice()),
+                framing,
+                // A body that is held was asked for by us.
+                expect_continue: streams && head.expects_continue(),
+                wants_trailers: head.wants_trailers() && head.minor() > 0,
+            },
+            token: routed.token,
+            class: class_of(seen.method),
+            repeatable: is_repeatable(seen.method, whole, head.fields()),
+            head_asked: seen.method == b"HEAD",
+            interim_wanted: head.minor() > 0,
+            held_body_bytes_max,
+            destination: routed.destination.as_ref().map(|(token, _)| *token),
+        };
+        let client = self.client;
+        let worker = &client.local.worker;
+        let done = run(worker, client.timer, routed.pool, &request, body, answer, note).await;
+        match done {
+            Ok(()) => Ok(()),
+            Err(failure) => self.fail(&failure, request.class, seen, note, body, answer).await,
+        }
+    }
+
+    /// Tells the client of a failure, if it can still be told.
+    async fn fail(
+        &self,
+        failure: &Failure,
+        class: Class,
+        seen: &mut Seen<'_>,
+        note: &Note,
+        body: &RequestBody<'_, S>,
+        answer: &mut ClientAnswer<'_, S>,
+    ) -> Result<(), ClientGone> {
+        let metrics = &self.client.local.metrics;
+        let stripe = self.client.local.worker.stripe;
+        match failure {
+            Failure::Body(BodyError::TooSlow) => metrics.too_slow.inc(stripe),
+            Failure::Body(BodyError::Malformed(_)) => metrics.protocol_error.inc(stripe),
+            Failure::AnswerBroke => metrics.answer_cut.inc(stripe),
+            _ => {}
+        }
+        if answer.has_begun() {
+            // The answer cannot be taken back, only cut, so that nobody takes a part for the whole.
+            seen.flag = match failure {
+                Failure::ClientGone | Failure::Body(_) => "DC",
+                Failure::RequestTimeout => "DT",
+                _ => "UC",
+            };
+            return Err(ClientGone::cut());
+        }
+        let problem = match failure {
+            // Its head had come, but no byte of it had gone on.
+            Failure::AnswerBroke => Problem::of_failure(&Failure::Reset, class),
+            failure => Problem::of_failure(failure, class),
+        };
+        let Some(problem) = problem else {
+            seen.flag = "DC";
+            return Err(ClientGone::cut());
+        };
+        self.tell(&problem, seen, note, body, answer).await
+    }
+
+    /// Answers with a problem.
+    async fn tell(
+        &self,
+        problem: &Problem,
+        seen: &mut Seen<'_>,
+        note: &Note,
+        body: &RequestBody<'_, S>,
+        answer: &mut ClientAnswer<'_, S>,
+    ) -> Result<(), ClientGone> {
+        seen.flag = problem.flag;
+        if problem.flag == "NR" && seen.route.is_none() {
+            let local = self.client.local;
+            local.metrics.no_route.inc(local.worker.stripe);
+        }
+        let about = ProblemAbout {
+            pool: seen.pool.map(|pool| pool.agreed.name.as_str()),
+            shard: note.shard.as_ref().map(|shard| shard.id.as_str()),
+            epoch: seen.pool.map(|pool| pool.agreed.epoch.0),
+            request_id: self.id(),
+        };
+        answer.problem(problem, &about, body.is_complete()).await
+    }
+
+    /// Counts and logs a request whose answer has ended, well or not.
+    fn finish(&self, seen: &Seen<'_>, answer: &ClientAnswer<'_, S>, received: u64, note: &Note) {
+        let (local, site) = (self.client.local, self.client.site);
+        let micros = local.worker.timers.now_micros().saturating_sub(self.begun_micros);
+        let status = answer.status();
+        if let Some(route) = seen.route {
+            let metrics = &site.route_metrics[usize::from(route.0)];
+            metrics.answered(local.worker.stripe, status, micros, received, answer.sent());
+        }
+        let Some(format) = site.log else { return };
+        local.log(|unix_ms, out| {
+            let target = match seen.query {
+                Some(query) => [seen.path, b"?", query].concat(),
+                None => seen.path.to_vec(),
+            };
+            let flags = match note.retries_exhausted {
+                true => format!("{},URX", seen.flag),
+                false => seen.flag.to_owned(),
+            };
+            #[allow(clippy::cast_precision_loss, reason = "durations are far below 2^53 us")]
+            let duration_ms = micros as f64 / 1000.0;
+            let record = Record {
+                unix_ms,
+                client: self.client.address,
+                method: &String::from_utf8_lossy(seen.method),
+                target: &String::from_utf8_lossy(&target),
+                protocol: seen.protocol,
+                status,
+                bytes_in: received,
+                bytes_out: answer.sent(),
+                duration_ms,
+                route: seen.route.map_or("", |route| site.route_name(route)),
+                pool: seen.pool.map_or("", |pool| pool.agreed.name.as_str()),
+                shard: note.shard.as_ref().map_or("", |shard| shard.id.as_str()),
+                upstream_status: note.upstream_status,
+                attempts: note.attempts,
+                spilled: note.spilled,
+                flags: &flags,
+                request_id: self.id(),
+            };
+            record.write(format, out);
+        });
+    }
+}
+
+fn canonical<'a>(path: &'a [u8], query: Option<&[u8]>) -> Result<Cow<'a, [u8]>, Problem> {
+    let checked = query.map_or(Ok(()), check_query);
+    checked.and_then(|()| canonical_path(path)).map_err(|error| Problem::of_key(&error))
+}
+
+/// Finds the request's route, pool and key. What is found on the way is noted in `seen`.
+fn route<'s>(
+    head: &RequestHead,
+    whole: &[u8],
+    site: &'s Site,
+    seen: &mut Seen<'s>,
+) -> Result<Routed<'s>, Problem> {
+    if seen.path == b"/_ringway" || seen.path.starts_with(b"/_ringway/") {
+        return Err(Problem::reserved_path());
+    }
+    // TRACE would tell the client what was added to its request (RFC 9110, section 9.3.8).
+    if seen.method == b"TRACE" {
+        return Err(Problem::method(ALLOWED.to_owned()));
+    }
+    check_own_fields(head, whole)?;
+    if let (Framing::Length(length), Some(max)) = (head.framing(), site.limits.body_bytes_max)
+        && length > max
+    {
+        return Err(Problem::body_too_large());
+    }
+    let host = without_port(head.host(whole)).to_ascii_lowercase();
+    let fields = HeadFields { whole, fields: head.fields() };
+    let view = RequestView {
+        method: seen.method,
+        host: &host,
+        path: seen.path,
+        query: seen.query,
+        fields: &fields,
+    };
+    let route = site.routes.find(&view).ok_or_else(Problem::no_route)?;
+    let pool = &site.view.pools[site.route_pools[usize::from(route.0)]];
+    (seen.route, seen.pool) = (Some(route), Some(pool));
+    let allowed = &site.routes.route(route).allowed_methods;
+    if !allowed.contains(seen.method) {
+        return Err(Problem::method(allowed.iter().collect::<Vec<_>>().join(", ")));
+    }
+    let token_of = |view: &RequestView<'_>| {
+        let mut scratch = Vec::new();
+        let key = site.routes.key_of(route, view, &mut scratch);
+        key.map(|key| pool.agreed.ring.token(key)).map_err(|error| Problem::of_route_key(&error))
+    };
+    let token = token_of(&view)?;
+    let mut destination = None;
+    if matches!(seen.method, b"COPY" | b"MOVE")
+        && let Some(field) = head.fields().iter().find(|f| f.kind == FieldKind::Destination)
+    {
+        let path = destination_path(field.value.of_bytes(whole), head.host(whole))?;
+        // What another route would take lies in another pool, or under another key.
+        let there = RequestView { path: &path, query: None, ..view };
+        if site.routes.find(&there) != Some(route) {
+            return Err(Problem::bad_destination());
+        }
+        destination = Some((token_of(&there)?, path));
+    }
+    Ok(Routed { pool, token, destination })
+}
+
+/// A host without its port; an IPv6 address keeps its brackets.
+fn without_port(host: &[u8]) -> &[u8] {
+    match memchr::memrchr(b':', host) {
+        Some(at) if !host[at..].contains(&b']') => &host[..at],
+        _ => host,
+    }
+}

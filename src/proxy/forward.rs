@@ -1,0 +1,160 @@
+//! What of a request goes on to a shard?
+//!
+//! The fields are rendered once, before a shard is chosen. What concerns only the client's hop
+//! stays here (RFC 9110, section 7.6.1), as does what only Ringway reads; the rest is copied line
+//! by line, in order, spelled as it came.
+
+use std::io::Write;
+use std::net::IpAddr;
+
+use super::problem::Problem;
+use super::site::{ForwardedRule, Site};
+use crate::key::canonical_path;
+use crate::net::http1::head::{Field, FieldKind, values, write_field};
+use crate::net::http1::request::RequestHead;
+use crate::protocol::health::Class;
+use crate::route::Fields;
+
+/// Methods that change nothing (RFC 9110, section 9.2.1, and the registry): they may be answered
+/// by whichever shard can. TRACE is refused before.
+const SAFE: [&[u8]; 6] = [b"GET", b"HEAD", b"OPTIONS", b"PROPFIND", b"REPORT", b"SEARCH"];
+
+/// Which health counts for a method.
+#[must_use]
+pub fn class_of(method: &[u8]) -> Class {
+    if SAFE.contains(&method) { Class::Read } else { Class::Write }
+}
+
+/// Whether sending a request twice does what sending it once does. A condition makes a write
+/// unrepeatable: its own first success may be what makes it false.
+#[must_use]
+pub fn is_repeatable(method: &[u8], whole: &[u8], fields: &[Field]) -> bool {
+    if class_of(method) == Class::Read {
+        return true;
+    }
+    let conditional = fields.iter().any(|field| {
+        let name = field.name.of_bytes(whole);
+        [&b"if-match"[..], b"if-none-match", b"if-unmodified-since", b"if"]
+            .iter()
+            .any(|condition| name.eq_ignore_ascii_case(condition))
+    });
+    matches!(method, b"PUT" | b"DELETE") && !conditional
+}
+
+/// A head's fields as routes look at them.
+pub(super) struct HeadFields<'a> {
+    pub(super) whole: &'a [u8],
+    pub(super) fields: &'a [Field],
+}
+
+impl Fields for HeadFields<'_> {
+    fn nth(&self, name: &str, nth: usize) -> Option<&[u8]> {
+        values(self.whole, self.fields, name).nth(nth)
+    }
+}
+
+/// Checks the fields that are Ringway's own.
+///
+/// # Errors
+/// A [`Problem`] for a field that requests do not have, or that this pool cannot heed.
+pub(super) fn check_own_fields(head: &RequestHead, whole: &[u8]) -> Result<(), Problem> {
+    for field in head.fields().iter().filter(|field| field.kind == FieldKind::Ringway) {
+        let name = String::from_utf8_lossy(field.name.of_bytes(whole));
+        let value = field.value.of_bytes(whole);
+        if !name.eq_ignore_ascii_case("Ringway-Consistency") {
+            return Err(Problem::reserved_field(&name));
+        }
+        if !value.eq_ignore_ascii_case(b"one") {
+            return Err(Problem::level(&String::from_utf8_lossy(value)));
+        }
+    }
+    Ok(())
+}
+
+/// Renders the fields that go on, but for `Host` and the framing. `keep_destination` is false
+/// when WebDAV's `Destination` is written anew for each shard.
+pub(super) fn render_fields(
+    out: &mut Vec<u8>,
+    head: &RequestHead,
+    whole: &[u8],
+    site: &Site,
+    client: IpAddr,
+    keep_destination: bool,
+) {
+    let append = site.forwarded == ForwardedRule::Append;
+    let mut forwarded_for = false;
+    let (mut proto, mut host) = (false, false);
+    for field in head.fields().iter().filter(|field| !field.nominated) {
+        let (name, value) = (field.name.of_bytes(whole), field.value.of_bytes(whole));
+        match field.kind {
+            FieldKind::Connection
+            | FieldKind::HopByHop
+            | FieldKind::Te
+            | FieldKind::ContentLength
+            | FieldKind::TransferEncoding
+            | FieldKind::Host
+            | FieldKind::Expect
+            | FieldKind::Ringway
+            | FieldKind::Lookalike => continue,
+            FieldKind::ForwardedFor if append && !forwarded_for => {
+                // Several lines are one list; ours ends it.
+                forwarded_for = true;
+                write_forwarded_for(out, head, whole, client);
+                continue;
+            }
+            FieldKind::ForwardedFor => continue,
+            FieldKind::ForwardedProto if append => proto = true,
+            FieldKind::ForwardedHost if append => host = true,
+            FieldKind::ForwardedProto | FieldKind::ForwardedHost => continue,
+            FieldKind::Destination if !keep_destination => continue,
+            _ => {}
+        }
+        write_field(out, name, value);
+    }
+    if !forwarded_for {
+        write!(out, "X-Forwarded-For: {client}\r\n").expect("a vector takes all");
+    }
+    if !proto {
+        out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+    }
+    if !host && !head.host(whole).is_empty() {
+        write_field(out, b"X-Forwarded-Host", head.host(whole));
+    }
+    out.extend_from_slice(&site.via);
+}
+
+fn write_forwarded_for(out: &mut Vec<u8>, head: &RequestHead, whole: &[u8], client: IpAddr) {
+    out.extend_from_slice(b"X-Forwarded-For: ");
+    for field in head.fields().iter().filter(|field| field.kind == FieldKind::ForwardedFor) {
+        out.extend_from_slice(field.value.of_bytes(whole));
+        out.extend_from_slice(b", ");
+    }
+    write!(out, "{client}\r\n").expect("a vector takes all");
+}
+
+/// The canonical path of WebDAV's `Destination` (RFC 4918, section 10.3): an absolute URL of the
+/// host that was asked, or a path.
+///
+/// # Errors
+/// A [`Problem`] when it is neither.
+pub(super) fn destination_path(value: &[u8], host: &[u8]) -> Result<Vec<u8>, Problem> {
+    let path = match value.first() {
+        Some(b'/') => value,
+        _ => {
+            let rest = [&b"http://"[..], b"https://"]
+                .into_iter()
+                .find_map(|scheme| value.strip_prefix(scheme))
+                .ok_or_else(Problem::bad_destination)?;
+            let (authority, path) = rest.split_at(memchr::memchr(b'/', rest).unwrap_or(rest.len()));
+            if !authority.eq_ignore_ascii_case(host) {
+                return Err(Problem::bad_destination());
+            }
+            path
+        }
+    };
+    if path.contains(&b'?') {
+        return Err(Problem::bad_destination());
+    }
+    let path = canonical_path(path).map_err(|error| Problem::of_key(&error))?;
+    Ok(path.into_owned())
+}

@@ -1,0 +1,190 @@
+//! What is counted about clients, their connections and requests?
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use prometheus::proto::MetricFamily;
+
+use super::site::Site;
+use crate::metrics::{Counter, Group, Kind, Latency, Sample, Stripe};
+
+/// Counters of one route.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    /// Answers by class; index 0 is 2xx.
+    classes: [Counter; 4],
+    rq_time: Latency,
+    rx_bytes: Counter,
+    tx_bytes: Counter,
+}
+
+impl RouteMetrics {
+    pub(super) fn new(workers: usize) -> Self {
+        let counter = || Counter::new(workers);
+        Self {
+            classes: [counter(), counter(), counter(), counter()],
+            rq_time: Latency::new(workers),
+            rx_bytes: counter(),
+            tx_bytes: counter(),
+        }
+    }
+
+    pub(super) fn answered(&self, stripe: Stripe, status: u16, micros: u64, rx: u64, tx: u64) {
+        let class = usize::from(status / 100).clamp(2, 5) - 2;
+        self.classes[class].inc(stripe);
+        self.rq_time.observe(stripe, micros);
+        if rx > 0 {
+            self.rx_bytes.add(stripe, rx);
+        }
+        self.tx_bytes.add(stripe, tx);
+    }
+}
+
+/// Counters of all data listeners together.
+#[derive(Debug)]
+pub struct ClientMetrics {
+    cx_active: AtomicUsize,
+    pub(super) cx_total: Counter,
+    pub(super) cx_overflow: Counter,
+    pub(super) idle_timeout: Counter,
+    pub(super) head_timeout: Counter,
+    pub(super) protocol_error: Counter,
+    pub(super) no_route: Counter,
+    pub(super) too_slow: Counter,
+    pub(super) answer_cut: Counter,
+    pub(super) log_dropped: Counter,
+}
+
+impl ClientMetrics {
+    /// All at zero.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        let counter = || Counter::new(workers);
+        Self {
+            cx_active: AtomicUsize::new(0),
+            cx_total: counter(),
+            cx_overflow: counter(),
+            idle_timeout: counter(),
+            head_timeout: counter(),
+            protocol_error: counter(),
+            no_route: counter(),
+            too_slow: counter(),
+            answer_cut: counter(),
+            log_dropped: counter(),
+        }
+    }
+
+    /// Connections open now, of all workers.
+    #[must_use]
+    pub fn connections(&self) -> usize {
+        self.cx_active.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn connection_opened(&self) {
+        self.cx_active.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(super) fn connection_closed(&self) {
+        self.cx_active.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+const ROUTE: &[&str] = &["route"];
+const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+
+type Pick = fn(&ClientMetrics) -> &Counter;
+
+const CLIENT_COUNTERS: [(&str, &str, Pick); 9] = [
+    ("ringway_downstream_cx_total", "Client connections accepted.", |m| &m.cx_total),
+    (
+        "ringway_downstream_cx_overflow_total",
+        "Client connections refused because there were too many.",
+        |m| &m.cx_overflow,
+    ),
+    (
+        "ringway_downstream_cx_idle_timeout_total",
+        "Client connections closed because no request came.",
+        |m| &m.idle_timeout,
+    ),
+    (
+        "ringway_downstream_rq_head_timeout_total",
+        "Requests whose head was not complete in time.",
+        |m| &m.head_timeout,
+    ),
+    (
+        "ringway_downstream_cx_protocol_error_total",
+        "Requests refused as malformed or ambiguous.",
+        |m| &m.protocol_error,
+    ),
+    ("ringway_downstream_rq_no_route_total", "Requests that no route takes.", |m| &m.no_route),
+    (
+        "ringway_downstream_rq_too_slow_total",
+        "Requests whose client sent or took a body too slowly.",
+        |m| &m.too_slow,
+    ),
+    (
+        "ringway_downstream_rq_cut_total",
+        "Answers cut off because the shard broke in their middle.",
+        |m| &m.answer_cut,
+    ),
+    (
+        "ringway_access_log_dropped_total",
+        "Lines of the access log that were dropped because its writer could not keep up.",
+        |m| &m.log_dropped,
+    ),
+];
+
+/// Writes out everything counted about clients and routes.
+#[must_use]
+pub fn export(site: &Site, clients: &ClientMetrics) -> Vec<MetricFamily> {
+    let mut requests = Group::new(
+        "ringway_downstream_rq_total",
+        "Requests answered, by class of status.",
+        Kind::Counter,
+        &["route", "code_class"],
+    );
+    let mut times = Group::new(
+        "ringway_downstream_rq_time_seconds",
+        "From a request's head to the end of its answer.",
+        Kind::Latency,
+        ROUTE,
+    );
+    let mut received = Group::new(
+        "ringway_downstream_rq_rx_bytes_total",
+        "Bytes of request bodies received.",
+        Kind::Counter,
+        ROUTE,
+    );
+    let mut sent = Group::new(
+        "ringway_downstream_rq_tx_bytes_total",
+        "Bytes of answer bodies sent.",
+        Kind::Counter,
+        ROUTE,
+    );
+    for (route, metrics) in site.routes.routes().iter().zip(&site.route_metrics) {
+        let name = route.name.as_str();
+        for (class, counter) in CLASSES.iter().zip(&metrics.classes) {
+            requests.push(&[name, class], Sample::Counter(counter.sum()));
+        }
+        times.push(&[name], Sample::Latency(&metrics.rq_time));
+        received.push(&[name], Sample::Counter(metrics.rx_bytes.sum()));
+        sent.push(&[name], Sample::Counter(metrics.tx_bytes.sum()));
+    }
+    let mut active = Group::new(
+        "ringway_downstream_cx_active",
+        "Client connections open now.",
+        Kind::Gauge,
+        &[],
+    );
+    #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
+    active.push(&[], Sample::Gauge(clients.connections() as f64));
+    let totals = CLIENT_COUNTERS.iter().map(|&(name, help, pick)| {
+        let mut group = Group::new(name, help, Kind::Counter, &[]);
+        group.push(&[], Sample::Counter(pick(clients).sum()));
+        group
+    });
+    [requests, times, received, sent, active]
+        .into_iter()
+        .chain(totals)
+        .filter_map(Group::finish)
+        .collect()
+}

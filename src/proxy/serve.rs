@@ -1,0 +1,183 @@
+//! How does one worker thread serve its share of the clients?
+//!
+//! Thread per core: a single-threaded runtime with a listening socket of its own. A connection
+//! stays with the worker that accepted it, so nothing on the request path is shared but what is
+//! published and what is counted.
+
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+
+use super::access_log::LogSender;
+use super::client::Local;
+use super::connection;
+use super::metrics::ClientMetrics;
+use super::problem::{Problem, ProblemAbout};
+use super::site::{Published, SiteReader};
+use crate::dispatch::worker::Worker;
+use crate::net::timers::TICK_MS;
+
+/// In which part of its life a process is; workers follow it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Serving.
+    Serving,
+    /// No new connections; each present one ends with its request.
+    Draining,
+    /// Everything ends now.
+    Ended,
+}
+
+/// What a worker is given.
+pub struct WorkerParts {
+    /// Which worker this is, from 0.
+    pub number: usize,
+    /// Where the process's clock begins.
+    pub epoch: Instant,
+    /// Its sockets, one for each data address.
+    pub listeners: Vec<StdListener>,
+    /// The site.
+    pub published: Published,
+    /// What is counted about clients, by all workers.
+    pub metrics: Arc<ClientMetrics>,
+    /// Where log lines go.
+    pub log: Option<LogSender>,
+    /// The process's phase.
+    pub phase: watch::Receiver<Phase>,
+    /// Makes request ids differ between workers and starts.
+    pub seed: u64,
+}
+
+/// After an `accept` that failed for want of descriptors: how long to leave it.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Runs a worker on the calling thread until the process ends or everything is drained.
+///
+/// # Errors
+/// When the runtime or a listener cannot be set up.
+pub fn run_worker(parts: WorkerParts) -> io::Result<()> {
+    let worker = Worker::new(parts.number, parts.epoch);
+    let clock = Rc::clone(&worker.timers);
+    clock.refresh();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build_local(tokio::runtime::LocalOptions::default())?;
+    let sites = SiteReader::new(parts.published);
+    let local = Local::new(worker, sites, parts.metrics, parts.log, parts.seed);
+    runtime.block_on(serve(local, parts.listeners, parts.phase))
+}
+
+async fn serve(
+    local: Rc<Local>,
+    listeners: Vec<StdListener>,
+    mut phase: watch::Receiver<Phase>,
+) -> io::Result<()> {
+    tokio::task::spawn_local(tick(Rc::clone(&local)));
+    let mut accepting = Vec::new();
+    for listener in listeners {
+        let listener = TcpListener::from_std(listener)?;
+        let (local, phase) = (Rc::clone(&local), phase.clone());
+        accepting.push(tokio::task::spawn_local(accept(local, listener, phase)));
+    }
+    // A sender that is gone means that the process is going down in disorder: end as well.
+    let ended = async |phase: &mut watch::Receiver<Phase>, wanted: Phase| {
+        let _: Result<_, _> = phase.wait_for(|now| *now == wanted || *now == Phase::Ended).await;
+    };
+    ended(&mut phase, Phase::Draining).await;
+    local.worker.draining.set(true);
+    for task in accepting {
+        // The listener closes with its task; what waited in its queue was accepted before.
+        let _: Result<(), tokio::task::JoinError> = task.await;
+    }
+    local.worker.timers.wake_all();
+    local.worker.upstreams.clear();
+    let drained = async {
+        while local.metrics.connections() > 0 {
+            tokio::time::sleep(Duration::from_millis(TICK_MS)).await;
+            local.worker.timers.wake_all();
+        }
+    };
+    tokio::select! {
+        biased;
+        () = drained => {}
+        () = ended(&mut phase, Phase::Ended) => {}
+    }
+    local.flush_log();
+    Ok(())
+}
+
+/// What a worker does between requests: time, deadlines, old connections, log lines.
+async fn tick(local: Rc<Local>) {
+    let mut ticks = tokio::time::interval(Duration::from_millis(TICK_MS));
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Skip);
+    let mut count = 0u64;
+    loop {
+        ticks.tick().await;
+        let timers = &local.worker.timers;
+        timers.refresh();
+        timers.advance();
+        count += 1;
+        if count.is_multiple_of(TICKS_PER_SWEEP) {
+            let site = local.sites.read();
+            local.worker.upstreams.sweep(timers.now_ms(), |key| site.view.keep_of(key));
+        }
+        local.flush_log();
+    }
+}
+
+/// Once a second.
+const TICKS_PER_SWEEP: u64 = 1000 / TICK_MS;
+
+async fn accept(local: Rc<Local>, listener: TcpListener, mut phase: watch::Receiver<Phase>) {
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            accepted = listener.accept() => accepted,
+            _ = phase.wait_for(|now| *now != Phase::Serving) => return,
+        };
+        match accepted {
+            Ok((stream, address)) => {
+                local.worker.timers.refresh();
+                local.metrics.cx_total.inc(local.worker.stripe);
+                let max = local.sites.read().limits.connections_max;
+                if local.metrics.connections() >= max {
+                    local.metrics.cx_overflow.inc(local.worker.stripe);
+                    refuse(&stream);
+                    continue;
+                }
+                // Answers are written in as few pieces as can be; none waits for another.
+                if stream.set_nodelay(true).is_err() {
+                    continue;
+                }
+                let local = Rc::clone(&local);
+                tokio::task::spawn_local(connection::serve(local, stream, address.ip()));
+            }
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(error) => {
+                tracing::warn!(%error, "a client connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Tells a client that there are too many, if that can be done without waiting.
+fn refuse(stream: &TcpStream) {
+    let problem = Problem::too_many_connections();
+    let json = problem.json(&ProblemAbout { request_id: "-", ..ProblemAbout::default() });
+    let mut answer = format!(
+        "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
+         Content-Length: {}\r\nRingway-Error: {}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
+        json.len(),
+        problem.kind
+    )
+    .into_bytes();
+    answer.extend_from_slice(&json);
+    // A client whose buffer is full already sees only the connection close.
+    let _: io::Result<usize> = stream.try_write(&answer);
+}
