@@ -1,0 +1,118 @@
+//! What a ring is made of, and which of that is refused.
+
+use crate::ids::{ShardId, Weight, Zone};
+
+/// Most virtual nodes of one ring: 4000 shards of weight 4, or 64 shards of weight 256, at 256
+/// virtual nodes a unit. A ring of this size takes about 90 MiB at three replicas.
+pub const TOKENS_MAX: u64 = 1 << 22;
+
+/// Most members of one ring: their indices are 16 bits wide.
+pub const MEMBERS_MAX: usize = u16::MAX as usize;
+
+/// Most replicas of one key. Five is the most that storage systems use in earnest; the limit
+/// only keeps a slip of the pen from multiplying the table's size.
+pub const REPLICAS_MAX: u8 = 16;
+
+/// One shard as the ring sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Member {
+    /// The stable id from which the shard's tokens are drawn.
+    pub id: ShardId,
+    /// Replicas of one key stand in distinct zones while zones last.
+    pub zone: Zone,
+    /// Units of weight; 0 owns nothing and is in no replica set.
+    pub weight: Weight,
+}
+
+/// Everything that decides a ring.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RingSpec {
+    /// Separates this ring from others over the same shards: the pool's name unless set. Fixed
+    /// for the life of a pool, because another seed moves every key.
+    pub hash_seed: String,
+    /// Virtual nodes per unit of weight; 256 by default.
+    pub vnodes: u16,
+    /// Shards in each replica set.
+    pub replicas: u8,
+    /// The shards, in any order.
+    pub members: Vec<Member>,
+}
+
+/// Why no ring can be made of a [`RingSpec`].
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RingError {
+    /// No member has a weight above 0.
+    #[error("no shard has a weight above 0: give at least one shard a weight of 1 or more")]
+    Empty,
+    /// A replica set cannot be filled with distinct shards.
+    #[error(
+        "{replicas} replicas need {replicas} shards with a weight above 0, and there are {shards}: add shards or ask for fewer replicas"
+    )]
+    TooFewShards {
+        /// Shards asked for in each replica set.
+        replicas: u8,
+        /// Members with a weight above 0.
+        shards: usize,
+    },
+    /// `replicas` is 0 or above [`REPLICAS_MAX`].
+    #[error("{0} replicas are out of range: use 1 to {REPLICAS_MAX}")]
+    ReplicasOutOfRange(u8),
+    /// `vnodes` is 0.
+    #[error(
+        "0 virtual nodes per unit of weight leave the ring empty: use 1 or more, 256 as a rule"
+    )]
+    NoVnodes,
+    /// More than [`TOKENS_MAX`] virtual nodes in all.
+    #[error(
+        "the ring would have {0} virtual nodes, more than {TOKENS_MAX}: lower the weights, keeping their proportion, or `vnodes`"
+    )]
+    TooManyTokens(u64),
+    /// Two members have the same id.
+    #[error("shard `{0}` stands twice in one ring: give each shard an id of its own")]
+    Duplicate(ShardId),
+    /// More than [`MEMBERS_MAX`] members.
+    #[error("{0} shards are more than one ring takes ({MEMBERS_MAX}): use several pools")]
+    TooManyMembers(usize),
+}
+
+impl RingSpec {
+    /// Checks that a ring can be made of this, without making it.
+    ///
+    /// # Errors
+    /// The first [`RingError`] that applies.
+    pub fn check(&self) -> Result<(), RingError> {
+        if self.members.len() > MEMBERS_MAX {
+            return Err(RingError::TooManyMembers(self.members.len()));
+        }
+        if self.vnodes == 0 {
+            return Err(RingError::NoVnodes);
+        }
+        if !(1..=REPLICAS_MAX).contains(&self.replicas) {
+            return Err(RingError::ReplicasOutOfRange(self.replicas));
+        }
+        let mut ids: Vec<&ShardId> = self.members.iter().map(|member| &member.id).collect();
+        ids.sort_unstable();
+        if let Some(twice) = ids.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(RingError::Duplicate(twice[0].clone()));
+        }
+        let shards = self.members.iter().filter(|member| member.weight.get() > 0).count();
+        if shards == 0 {
+            return Err(RingError::Empty);
+        }
+        if shards < usize::from(self.replicas) {
+            return Err(RingError::TooFewShards { replicas: self.replicas, shards });
+        }
+        let tokens = self.tokens();
+        if tokens > TOKENS_MAX {
+            return Err(RingError::TooManyTokens(tokens));
+        }
+        Ok(())
+    }
+
+    /// Virtual nodes in all. Cannot overflow: 2^16 members of 2^8 units of 2^16 each at most
+    /// within [`MEMBERS_MAX`].
+    pub(super) fn tokens(&self) -> u64 {
+        let units: u64 = self.members.iter().map(|member| u64::from(member.weight.get())).sum();
+        units * u64::from(self.vnodes)
+    }
+}
