@@ -16,7 +16,6 @@
 //! success would make false, and its body is still held. Every repeat but that on a closed
 //! connection needs a token of the pool's retry budget, so that a sick pool is not drowned.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::choose::{Chosen, NoShard, choose, may_spill};
@@ -74,8 +73,8 @@ pub enum Failure {
 /// What is remembered of a request for its log line.
 #[derive(Default)]
 pub struct Note {
-    /// The shard asked last.
-    pub shard: Option<Arc<Shard>>,
+    /// The shard asked last: its place in the pool.
+    pub shard: Option<usize>,
     /// Its status, 0 if it gave none.
     pub upstream_status: u16,
     /// How often a shard was asked.
@@ -152,8 +151,7 @@ impl Run<'_> {
                 // Only now: a request that nobody can serve is refused before its body is asked for.
                 held = Some(self.hold(body).await.map_err(Failure::Body)?);
             }
-            let shard = &self.pool.shards[chosen.shard];
-            self.take_down(note, shard, chosen);
+            self.take_down(note, chosen);
             let source = match &held {
                 Some(bytes) => Source::Held(bytes),
                 None => Source::Stream(&mut *body),
@@ -315,9 +313,9 @@ impl Run<'_> {
         }
     }
 
-    fn take_down(&self, note: &mut Note, shard: &Arc<Shard>, chosen: Chosen) {
+    fn take_down(&self, note: &mut Note, chosen: Chosen) {
         note.attempts += 1;
-        note.shard = Some(Arc::clone(shard));
+        note.shard = Some(chosen.shard);
         note.spilled = chosen.spilled;
         if chosen.spilled {
             self.pool.metrics.spilled.inc(self.worker.stripe);

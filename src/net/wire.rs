@@ -189,9 +189,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         parts: [&[u8]; N],
         pace: &mut Pace,
     ) -> Result<(), WireError> {
-        let mut parts = parts.map(IoSlice::new);
-        let mut rest = &mut parts[..];
-        IoSlice::advance_slices(&mut rest, 0);
+        // Empty parts are left out, so that one part that is not goes by the cheaper call.
+        let mut slices = [IoSlice::new(&[]); N];
+        let mut count = 0;
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+            slices[count] = IoSlice::new(part);
+            count += 1;
+        }
+        let mut rest = &mut slices[..count];
         let mut waiting = Waiting::default();
         poll_fn(|cx| {
             let mut stream = self.stream.borrow_mut();

@@ -24,7 +24,6 @@ use super::exchange::{Exchange, Next};
 use super::problem::Problem;
 use super::site::Site;
 use crate::net::buffer::ReadBuffer;
-use crate::net::http1::request::RequestHead;
 use crate::net::http1::scan::Scanner;
 use crate::net::timers::Timer;
 use crate::net::wire::{Pace, Wire, WireError};
@@ -148,9 +147,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 exchange.refuse(&problem).await
             }
             Head::Complete { buffer, length } => {
-                let mut head = RequestHead::default();
+                let worker = &self.local.worker;
+                let mut head = worker.spare_request_head();
                 match head.parse(&buffer.filled()[..length]) {
-                    Ok(()) => exchange.run(&head, buffer, length).await,
+                    Ok(()) => {
+                        let next = exchange.run(&head, buffer, length).await;
+                        worker.keep_request_head(head);
+                        next
+                    }
                     Err(error) => {
                         self.local.metrics.protocol_error.inc(self.local.worker.stripe);
                         exchange.refuse(&Problem::of_request(error)).await
