@@ -26,10 +26,10 @@ use super::site::Site;
 use crate::net::buffer::ReadBuffer;
 use crate::net::http1::scan::Scanner;
 use crate::net::timers::Timer;
-use crate::net::wire::{Pace, Wire, WireError};
+use crate::net::wire::{Abort, Pace, Wire, WireError};
 
 /// Serves one client until its connection ends.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Abort>(
     local: Rc<Local>,
     stream: S,
     address: IpAddr,
@@ -82,7 +82,7 @@ enum Head {
     TimedOut,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Abort> Connection<'_, S> {
     async fn requests(&self) {
         let mut rest = None;
         let mut served = 0;
@@ -104,6 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 Next::Request(buffer) => rest = buffer,
                 Next::Close => return self.linger().await,
                 Next::Cut => return,
+                Next::Reset => return self.wire.abort(),
             }
         }
     }

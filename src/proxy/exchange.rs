@@ -35,6 +35,8 @@ pub(super) enum Next {
     Close,
     /// It ends at once.
     Cut,
+    /// It ends at once, and the client is to see that the answer is not complete.
+    Reset,
 }
 
 /// One request on one connection.
@@ -143,10 +145,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
 
         let whole = &buffer.filled()[..length];
         if self.answer(head, whole, &mut body, &mut answer).await.is_err() {
-            return Next::Cut;
+            let truncated = answer.has_begun() && answer.ends_with_connection();
+            return if truncated { Next::Reset } else { Next::Cut };
         }
         if !answer.keeps_alive() || !body.is_complete() {
-            return Next::Close;
+            // A client that asked for the end sends nothing more, so nothing can be lost.
+            let client_ends = head.persistence() == Persistence::Close && body.is_complete();
+            return if client_ends { Next::Cut } else { Next::Close };
         }
         match body.into_rest() {
             Some(following) => buffer = following,
