@@ -6,6 +6,8 @@
 //!
 //! A room joins with a runner in `tests/scripts/<room>.rs` and one function below.
 
+#[path = "scripts/health.rs"]
+mod health;
 #[path = "scripts/ring.rs"]
 mod ring;
 
