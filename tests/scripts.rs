@@ -28,3 +28,8 @@ fn run_all<R: goldenscript::Runner>(room: &str, mut runner: impl FnMut() -> R) {
 fn ring() {
     run_all("ring", ring::Runner::default);
 }
+
+#[test]
+fn health() {
+    run_all("health", health::Story::default);
+}
