@@ -1,0 +1,229 @@
+//! What does the file mean, once every word of it was found to be right?
+//!
+//! Each room gets its part of a [`Config`] as a finished value; nothing here is text that someone
+//! must still understand. Every type has the defaults of its section.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::ids::{BaseUrl, NodeName, PoolName, ShardId, Weight, Zone};
+use crate::limits::{ClientLimits, ClientTimeouts, PoolLimits, RetryPolicy, UpstreamTimeouts};
+use crate::protocol::health::HealthSettings;
+use crate::route::RouteSpec;
+
+/// Virtual nodes per unit of weight unless a pool says otherwise.
+pub const VNODES_DEFAULT: u16 = 256;
+
+/// Everything that one file says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The process itself.
+    pub node: NodeConfig,
+    /// Where it listens.
+    pub listen: ListenConfig,
+    /// What it says about itself, on standard error.
+    pub log: LogConfig,
+    /// What it says about each request. `None` says nothing.
+    pub access_log: Option<AccessLogConfig>,
+    /// How long requests in flight may take to end once the process was told to stop; what is
+    /// left is cut off. Zero cuts at once.
+    pub drain_timeout: Duration,
+    /// What clients may do.
+    pub client: ClientConfig,
+    /// The pools in the order of the file, at least one. No two share a name.
+    pub pools: Vec<PoolConfig>,
+    /// The routes in the order in which they are tried, at least one. No two share a name, and
+    /// each leads to one of `pools`.
+    pub routes: Vec<RouteSpec>,
+}
+
+/// The process itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeConfig {
+    /// Its label in logs, metrics and `Via`. `None`: the host's name.
+    pub name: Option<NodeName>,
+    /// Where it keeps its epoch and its admin token. Relative to the working directory.
+    pub data_dir: PathBuf,
+    /// How many threads serve requests.
+    pub workers: Workers,
+}
+
+/// How many threads serve requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Workers {
+    /// One for each core that the process may use.
+    Auto,
+    /// So many.
+    Fixed(NonZeroU16),
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        Self { name: None, data_dir: PathBuf::from("./ringway-data"), workers: Workers::Auto }
+    }
+}
+
+/// Where a process listens. No two addresses are equal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenConfig {
+    /// For clients; at least one.
+    pub data: Vec<SocketAddr>,
+    /// For metrics and health. `None`: nowhere.
+    pub telemetry: Option<SocketAddr>,
+    /// For the operator. `None`: nowhere.
+    pub admin: Option<SocketAddr>,
+}
+
+impl Default for ListenConfig {
+    fn default() -> Self {
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self { data: vec![local(8080)], telemetry: Some(local(9600)), admin: Some(local(9601)) }
+    }
+}
+
+/// What a process says about itself, on standard error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogConfig {
+    /// The least important messages that are written.
+    pub level: LogLevel,
+    /// Their form.
+    pub format: LogFormat,
+}
+
+/// How important a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum LogLevel {
+    /// Something failed that somebody must look at.
+    Error,
+    /// Something is not as it should be.
+    Warn,
+    /// Something changed.
+    #[default]
+    Info,
+    /// What a developer wants to know.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// The form of the process's own messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LogFormat {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// One JSON object per line.
+    Json,
+}
+
+/// What a process says about each request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLogConfig {
+    /// The form of a line.
+    pub format: AccessLogFormat,
+    /// Where the lines go.
+    pub target: AccessLogTarget,
+}
+
+/// The form of a line of the access log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccessLogFormat {
+    /// One JSON object.
+    Json,
+    /// The Common Log Format.
+    Common,
+}
+
+/// Where the access log goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AccessLogTarget {
+    /// Standard output.
+    Stdout,
+    /// A file, which is appended to. Relative to the working directory.
+    File(PathBuf),
+}
+
+/// What clients may do.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ClientConfig {
+    /// What becomes of the `X-Forwarded-…` fields that they send.
+    pub forwarded: ForwardedRule,
+    /// What they may send.
+    pub limits: ClientLimits,
+    /// How long they may take.
+    pub timeouts: ClientTimeouts,
+}
+
+/// What becomes of the `X-Forwarded-…` fields that clients send.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardedRule {
+    /// They are replaced by what this node sees: clients are not trusted.
+    #[default]
+    Replace,
+    /// They are kept and the client's address is appended: the client is a proxy of ours.
+    Append,
+}
+
+/// One pool of shards. Its kind is `cache`, its placement `ring`: there are no others yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// Its name.
+    pub name: PoolName,
+    /// What its ring is derived from: the pool's name unless set. Never changes in a pool's life.
+    pub hash_seed: String,
+    /// Virtual nodes of a shard per unit of its weight.
+    pub vnodes: u16,
+    /// Whether an object never changes once it is written, so that writes and deletes may go to
+    /// another shard while the owner is down.
+    pub immutable: bool,
+    /// Whose name its shards are addressed by.
+    pub host: HostRule,
+    /// How its shards are judged.
+    pub health: HealthSettings,
+    /// How long its shards may take.
+    pub timeouts: UpstreamTimeouts,
+    /// What its connections may grow to.
+    pub limits: PoolLimits,
+    /// When requests are repeated.
+    pub retry: RetryPolicy,
+    /// Its shards in the order of the file: at least one, and one with a weight above zero. No two
+    /// share an id or a URL.
+    pub shards: Vec<ShardConfig>,
+}
+
+/// Whose name a shard is addressed by in `Host`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum HostRule {
+    /// The shard's own authority: what a server with virtual hosts expects.
+    #[default]
+    Shard,
+    /// What the client sent: what signed requests (S3) need.
+    Client,
+}
+
+/// One shard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardConfig {
+    /// What its part of the ring is derived from.
+    pub id: ShardId,
+    /// Where it is.
+    pub url: BaseUrl,
+    /// Its failure domain.
+    pub zone: Zone,
+    /// Its share.
+    pub weight: Weight,
+    /// What the operator wants of it.
+    pub state: ShardState,
+}
+
+/// What the operator wants of a shard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ShardState {
+    /// It serves.
+    #[default]
+    Ready,
+    /// It keeps its part of the ring, but is sent nothing.
+    Maint,
+}

@@ -1,0 +1,167 @@
+//! What does the file mean, in words for its author?
+
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use crate::limits::{ClientTimeouts, UpstreamTimeouts};
+use crate::route::RouteSpec;
+
+use super::checked::{
+    AccessLogFormat, AccessLogTarget, Config, HostRule, PoolConfig, ShardState, Workers,
+};
+use super::units::show_duration;
+
+impl Config {
+    /// Describes the whole in a few lines, for `ringway check`: listeners, pools with the shares
+    /// of their shards, timeouts that differ from the default, routes.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        let mut out = String::new();
+        self.describe_process(&mut out);
+        self.pools.iter().for_each(|pool| describe_pool(pool, &mut out));
+        line(&mut out, "routes, of which the first match wins:");
+        for (number, route) in self.routes.iter().enumerate() {
+            describe_route(number + 1, route, &mut out);
+        }
+        out
+    }
+
+    fn describe_process(&self, out: &mut String) {
+        let name = self
+            .node
+            .name
+            .as_ref()
+            .map_or("named as its host".to_owned(), |name| format!("`{name}`"));
+        let workers = match self.node.workers {
+            Workers::Auto => "one worker per core".to_owned(),
+            Workers::Fixed(count) => format!("workers: {count}"),
+        };
+        line(out, format!("node {name}, {workers}, data in {}", self.node.data_dir.display()));
+        let data: Vec<_> = self.listen.data.iter().map(ToString::to_string).collect();
+        line(out, format!("  clients        {}", data.join(", ")));
+        for (what, address) in [("telemetry", self.listen.telemetry), ("admin", self.listen.admin)]
+        {
+            let address = address.map_or("off".to_owned(), |address| address.to_string());
+            line(out, format!("  {what:<14} {address}"));
+        }
+        let access_log = self.access_log.as_ref().map_or("off".to_owned(), |log| {
+            let format = match log.format {
+                AccessLogFormat::Json => "json",
+                AccessLogFormat::Common => "common",
+            };
+            match &log.target {
+                AccessLogTarget::Stdout => format!("{format}, to standard output"),
+                AccessLogTarget::File(path) => format!("{format}, to {}", path.display()),
+            }
+        });
+        line(out, format!("  access log     {access_log}"));
+        let client = &self.client.timeouts;
+        let usual = ClientTimeouts::default();
+        let timeouts = [
+            ("head", client.head, usual.head),
+            ("body_idle", client.body_idle, usual.body_idle),
+            ("rate_grace", client.rate_grace, usual.rate_grace),
+            ("keep_alive", client.keep_alive, usual.keep_alive),
+            ("linger", client.linger, usual.linger),
+        ];
+        describe_timeouts(timeouts.map(|(key, own, usual)| (key, Some(own), Some(usual))), out);
+    }
+}
+
+fn line(out: &mut String, text: impl Display) {
+    writeln!(out, "{text}").expect("a string can be written to");
+}
+
+/// Names the timeouts that are not as usual; nothing if all are.
+fn describe_timeouts<const N: usize>(
+    timeouts: [(&str, Option<Duration>, Option<Duration>); N],
+    out: &mut String,
+) {
+    let show = |duration: Option<Duration>| duration.map_or("none".to_owned(), show_duration);
+    let unusual: Vec<_> = timeouts
+        .into_iter()
+        .filter(|(_, own, usual)| own != usual)
+        .map(|(key, own, usual)| format!("{key} {} (default {})", show(own), show(usual)))
+        .collect();
+    if !unusual.is_empty() {
+        line(out, format!("  timeouts       {}", unusual.join(", ")));
+    }
+}
+
+fn describe_pool(pool: &PoolConfig, out: &mut String) {
+    let shards = match pool.shards.len() {
+        1 => "1 shard".to_owned(),
+        many => format!("{many} shards"),
+    };
+    line(out, format!("pool `{}`, a cache of {shards}", pool.name));
+    let writes = match pool.immutable {
+        true => {
+            "its objects never change: while a shard is down, reads, writes and deletes go to the next on the ring"
+        }
+        false => {
+            "while a shard is down, reads go to the next on the ring, and writes and deletes are answered 503"
+        }
+    };
+    line(out, format!("  {writes}"));
+    if pool.host == HostRule::Client {
+        line(out, "  the client's Host field is kept");
+    }
+    if pool.health.active.is_none() {
+        line(out, "  no probes are sent: only failed requests show that a shard is down");
+    }
+    let (own, usual) = (&pool.timeouts, UpstreamTimeouts::default());
+    let timeouts = [
+        ("connect", Some(own.connect), Some(usual.connect)),
+        ("response_head", Some(own.response_head), Some(usual.response_head)),
+        ("idle", Some(own.idle), Some(usual.idle)),
+        ("request", own.request, usual.request),
+        ("pool_wait", Some(own.pool_wait), Some(usual.pool_wait)),
+        ("expect_continue", Some(own.expect_continue), Some(usual.expect_continue)),
+    ];
+    describe_timeouts(timeouts, out);
+    describe_shards(pool, out);
+}
+
+fn describe_shards(pool: &PoolConfig, out: &mut String) {
+    let total: u64 = pool.shards.iter().map(|shard| u64::from(shard.weight.get())).sum();
+    let rows: Vec<[String; 4]> = pool
+        .shards
+        .iter()
+        .map(|shard| {
+            let permille = u64::from(shard.weight.get()) * 1000;
+            // Rounded to the nearest; a pool has a weight above zero.
+            let permille = (permille + total / 2).checked_div(total).unwrap_or(0);
+            let share = format!("{}.{} %", permille / 10, permille % 10);
+            let state = match shard.state {
+                ShardState::Ready => "",
+                ShardState::Maint => ", in maintenance",
+            };
+            [
+                shard.id.to_string(),
+                share,
+                shard.url.to_string(),
+                format!("zone {}{state}", shard.zone),
+            ]
+        })
+        .collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let (ids, shares, urls) = (width(0), width(1), width(2));
+    for [id, share, url, rest] in &rows {
+        line(out, format!("  {id:<ids$}  {share:>shares$}  {url:<urls$}  {rest}"));
+    }
+}
+
+fn describe_route(number: usize, route: &RouteSpec, out: &mut String) {
+    line(
+        out,
+        format!("  {number}. `{}`: requests {} go to `{}`", route.name, route.matcher, route.pool),
+    );
+    let tag = route.hash_tag.map_or(String::new(), |tag| {
+        let (open, close) = tag.delimiters();
+        format!(", of which only what stands between `{open}` and `{close}` is hashed")
+    });
+    line(out, format!("     their key is {}{tag}", route.key));
+    if !route.allowed_methods.is_any() {
+        line(out, format!("     methods other than {} are answered 405", route.allowed_methods));
+    }
+}

@@ -1,0 +1,364 @@
+//! Which shards are there, and how are they treated?
+
+use std::time::Duration;
+
+use crate::ids::{BaseUrl, PoolName, ShardId, Weight, Zone};
+use crate::limits::{PoolLimits, RetryPolicy, UpstreamTimeouts};
+use crate::protocol::health::{
+    ActiveSettings, HealthSettings, PassiveSettings, ProbeMethod, ProbePath, StatusRange,
+};
+
+use super::checked::{HostRule, PoolConfig, ShardConfig, ShardState, VNODES_DEFAULT};
+use super::schema;
+use super::section::{Section, Unique};
+use super::spot::Spot;
+use super::units::show_duration;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// Pools of one file.
+const POOLS_MAX: usize = 256;
+
+/// Shards of one pool: what a ring takes.
+const SHARDS_MAX: usize = 4096;
+
+/// Virtual nodes of one pool: what a ring takes.
+const TOKENS_MAX: u64 = 1 << 22;
+
+/// Bytes of a seed. It is hashed once; longer ones add nothing.
+const SEED_BYTES_MAX: usize = 256;
+
+/// Ranges of accepted statuses.
+const RANGES_MAX: usize = 32;
+
+/// How long common servers keep an idle connection: 60 s and 75 s, some far shorter.
+const KEEP_ALIVE_USUAL: Duration = Duration::from_secs(60);
+
+/// A pool, and where it is written.
+pub(super) struct WrittenPool<'a> {
+    /// `None` if the pool has errors.
+    pub(super) config: Option<PoolConfig>,
+    /// Its name, if that is one.
+    pub(super) name: Option<(PoolName, Spot<'a>)>,
+    /// The URLs of its shards.
+    pub(super) urls: Vec<(BaseUrl, Spot<'a>)>,
+}
+
+pub(super) fn pools<'a>(file: &Section<'a>) -> Vec<WrittenPool<'a>> {
+    let Some(spot) = file.need("pools", "a list with at least one pool") else { return vec![] };
+    let Some(spots) = spot.items() else { return vec![] };
+    if spots.is_empty() {
+        spot.refuse::<()>("found an empty list", "write at least one pool");
+    }
+    if spots.len() > POOLS_MAX {
+        let help = format!("write at most {POOLS_MAX}");
+        spot.refuse::<()>(format!("found {} pools", spots.len()), help);
+        return vec![];
+    }
+    let pools: Vec<_> =
+        spots.iter().filter_map(|spot| Some(pool(&spot.section(&schema::POOL)?))).collect();
+    let mut names = Unique::new();
+    for (name, spot) in pools.iter().filter_map(|pool| pool.name.as_ref()) {
+        let message = format!("the pool `{name}` is there twice");
+        names.note(name.clone(), spot, &message, "give each pool its own name");
+    }
+    pools
+}
+
+fn pool<'a>(section: &Section<'a>) -> WrittenPool<'a> {
+    let name_spot = section.need("name", "a name that routes can refer to");
+    let name = name_spot.and_then(|spot| Some((spot.parsed("a name", PoolName::new)?, spot)));
+    section.get("kind").and_then(|spot| spot.one_of(&[("cache", ())], &["replicated", "register"]));
+    section.get("placement").and_then(|spot| spot.one_of(&[("ring", ())], &["balanced", "ketama"]));
+    let mut hash_seed = name.as_ref().map(|(name, _)| name.to_string()).unwrap_or_default();
+    section.set("hash_seed", &mut hash_seed, |spot| match spot.text("a text")? {
+        text if (1..=SEED_BYTES_MAX).contains(&text.len()) => Some(text.to_owned()),
+        text => {
+            let help = format!("write from 1 to {SEED_BYTES_MAX} bytes");
+            spot.refuse(format!("a seed of {} bytes", text.len()), help)
+        }
+    });
+    let mut vnodes = VNODES_DEFAULT;
+    section.set("vnodes", &mut vnodes, |spot| spot.number(1..=4096));
+    let mut immutable = false;
+    section.set("immutable", &mut immutable, Spot::boolean);
+    let mut host = HostRule::default();
+    let rules = [("shard", HostRule::Shard), ("client", HostRule::Client)];
+    section.set("host", &mut host, |spot| spot.one_of(&rules, &[]));
+    let health = health(section);
+    let timeouts = timeouts(section);
+    let limits = limits(section);
+    let retry = retry(section);
+    let (shards, urls) = shards(section, vnodes);
+    let config = name.as_ref().map(|(name, _)| PoolConfig {
+        name: name.clone(),
+        hash_seed,
+        vnodes,
+        immutable,
+        host,
+        health,
+        timeouts,
+        limits,
+        retry,
+        shards,
+    });
+    WrittenPool { config, name, urls }
+}
+
+type Urls<'a> = Vec<(BaseUrl, Spot<'a>)>;
+
+fn shards<'a>(section: &Section<'a>, vnodes: u16) -> (Vec<ShardConfig>, Urls<'a>) {
+    let mut urls: Urls<'a> = Vec::new();
+    let Some(spot) = section.need("shards", "a list with at least one shard") else {
+        return (vec![], urls);
+    };
+    let Some(spots) = spot.items() else { return (vec![], urls) };
+    if spots.is_empty() {
+        spot.refuse::<()>("found an empty list", "write at least one shard");
+    }
+    if spots.len() > SHARDS_MAX {
+        let help = format!("write at most {SHARDS_MAX}; several pools may share the work");
+        spot.refuse::<()>(format!("found {} shards", spots.len()), help);
+        return (vec![], urls);
+    }
+    let mut ids = Unique::new();
+    let mut addresses = Unique::new();
+    let mut shards = Vec::new();
+    for one in &spots {
+        let Some(section) = one.section(&schema::SHARD) else { continue };
+        let id = section
+            .need("id", "a name that stays with the shard's data, wherever it moves")
+            .and_then(|spot| Some((spot.parsed("a name", ShardId::new)?, spot)));
+        let url =
+            section.need("url", "where the shard is, such as `http://10.0.0.1:9000`").and_then(
+                |spot| Some((spot.parsed("`http://HOST[:PORT][/BASE]`", BaseUrl::parse)?, spot)),
+            );
+        if let Some((id, spot)) = &id {
+            let message = format!("the shard `{id}` is there twice");
+            ids.note(id.clone(), spot, &message, "give each shard of a pool its own id");
+        }
+        if let Some((url, spot)) = &url {
+            // Host names are compared without regard to case.
+            let key = (url.host().to_ascii_lowercase(), url.port(), url.base_path().to_owned());
+            let message = format!("two shards have the URL `{url}`");
+            let help =
+                "two shards of a pool never share a server: remove one, or give it more `weight`";
+            addresses.note(key, spot, &message, help);
+            urls.push((url.clone(), spot.clone()));
+        }
+        let mut shard = ShardParts::default();
+        section.set("zone", &mut shard.zone, |spot| spot.parsed("a name", Zone::new));
+        section.set("weight", &mut shard.weight, |spot| {
+            Weight::try_from(spot.number::<u64>(0..=u64::from(Weight::MAX))?).ok()
+        });
+        let states = [("ready", ShardState::Ready), ("maint", ShardState::Maint)];
+        section.set("state", &mut shard.state, |spot| spot.one_of(&states, &[]));
+        if let (Some((id, _)), Some((url, _))) = (id, url) {
+            let ShardParts { zone, weight, state } = shard;
+            shards.push(ShardConfig { id, url, zone, weight, state });
+        }
+    }
+    judge_shards(&spot, &shards, vnodes);
+    (shards, urls)
+}
+
+/// What a shard says besides who and where it is.
+struct ShardParts {
+    zone: Zone,
+    weight: Weight,
+    state: ShardState,
+}
+
+impl Default for ShardParts {
+    fn default() -> Self {
+        Self { zone: Zone::default(), weight: Weight::ONE, state: ShardState::default() }
+    }
+}
+
+/// Looks at what concerns all shards of a pool together.
+fn judge_shards(spot: &Spot<'_>, shards: &[ShardConfig], vnodes: u16) {
+    if shards.is_empty() {
+        return;
+    }
+    let weights: u64 = shards.iter().map(|shard| u64::from(shard.weight.get())).sum();
+    if weights == 0 {
+        spot.refuse::<()>(
+            "every shard has weight 0, so that no key has an owner",
+            "give one a weight of 1 or more",
+        );
+    } else if shards.iter().all(|shard| shard.state == ShardState::Maint) {
+        spot.warn(
+            "every shard is in maintenance: each request is answered 503",
+            "write `state: ready` for one",
+        );
+    }
+    let tokens = weights * u64::from(vnodes);
+    if tokens > TOKENS_MAX {
+        let message = format!(
+            "weights of {weights} in all, times {vnodes} vnodes, are {tokens} points on the ring"
+        );
+        spot.refuse::<()>(
+            message,
+            format!("lower the weights or `vnodes`, to {TOKENS_MAX} points at most"),
+        );
+    }
+}
+
+fn health(pool: &Section<'_>) -> HealthSettings {
+    let mut health = HealthSettings::default();
+    let Some(section) = pool.sub("health", &schema::HEALTH) else { return health };
+    section.set("active", &mut health.active, |spot| {
+        spot.or_word("off", |spot| Some(active(&spot.section(&schema::ACTIVE)?)))
+    });
+    section.set("passive", &mut health.passive, |spot| {
+        spot.or_word("off", |spot| Some(passive(&spot.section(&schema::PASSIVE)?)))
+    });
+    section.set("panic_percent", &mut health.panic_percent, |spot| spot.number(0..=100));
+    health
+}
+
+fn active(section: &Section<'_>) -> ActiveSettings {
+    let mut active = ActiveSettings::default();
+    let methods =
+        [("GET", ProbeMethod::Get), ("HEAD", ProbeMethod::Head), ("OPTIONS", ProbeMethod::Options)];
+    section.set("method", &mut active.method, |spot| spot.one_of(&methods, &[]));
+    section.set("path", &mut active.path, |spot| spot.parsed("a path", ProbePath::new));
+    section.set("expect", &mut active.expect, |spot| {
+        let spots = spot.items_or_one()?;
+        if !(1..=RANGES_MAX).contains(&spots.len()) {
+            let help =
+                format!("write from 1 to {RANGES_MAX} statuses or ranges, such as [200-399]");
+            return spot.refuse(format!("found {} ranges", spots.len()), help);
+        }
+        let range = |spot: &Spot<'_>| spot.parsed("a range of statuses", str::parse::<StatusRange>);
+        Some(spots.iter().filter_map(range).collect())
+    });
+    section.set("interval", &mut active.interval, Spot::duration);
+    section.set("timeout", &mut active.timeout, Spot::duration);
+    section.set("fall", &mut active.fall, |spot| spot.number(1..=100));
+    section.set("rise", &mut active.rise, |spot| spot.number(1..=100));
+    if let Some(spot) = section.get("timeout").or_else(|| section.get("interval"))
+        && active.timeout > active.interval
+    {
+        let (timeout, interval) = (show_duration(active.timeout), show_duration(active.interval));
+        let message = format!("a probe may take {timeout}, but the next is due after {interval}");
+        spot.warn(message, "a slow shard is then probed less often than asked: raise `interval`");
+    }
+    active
+}
+
+fn passive(section: &Section<'_>) -> PassiveSettings {
+    let mut passive = PassiveSettings::default();
+    for (key, into) in [
+        ("consecutive_5xx", &mut passive.consecutive_5xx),
+        ("connect_errors", &mut passive.connect_errors),
+    ] {
+        section.set(key, into, |spot| or_off(spot, |spot| spot.number(1..=1_000_000)));
+    }
+    section.set("keys_min", &mut passive.keys_min, |spot| spot.number(1..=255));
+    section.set("error_rate_percent", &mut passive.error_rate_percent, |spot| {
+        or_off(spot, |spot| spot.number(1..=100))
+    });
+    section.set("error_rate_requests_min", &mut passive.error_rate_requests_min, |spot| {
+        spot.number(1..=1_000_000_000)
+    });
+    for (key, into) in [
+        ("window", &mut passive.window),
+        ("base_ejection_time", &mut passive.base_ejection_time),
+        ("max_ejection_time", &mut passive.max_ejection_time),
+    ] {
+        section.set(key, into, Spot::duration);
+    }
+    section.set("max_ejection_percent", &mut passive.max_ejection_percent, |spot| {
+        spot.number(0..=100)
+    });
+    if passive.base_ejection_time > passive.max_ejection_time
+        && let Some(spot) = section.get("base_ejection_time").or(section.get("max_ejection_time"))
+    {
+        let (base, max) =
+            (show_duration(passive.base_ejection_time), show_duration(passive.max_ejection_time));
+        let message =
+            format!("the first ejection lasts {base}, but none may last longer than {max}");
+        let help = "raise `max_ejection_time`, or lower `base_ejection_time`";
+        spot.refuse::<()>(message, help);
+    }
+    passive
+}
+
+/// A rule that `off` switches off, which the settings spell 0.
+fn or_off<'a>(spot: &Spot<'a>, read: impl FnOnce(&Spot<'a>) -> Option<u32>) -> Option<u32> {
+    Some(spot.or_word("off", read)?.unwrap_or(0))
+}
+
+fn timeouts(pool: &Section<'_>) -> UpstreamTimeouts {
+    let mut timeouts = UpstreamTimeouts::default();
+    let Some(section) = pool.sub("timeouts", &schema::POOL_TIMEOUTS) else { return timeouts };
+    for (key, into) in [
+        ("connect", &mut timeouts.connect),
+        ("response_head", &mut timeouts.response_head),
+        ("idle", &mut timeouts.idle),
+        ("pool_wait", &mut timeouts.pool_wait),
+        ("expect_continue", &mut timeouts.expect_continue),
+    ] {
+        section.set(key, into, Spot::duration);
+    }
+    section.set("request", &mut timeouts.request, |spot| spot.or_word("none", Spot::duration));
+    for (key, part) in [("connect", timeouts.connect), ("response_head", timeouts.response_head)] {
+        if let (Some(whole), Some(spot), Some(request)) =
+            (timeouts.request, section.get(key), section.get("request"))
+            && part > whole
+        {
+            let message = format!(
+                "is never reached, since the whole request may take only {}",
+                show_duration(whole)
+            );
+            spot.warn_of(
+                message,
+                (request.place(), "the whole request"),
+                "raise `request`, or lower this",
+            );
+        }
+    }
+    timeouts
+}
+
+fn limits(pool: &Section<'_>) -> PoolLimits {
+    let mut limits = PoolLimits::default();
+    let Some(section) = pool.sub("limits", &schema::POOL_LIMITS) else { return limits };
+    section.set("in_flight_per_shard", &mut limits.in_flight_per_shard_max, |spot| {
+        spot.number(1..=1_000_000)
+    });
+    section
+        .set("idle_per_worker", &mut limits.idle_per_worker_max, |spot| spot.number(0..=100_000));
+    section.set("idle", &mut limits.idle_max, |spot| {
+        let idle = spot.duration()?;
+        if idle >= KEEP_ALIVE_USUAL {
+            let message = format!("many servers close a connection that was idle for {}", show_duration(KEEP_ALIVE_USUAL));
+            spot.warn(message, "stay below the shards' keep-alive timeout, or requests meet connections that are being closed");
+        }
+        Some(idle)
+    });
+    section.set("age", &mut limits.age_max, Spot::duration);
+    section.set("response_head", &mut limits.response_head_bytes_max, |spot| spot.size(KIB..=MIB));
+    section
+        .set("interim_responses", &mut limits.interim_responses_max, |spot| spot.number(0..=1000));
+    limits
+}
+
+fn retry(pool: &Section<'_>) -> RetryPolicy {
+    let mut retry = RetryPolicy::default();
+    let Some(section) = pool.sub("retry", &schema::RETRY) else { return retry };
+    section.set("attempts", &mut retry.attempts_max, |spot| spot.number(1..=10));
+    section.set("budget_percent", &mut retry.budget_percent, |spot| spot.number(0..=100));
+    section.set("budget_min", &mut retry.budget_min, |spot| spot.number(0..=10_000));
+    section.set("on_gateway_error", &mut retry.on_gateway_error, Spot::boolean);
+    if let (Some(spot), Some(attempts)) = (section.get("on_gateway_error"), section.get("attempts"))
+        && retry.on_gateway_error
+        && retry.attempts_max == 1
+    {
+        let other = (attempts.place(), "the first attempt is the only one");
+        spot.warn_of("has no effect", other, "allow 2 attempts or more");
+    }
+    retry
+}

@@ -1,0 +1,239 @@
+//! How is the process set up: its name, listeners, logs, and what its clients may do?
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::ids::NodeName;
+use crate::limits::{ClientLimits, ClientTimeouts};
+
+use super::checked::{
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, ForwardedRule, ListenConfig,
+    LogConfig, LogFormat, LogLevel, NodeConfig, Workers,
+};
+use super::schema;
+use super::section::Section;
+use super::spot::Spot;
+use super::units::show_size;
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+const GIB: u64 = 1024 * MIB;
+
+/// Fields of a head: what the codec's table can hold.
+const FIELDS_MAX: u64 = 256;
+
+/// Threads that serve requests; more than the cores of any machine that is known to us.
+const WORKERS_MAX: u64 = 1024;
+
+/// Addresses of the data listeners.
+const ADDRESSES_MAX: usize = 64;
+
+pub(super) fn node(file: &Section<'_>) -> NodeConfig {
+    let mut node = NodeConfig::default();
+    let Some(section) = file.sub("node", &schema::NODE) else { return node };
+    section.set("name", &mut node.name, |spot| {
+        spot.or_word("auto", |spot| spot.parsed("a name", NodeName::new))
+    });
+    section.set("data_dir", &mut node.data_dir, |spot| path(spot, "the path of a folder"));
+    section.set("workers", &mut node.workers, |spot| {
+        let number = spot.or_word("auto", |spot| spot.number::<u16>(1..=WORKERS_MAX))?;
+        Some(number.and_then(NonZeroU16::new).map_or(Workers::Auto, Workers::Fixed))
+    });
+    node
+}
+
+fn path(spot: &Spot<'_>, what: &str) -> Option<PathBuf> {
+    match spot.text(what)? {
+        "" => spot.refuse("found an empty path", format!("write {what}")),
+        text if text.contains('\0') => spot.refuse("a path has no NUL", format!("write {what}")),
+        text => Some(PathBuf::from(text)),
+    }
+}
+
+pub(super) fn listen(file: &Section<'_>) -> ListenConfig {
+    let mut listen = ListenConfig::default();
+    let Some(section) = file.sub("listen", &schema::LISTEN) else { return listen };
+    // Every address that is written, to find what two listeners claim.
+    let mut written: Vec<(SocketAddr, Spot<'_>)> = Vec::new();
+    section.set("data", &mut listen.data, |spot| {
+        let spots = spot.items_or_one()?;
+        match spots.len() {
+            0 => return spot.refuse("found an empty list", "write at least one address"),
+            1..=ADDRESSES_MAX => {}
+            many => {
+                let help = format!("write at most {ADDRESSES_MAX}");
+                return spot.refuse(format!("found {many} addresses"), help);
+            }
+        }
+        let found: Vec<_> = spots.iter().filter_map(|one| Some((address(one)?, one))).collect();
+        written.extend(found.iter().map(|(address, one)| (*address, (*one).clone())));
+        Some(found.into_iter().map(|(address, _)| address).collect())
+    });
+    for (key, into) in [("telemetry", &mut listen.telemetry), ("admin", &mut listen.admin)] {
+        section.set(key, into, |spot| {
+            let address = spot.or_word("off", address)?;
+            written.extend(address.map(|address| (address, spot.clone())));
+            Some(address)
+        });
+    }
+    for (at, (one, spot)) in written.iter().enumerate() {
+        if let Some((_, first)) = written[..at].iter().find(|(first, _)| collide(*first, *one)) {
+            let other = (first.place(), "the first listens here");
+            spot.clash("two listeners claim one address", other, "give each its own port");
+        }
+    }
+    // The defaults take part in this as well: what they claim is said at what was written.
+    let silent = |key| section.get(key).is_none();
+    let data = listen.data.iter().map(|address| ("data", *address));
+    let others = [("telemetry", listen.telemetry), ("admin", listen.admin)];
+    let others = others.into_iter().filter_map(|(key, address)| Some((key, address?)));
+    for (key, own) in data.chain(others).filter(|(key, _)| silent(key)) {
+        if let Some((_, spot)) = written.iter().find(|(one, _)| collide(*one, own)) {
+            let message = format!("`listen.{key}`, which is not written, is {own} by default");
+            spot.refuse::<()>(message, format!("use another port here, or write `{key}:` too"));
+        }
+    }
+    if let (Some(admin), Some(spot)) = (listen.admin, section.get("admin"))
+        && !admin.ip().is_loopback()
+    {
+        spot.warn(
+            "the admin listener can be reached over the network, and has no TLS in this release",
+            "whoever reads the traffic learns the admin token: use 127.0.0.1 and a tunnel",
+        );
+    }
+    listen
+}
+
+/// Whether the second of two listeners could not be opened, or would take the first one's clients.
+fn collide(one: SocketAddr, other: SocketAddr) -> bool {
+    let same_ip = one.ip() == other.ip()
+        || (one.is_ipv4() == other.is_ipv4()
+            && (one.ip().is_unspecified() || other.ip().is_unspecified()));
+    // Port 0 lets the system choose, and it chooses differently each time.
+    one.port() == other.port() && one.port() != 0 && same_ip
+}
+
+fn address(spot: &Spot<'_>) -> Option<SocketAddr> {
+    const WHAT: &str = "an address and a port, such as `127.0.0.1:8080` or `[::1]:8080`";
+    let text = spot.text(WHAT)?;
+    if let Ok(address) = text.parse() {
+        return Some(address);
+    }
+    let message = format!("`{text}` is not an address to listen on");
+    let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
+    match (text.rsplit_once(':'), port) {
+        (Some(("" | "*", _)), Some(port)) => {
+            let help = format!("write `0.0.0.0:{port}` to listen on every address of the host");
+            spot.refuse(message, help)
+        }
+        (Some(("localhost", _)), Some(port)) => {
+            spot.refuse(message, format!("write `127.0.0.1:{port}`"))
+        }
+        (None, Some(port)) => spot.refuse(
+            message,
+            format!("write `127.0.0.1:{port}`, or `0.0.0.0:{port}` for every address"),
+        ),
+        _ => spot.refuse(message, format!("write {WHAT}")),
+    }
+}
+
+pub(super) fn log(file: &Section<'_>) -> LogConfig {
+    let mut log = LogConfig::default();
+    let Some(section) = file.sub("log", &schema::LOG) else { return log };
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    section.set("level", &mut log.level, |spot| spot.one_of(&levels, &[]));
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    section.set("format", &mut log.format, |spot| spot.one_of(&formats, &[]));
+    log
+}
+
+pub(super) fn access_log(file: &Section<'_>) -> Option<AccessLogConfig> {
+    let section = file.sub("access_log", &schema::ACCESS_LOG)?;
+    let mut format = None;
+    let formats = [
+        ("off", None),
+        ("json", Some(AccessLogFormat::Json)),
+        ("common", Some(AccessLogFormat::Common)),
+    ];
+    section.set("format", &mut format, |spot| spot.one_of(&formats, &[]));
+    let mut target = AccessLogTarget::Stdout;
+    section.set("path", &mut target, |spot| {
+        let path = spot.or_word("-", |spot| path(spot, "the path of a file, or `\"-\"`"))?;
+        Some(path.map_or(AccessLogTarget::Stdout, AccessLogTarget::File))
+    });
+    if let (None, Some(spot)) = (section.get("format"), section.get("path")) {
+        spot.warn("no access log is written", "write `format: json` or `format: common` beside it");
+    }
+    format.map(|format| AccessLogConfig { format, target })
+}
+
+pub(super) fn client(file: &Section<'_>) -> ClientConfig {
+    let mut client = ClientConfig::default();
+    let Some(section) = file.sub("client", &schema::CLIENT) else { return client };
+    let rules = [("replace", ForwardedRule::Replace), ("append", ForwardedRule::Append)];
+    section.set("forwarded", &mut client.forwarded, |spot| spot.one_of(&rules, &[]));
+    if let Some(limits) = section.sub("limits", &schema::CLIENT_LIMITS) {
+        read_limits(&limits, &mut client.limits);
+    }
+    if let Some(timeouts) = section.sub("timeouts", &schema::CLIENT_TIMEOUTS) {
+        read_timeouts(&timeouts, &mut client.timeouts);
+    }
+    client
+}
+
+fn read_limits(section: &Section<'_>, limits: &mut ClientLimits) {
+    section.set("head", &mut limits.head_bytes_max, |spot| spot.size(KIB..=MIB));
+    section.set("line", &mut limits.line_bytes_max, |spot| spot.size(256..=MIB));
+    section.set("fields", &mut limits.fields_max, |spot| spot.number(1..=FIELDS_MAX));
+    section.set("body", &mut limits.body_bytes_max, |spot| {
+        spot.or_word("none", |spot| spot.size(0..=u64::MAX))
+    });
+    section
+        .set("chunk_extensions", &mut limits.chunk_extension_bytes_max, |spot| spot.size(0..=MIB));
+    section.set("trailers", &mut limits.trailer_bytes_max, |spot| spot.size(0..=MIB));
+    section.set("requests_per_connection", &mut limits.requests_per_connection_max, |spot| {
+        spot.number(1..=u64::from(u32::MAX))
+    });
+    section.set("connections", &mut limits.connections_max, |spot| spot.number(1..=1_000_000));
+    section.set("replay_body", &mut limits.replay_body_bytes_max, |spot| spot.size(0..=16 * MIB));
+    section.set("least_rate", &mut limits.rate_bytes_per_second_min, |spot| {
+        Some(spot.or_word("none", |spot| spot.size(0..=GIB))?.unwrap_or(0))
+    });
+    if limits.line_bytes_max > limits.head_bytes_max {
+        let show = |bytes: usize| show_size(u64::try_from(bytes).unwrap_or(u64::MAX));
+        let (line, head) = (show(limits.line_bytes_max), show(limits.head_bytes_max));
+        let message = format!("a line may have {line}, but the whole head only {head}");
+        let help = "raise `head`, or lower `line`";
+        match (section.get("line"), section.get("head")) {
+            (Some(line), Some(head)) => line.clash(message, (head.place(), "the whole head"), help),
+            (Some(one), None) | (None, Some(one)) => one.refuse(message, help).unwrap_or_default(),
+            (None, None) => unreachable!("the defaults fit each other"),
+        }
+    }
+}
+
+fn read_timeouts(section: &Section<'_>, timeouts: &mut ClientTimeouts) {
+    for (key, into) in [
+        ("head", &mut timeouts.head),
+        ("body_idle", &mut timeouts.body_idle),
+        ("rate_grace", &mut timeouts.rate_grace),
+        ("keep_alive", &mut timeouts.keep_alive),
+        ("linger", &mut timeouts.linger),
+    ] {
+        section.set(key, into, Spot::duration);
+    }
+}
+
+pub(super) fn drain_timeout(file: &Section<'_>) -> Duration {
+    let mut drain_timeout = Duration::from_secs(30);
+    file.set("drain_timeout", &mut drain_timeout, |spot| spot.duration_from(Duration::ZERO));
+    drain_timeout
+}

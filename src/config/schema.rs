@@ -1,0 +1,205 @@
+//! Which keys may stand where?
+//!
+//! One table for all sections, so that a key in the wrong section can be told where it belongs,
+//! and so that tests can prove that `config/full.yaml` names every key. What a key means is said
+//! by the reader of its section; [`super::section::Section::get`] refuses to read a key that is not
+//! in its section's table.
+
+/// The keys of one section.
+#[derive(Debug)]
+pub(super) struct Keys {
+    /// The section's key path, with `[]` for the items of a list; empty for the whole file.
+    pub(super) at: &'static str,
+    /// What it may have.
+    pub(super) known: &'static [&'static str],
+    /// What it will have, but not in this release.
+    pub(super) later: &'static [&'static str],
+}
+
+pub(super) const FILE: Keys = Keys {
+    at: "",
+    known: &["node", "listen", "log", "access_log", "drain_timeout", "client", "pools", "routes"],
+    later: &["cluster", "tls"],
+};
+
+pub(super) const NODE: Keys =
+    Keys { at: "node", known: &["name", "data_dir", "workers"], later: &["join", "zone"] };
+
+pub(super) const LISTEN: Keys =
+    Keys { at: "listen", known: &["data", "telemetry", "admin"], later: &["peer"] };
+
+pub(super) const LOG: Keys = Keys { at: "log", known: &["level", "format"], later: &[] };
+
+pub(super) const ACCESS_LOG: Keys =
+    Keys { at: "access_log", known: &["format", "path"], later: &[] };
+
+pub(super) const CLIENT: Keys =
+    Keys { at: "client", known: &["forwarded", "limits", "timeouts"], later: &["tls"] };
+
+pub(super) const CLIENT_LIMITS: Keys = Keys {
+    at: "client.limits",
+    known: &[
+        "head",
+        "line",
+        "fields",
+        "body",
+        "chunk_extensions",
+        "trailers",
+        "requests_per_connection",
+        "connections",
+        "replay_body",
+        "least_rate",
+    ],
+    later: &[],
+};
+
+pub(super) const CLIENT_TIMEOUTS: Keys = Keys {
+    at: "client.timeouts",
+    known: &["head", "body_idle", "rate_grace", "keep_alive", "linger"],
+    later: &[],
+};
+
+pub(super) const POOL: Keys = Keys {
+    at: "pools[]",
+    known: &[
+        "name",
+        "kind",
+        "placement",
+        "hash_seed",
+        "vnodes",
+        "immutable",
+        "host",
+        "health",
+        "timeouts",
+        "limits",
+        "retry",
+        "shards",
+    ],
+    later: &[
+        "driver",
+        "hash_balance_factor",
+        "max_value",
+        "mode",
+        "remove_after",
+        "replicas",
+        "stale_reads_max",
+        "tls",
+        "tombstone_min_age",
+        "warm_up",
+        "write_once",
+    ],
+};
+
+pub(super) const HEALTH: Keys =
+    Keys { at: "pools[].health", known: &["active", "passive", "panic_percent"], later: &[] };
+
+pub(super) const ACTIVE: Keys = Keys {
+    at: "pools[].health.active",
+    known: &["method", "path", "expect", "interval", "timeout", "fall", "rise"],
+    later: &[],
+};
+
+pub(super) const PASSIVE: Keys = Keys {
+    at: "pools[].health.passive",
+    known: &[
+        "consecutive_5xx",
+        "keys_min",
+        "connect_errors",
+        "error_rate_percent",
+        "error_rate_requests_min",
+        "window",
+        "base_ejection_time",
+        "max_ejection_time",
+        "max_ejection_percent",
+    ],
+    later: &[],
+};
+
+pub(super) const POOL_TIMEOUTS: Keys = Keys {
+    at: "pools[].timeouts",
+    known: &["connect", "response_head", "idle", "request", "pool_wait", "expect_continue"],
+    later: &[],
+};
+
+pub(super) const POOL_LIMITS: Keys = Keys {
+    at: "pools[].limits",
+    known: &[
+        "in_flight_per_shard",
+        "idle_per_worker",
+        "idle",
+        "age",
+        "response_head",
+        "interim_responses",
+    ],
+    later: &[],
+};
+
+pub(super) const RETRY: Keys = Keys {
+    at: "pools[].retry",
+    known: &["attempts", "budget_percent", "budget_min", "on_gateway_error"],
+    later: &[],
+};
+
+pub(super) const SHARD: Keys = Keys {
+    at: "pools[].shards[]",
+    known: &["id", "url", "zone", "weight", "state"],
+    later: &["tls"],
+};
+
+pub(super) const ROUTE: Keys = Keys {
+    at: "routes[]",
+    known: &["name", "match", "pool", "key", "hash_tag", "allow_methods"],
+    later: &[],
+};
+
+pub(super) const MATCH: Keys = Keys {
+    at: "routes[].match",
+    known: &["host", "path_prefix", "path_regex", "methods", "headers"],
+    later: &[],
+};
+
+pub(super) const KEY: Keys = Keys {
+    at: "routes[].key",
+    known: &[
+        "path",
+        "path_after",
+        "path_segment",
+        "header",
+        "query",
+        "cookie",
+        "path_regex",
+        "use",
+        "otherwise",
+    ],
+    later: &[],
+};
+
+/// Every section.
+pub(super) const ALL: [&Keys; 19] = [
+    &FILE,
+    &NODE,
+    &LISTEN,
+    &LOG,
+    &ACCESS_LOG,
+    &CLIENT,
+    &CLIENT_LIMITS,
+    &CLIENT_TIMEOUTS,
+    &POOL,
+    &HEALTH,
+    &ACTIVE,
+    &PASSIVE,
+    &POOL_TIMEOUTS,
+    &POOL_LIMITS,
+    &RETRY,
+    &SHARD,
+    &ROUTE,
+    &MATCH,
+    &KEY,
+];
+
+/// The section that has `key`, if exactly one does.
+pub(super) fn only_section_with(key: &str) -> Option<&'static Keys> {
+    let mut having = ALL.into_iter().filter(|keys| keys.known.contains(&key));
+    let only = having.next()?;
+    having.next().is_none().then_some(only)
+}
