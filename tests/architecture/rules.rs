@@ -193,7 +193,8 @@ fn openraft(source: &Source) -> Vec<Wrong> {
 fn module_doc(source: &Source) -> Vec<Wrong> {
     let lines = source.text.lines().map_while(|line| line.strip_prefix("//!")).map(str::trim);
     let paragraph = lines.take_while(|line| !line.is_empty()).collect::<Vec<_>>().join(" ");
-    let begins = paragraph.starts_with(|first: char| first.is_uppercase() || "`[".contains(first));
+    let begins =
+        paragraph.starts_with(|first: char| first.is_alphanumeric() || "`[".contains(first));
     let ends = paragraph.ends_with(['.', '?', ':', '!']);
     if begins && ends && paragraph.split(' ').count() >= 3 {
         return Vec::new();
