@@ -1,1 +1,7 @@
-fn main() {}
+//! The binary: hands the command line to [`ringway::cli`].
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringway::cli::main()
+}

@@ -136,6 +136,8 @@ impl Latency {
 pub enum Sample<'a> {
     /// Of a counter family.
     Counter(u64),
+    /// Of a counter family that counts seconds.
+    Seconds(f64),
     /// Of a gauge family.
     Gauge(f64),
     /// Of a histogram family.
@@ -191,6 +193,11 @@ impl Group {
             Sample::Counter(value) => {
                 let mut counter = proto::Counter::default();
                 counter.set_value(value as f64);
+                metric.set_counter(counter);
+            }
+            Sample::Seconds(value) => {
+                let mut counter = proto::Counter::default();
+                counter.set_value(value);
                 metric.set_counter(counter);
             }
             Sample::Gauge(value) => {

@@ -1,1 +1,16 @@
-//! (being written)
+//! How is a process put together and taken down?
+//!
+//! Each command of the binary is one module here. [`node`] composes a proxy from its parts and is
+//! the only place that knows them all; it hands each room its part of the configuration and
+//! nothing else.
+
+pub mod assemble;
+pub mod check;
+pub mod dev;
+pub mod error;
+pub mod locate;
+pub mod node;
+pub mod serve;
+pub mod signals;
+pub mod status;
+pub mod store;

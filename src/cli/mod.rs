@@ -1,1 +1,219 @@
-//! (being written)
+//! What did the operator type?
+//!
+//! The command line and nothing else: each command hands what was said to its module in `app`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::app::dev::{self, DEV_FOLDER, DevArguments};
+use crate::app::error::AppError;
+use crate::app::locate::{self, Question};
+use crate::app::store::{self, StoreArguments};
+use crate::app::{check, serve, status};
+use crate::store::Fsync;
+
+/// A consistent-hashing sharding proxy in front of HTTP storage backends.
+#[derive(Debug, Parser)]
+#[command(name = "ringway", version, about)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a proxy and its shards in one process, to try things.
+    Dev(Dev),
+    /// Run a proxy over the shards that a file names.
+    Serve {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Run the embedded storage backend as a process of its own.
+    Store(Store),
+    /// Say what a file means, or everything that is wrong with it.
+    Check {
+        #[command(flatten)]
+        file: File,
+    },
+    /// Say which shard owns a key, and why.
+    Locate(Locate),
+    /// Show how a running node and its shards do.
+    Status {
+        #[command(flatten)]
+        node: RunningNode,
+        /// Print the whole status as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Have a running node read its file again, as SIGHUP does.
+    Reload {
+        #[command(flatten)]
+        node: RunningNode,
+    },
+}
+
+#[derive(Debug, Args)]
+struct File {
+    /// The configuration.
+    #[arg(short, long, value_name = "FILE")]
+    config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct RunningNode {
+    /// The node's folder, where its admin address and token are found.
+    #[arg(long, value_name = "DIR", default_value = "./ringway-dev/node")]
+    data_dir: PathBuf,
+    /// The node's admin address, if it is not to be looked up in its folder.
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<SocketAddr>,
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Dev {
+    /// Folder of the data; made if it does not exist.
+    #[arg(long, value_name = "DIR", default_value = DEV_FOLDER)]
+    data: PathBuf,
+    /// Keep the data in a temporary folder that is removed at the end.
+    #[arg(long, conflicts_with = "data")]
+    temp: bool,
+    /// How many shards.
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
+    shards: u16,
+    /// Port for clients; 8080, or a free one if that is in use.
+    #[arg(long, value_name = "PORT")]
+    port: Option<u16>,
+    #[command(subcommand)]
+    verb: Option<DevVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+enum DevVerb {
+    /// Stop an embedded store of the running `ringway dev`.
+    Stop(DevShard),
+    /// Start it again.
+    Start(DevShard),
+}
+
+#[derive(Debug, Args)]
+struct DevShard {
+    /// The shard's id, as `s2`.
+    id: String,
+    /// Folder that `ringway dev` was started with.
+    #[arg(long, value_name = "DIR", default_value = DEV_FOLDER)]
+    data: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Store {
+    /// Address to listen on, as HOST:PORT; port 0 takes any free one.
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    listen: SocketAddr,
+    /// Address for /metrics, /livez and /readyz; none unless given.
+    #[arg(long, value_name = "ADDR")]
+    telemetry: Option<SocketAddr>,
+    /// Folder of the data; made if it does not exist.
+    #[arg(long, value_name = "DIR")]
+    data: PathBuf,
+    /// When a write counts as durable.
+    #[arg(long, value_enum, default_value_t = FsyncArgument::Always)]
+    fsync: FsyncArgument,
+    /// With `--fsync interval`: milliseconds between two syncs.
+    #[arg(long, value_name = "MS", default_value_t = 1000)]
+    fsync_interval_ms: u64,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FsyncArgument {
+    /// Before it is acknowledged.
+    Always,
+    /// After a while; a crash takes back what was acknowledged since.
+    Interval,
+    /// Never by our doing; a crash of the machine may cost the whole folder.
+    Never,
+}
+
+#[derive(Debug, Args)]
+struct Locate {
+    #[command(flatten)]
+    file: File,
+    /// Request targets: paths, perhaps with a query.
+    #[arg(value_name = "KEY", required = true)]
+    targets: Vec<String>,
+    /// Take the keys as they are hashed, in this pool, and ask no route.
+    #[arg(long, value_name = "POOL")]
+    pool: Option<String>,
+    /// The method that routes may look at.
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// The host that routes may look at.
+    #[arg(long, default_value = "localhost")]
+    host: String,
+    /// A field that routes or key rules may look at; may be given several times.
+    #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
+    headers: Vec<String>,
+    /// How many shards beyond the owner to name.
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    next: usize,
+}
+
+/// Runs what the command line asks for.
+#[must_use]
+pub fn main() -> ExitCode {
+    match run(Arguments::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(AppError::Config(diagnostics)) => {
+            eprint!("{diagnostics}");
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("ringway: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), AppError> {
+    match command {
+        Command::Dev(Dev { verb: Some(DevVerb::Stop(shard)), .. }) => {
+            dev::switch(&shard.data, &shard.id, false)
+        }
+        Command::Dev(Dev { verb: Some(DevVerb::Start(shard)), .. }) => {
+            dev::switch(&shard.data, &shard.id, true)
+        }
+        Command::Dev(Dev { data, temp, shards, port, verb: None }) => {
+            dev::run(&DevArguments { data, temp, shards, port })
+        }
+        Command::Serve { file } => serve::run(&file.config),
+        Command::Store(arguments) => store::run(StoreArguments {
+            listen: arguments.listen,
+            telemetry: arguments.telemetry,
+            data: arguments.data,
+            fsync: match arguments.fsync {
+                FsyncArgument::Always => Fsync::Always,
+                FsyncArgument::Interval => {
+                    Fsync::Interval(Duration::from_millis(arguments.fsync_interval_ms))
+                }
+                FsyncArgument::Never => Fsync::Never,
+            },
+        }),
+        Command::Check { file } => check::run(&file.config),
+        Command::Locate(arguments) => locate::run(&Question {
+            file: &arguments.file.config,
+            targets: &arguments.targets,
+            pool: arguments.pool.as_deref(),
+            method: &arguments.method,
+            host: &arguments.host,
+            fields: &arguments.headers,
+            next: arguments.next,
+        }),
+        Command::Status { node, json } => status::run(node.admin, &node.data_dir, json),
+        Command::Reload { node } => status::reload(node.admin, &node.data_dir),
+    }
+}

@@ -66,9 +66,11 @@ impl FolderLock {
                 return Err(LockError::Held { folder: folder.to_owned(), holder });
             }
         }
-        file.set_len(0).map_err(io)?;
-        file.rewind().map_err(io)?;
-        writeln!(file, "{}", std::process::id()).map_err(io)?;
+        // The id only helps people: a full disk must not keep a store from serving reads.
+        let _: io::Result<()> = file
+            .set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| writeln!(file, "{}", std::process::id()));
         Ok(Self { _file: file })
     }
 }

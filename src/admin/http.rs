@@ -1,0 +1,103 @@
+//! How does a node answer the few requests that are not its clients'?
+//!
+//! hyper, one task per connection, on the control runtime: here a clear program counts more than
+//! a microsecond.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+
+/// A request as it comes.
+pub type Request = hyper::Request<Incoming>;
+
+/// An answer, whole.
+pub type Response = hyper::Response<Full<Bytes>>;
+
+/// Who answers.
+#[allow(async_fn_in_trait, reason = "used in this crate alone, with the bound spelled out")]
+pub trait Handler: Send + Sync + 'static {
+    /// Answers one request.
+    fn answer(self: Arc<Self>, request: Request) -> impl Future<Output = Response> + Send;
+}
+
+/// Connections at once to one such listener: a scraper, a balancer, a few operators. More wait.
+const CONNECTIONS_MAX: usize = 64;
+
+/// From the first byte of a request to the end of its head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// After an `accept` that failed: how long to leave it.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Accepts and answers until the task is dropped.
+pub async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    loop {
+        let place = Arc::clone(&places).acquire_owned().await.expect("never closed");
+        let stream = match listener.accept().await {
+            Ok((stream, _)) => stream,
+            Err(error) => {
+                tracing::warn!(%error, "an operator's connection could not be accepted");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+                continue;
+            }
+        };
+        let handler = Arc::clone(&handler);
+        tokio::spawn(async move {
+            let service = service_fn(move |request| {
+                let handler = Arc::clone(&handler);
+                async move { Ok::<_, Infallible>(handler.answer(request).await) }
+            });
+            // A client that breaks off its request is its own affair.
+            let _: Result<(), hyper::Error> = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEAD_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service)
+                .await;
+            drop(place);
+        });
+    }
+}
+
+/// An answer with a text.
+#[must_use]
+pub fn text(status: u16, content_type: &str, body: impl Into<Bytes>) -> Response {
+    hyper::Response::builder()
+        .status(status)
+        .header("Content-Type", content_type)
+        .header("Cache-Control", "no-store")
+        .body(Full::new(body.into()))
+        .expect("a status and field values of ours are valid")
+}
+
+/// An answer with a JSON document.
+#[must_use]
+pub fn json(status: u16, document: &impl serde::Serialize) -> Response {
+    let mut body = serde_json::to_vec_pretty(document).expect("documents of ours are JSON");
+    body.push(b'\n');
+    text(status, "application/json", body)
+}
+
+/// A problem, worded (RFC 9457).
+#[must_use]
+pub fn problem(status: u16, kind: &str, detail: &str) -> Response {
+    let document = serde_json::json!({
+        "type": format!("urn:ringway:problem:{kind}"),
+        "title": http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()),
+        "status": status,
+        "detail": detail,
+    });
+    let mut answer = json(status, &document);
+    let content_type = http::HeaderValue::from_static("application/problem+json");
+    answer.headers_mut().insert("Content-Type", content_type);
+    answer
+}

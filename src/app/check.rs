@@ -1,0 +1,19 @@
+//! `ringway check`: what does this file mean, or what is wrong with it?
+
+use std::path::Path;
+
+use super::error::AppError;
+use crate::config;
+
+/// Describes the file on standard output; warnings go to standard error.
+///
+/// # Errors
+/// Every problem of the file at once.
+pub fn run(file: &Path) -> Result<(), AppError> {
+    let loaded = config::load(file)?;
+    if !loaded.warnings.is_empty() {
+        eprint!("{}", loaded.warnings);
+    }
+    print!("{}", loaded.config.describe());
+    Ok(())
+}

@@ -1,0 +1,78 @@
+//! Why did a command end without doing what it was asked?
+
+use std::io;
+use std::net::SocketAddr;
+
+use crate::config::Diagnostics;
+use crate::control::standalone::ControlError;
+use crate::proxy::site::UnknownPool;
+use crate::route::RouteTableError;
+use crate::store::OpenError;
+
+/// An error as the operator reads it: the last line before the process exits non-zero.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// The file is wrong; the text has every place.
+    #[error("{0}")]
+    Config(Box<Diagnostics>),
+    /// What the file asks for cannot be brought about.
+    #[error(transparent)]
+    Control(#[from] ControlError),
+    /// The routes make no table.
+    #[error(transparent)]
+    Routes(#[from] RouteTableError),
+    /// A route leads nowhere.
+    #[error(transparent)]
+    UnknownPool(#[from] UnknownPool),
+    /// A change that a running process cannot make.
+    #[error("{0} cannot change while the node runs: restart it, or change it back")]
+    NeedsRestart(&'static str),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address} ({what}): {error}{}", in_use(.error))]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// What for.
+        what: &'static str,
+        /// Why.
+        #[source]
+        error: io::Error,
+    },
+    /// An embedded store cannot be opened.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// Something else of the system's.
+    #[error("{what}: {error}")]
+    System {
+        /// What was being done.
+        what: String,
+        /// Why it failed.
+        #[source]
+        error: io::Error,
+    },
+    /// A running node answered no, or not at all.
+    #[error("{0}")]
+    Refused(String),
+}
+
+fn in_use(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::AddrInUse => {
+            ": another process listens there, perhaps another ringway; stop it, or choose another port"
+        }
+        _ => "",
+    }
+}
+
+impl AppError {
+    pub(super) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |error| Self::System { what, error }
+    }
+}
+
+impl From<Diagnostics> for AppError {
+    fn from(diagnostics: Diagnostics) -> Self {
+        Self::Config(Box::new(diagnostics))
+    }
+}

@@ -1,0 +1,435 @@
+//! How is a proxy put together, changed and taken down?
+//!
+//! ```text
+//! config ─▶ control (durable) ─▶ topology ─▶ view ─▶ site ─▶ published ─▶ workers
+//!                                              └─▶ probers
+//! ```
+//!
+//! Worker threads serve clients; everything else runs on the *control runtime*, so that no
+//! request ever waits for a scrape, a probe or an fsync. A reload goes the same way as a start:
+//! what cannot be brought about as a whole changes nothing.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwap;
+use prometheus::proto::MetricFamily;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch};
+
+use super::assemble;
+use super::error::AppError;
+use crate::admin::api::{ActionRequest, Api};
+use crate::admin::telemetry::{Gather, Telemetry};
+use crate::admin::token::Token;
+use crate::admin::{http, process};
+use crate::background::probe::Probers;
+use crate::cluster::Report;
+use crate::config::Config;
+use crate::control::standalone::Standalone;
+use crate::dispatch;
+use crate::ids::NodeName;
+use crate::metrics::{Group, Kind, Sample};
+use crate::net::listener::bind_all;
+use crate::proxy;
+use crate::proxy::access_log::{LogSender, LogWriter};
+use crate::proxy::metrics::ClientMetrics;
+use crate::proxy::serve::{Phase, WorkerParts, run_worker};
+use crate::proxy::site::Published;
+
+/// Where the admin listener's address stands, for the command line.
+pub const ADMIN_ADDRESS_FILE: &str = "admin.address";
+
+/// A running proxy.
+pub struct Node {
+    config: Config,
+    name: NodeName,
+    workers: usize,
+    standalone: Standalone,
+    published: Published,
+    probers: Arc<Mutex<Probers>>,
+    reloads: Arc<Reloads>,
+    ready: Arc<AtomicBool>,
+    phase: watch::Sender<Phase>,
+    threads: Vec<JoinHandle<io::Result<()>>>,
+    log: Option<(LogWriter, LogSender)>,
+    /// Where it listens, as bound.
+    pub addresses: Addresses,
+}
+
+/// Where a node listens, ports that the system chose included.
+#[derive(Debug, Clone)]
+pub struct Addresses {
+    /// For clients.
+    pub data: Vec<SocketAddr>,
+    /// For metrics and health.
+    pub telemetry: Option<SocketAddr>,
+    /// For the operator.
+    pub admin: Option<SocketAddr>,
+}
+
+/// How reloads went.
+#[derive(Default)]
+struct Reloads {
+    /// Why the last one was refused.
+    error: Arc<Mutex<Option<String>>>,
+    /// Seconds since 1970.
+    last_success: AtomicU64,
+}
+
+/// What a node is given beside its configuration.
+pub struct NodeParts {
+    /// Where everything but requests runs.
+    pub control: Handle,
+    /// Where the operator's actions go.
+    pub actions: mpsc::Sender<ActionRequest>,
+    /// Series of other parts of the process: embedded stores.
+    pub more_metrics: Gather,
+}
+
+impl Node {
+    /// Starts a proxy. When this returns, clients are served.
+    ///
+    /// # Errors
+    /// [`AppError`]; whatever was begun has been taken down.
+    pub fn start(config: Config, parts: NodeParts) -> Result<(Self, Report), AppError> {
+        let epoch = Instant::now();
+        let name = assemble::node_name(&config);
+        let workers = assemble::workers(&config);
+        let data_dir = config.node.data_dir.clone();
+        let (standalone, report) = Standalone::open(&data_dir, &assemble::desired(&config))?;
+        let site = assemble::site(&config, &name, standalone.topology(), None, workers)?;
+        let published: Published = Arc::new(ArcSwap::from_pointee(site));
+
+        let mut data = Vec::new();
+        for &address in &config.listen.data {
+            data.push(bind(address, workers, "data")?);
+        }
+        let telemetry = config.listen.telemetry.map(|at| bind(at, 1, "telemetry")).transpose()?;
+        let admin = config.listen.admin.map(|at| bind(at, 1, "admin")).transpose()?;
+        let addresses = Addresses {
+            data: data.iter().map(|sockets| local(&sockets[0])).collect::<Result<_, _>>()?,
+            telemetry: telemetry.as_ref().map(|sockets| local(&sockets[0])).transpose()?,
+            admin: admin.as_ref().map(|sockets| local(&sockets[0])).transpose()?,
+        };
+
+        let log = match assemble::log_target(&config) {
+            None => None,
+            Some(target) => Some(
+                LogWriter::start(target).map_err(AppError::system("cannot open the access log"))?,
+            ),
+        };
+        let seed = fastrand::u64(..);
+        let probers = Probers::new(parts.control.clone(), epoch, seed);
+        let probers = Arc::new(Mutex::new(probers));
+        let reloads = Arc::new(Reloads::default());
+        reloads.succeeded();
+        let ready = Arc::new(AtomicBool::new(true));
+        let clients = Arc::new(ClientMetrics::new(workers));
+        let (phase, phase_seen) = watch::channel(Phase::Serving);
+
+        let mut node = Self {
+            name,
+            workers,
+            standalone,
+            published,
+            probers,
+            reloads,
+            ready,
+            phase,
+            threads: Vec::new(),
+            log,
+            addresses,
+            config,
+        };
+        node.follow_health();
+        node.serve_operators(telemetry, admin, &clients, parts)?;
+        node.start_workers(data, epoch, &clients, &phase_seen)?;
+        Ok((node, report))
+    }
+
+    fn start_workers(
+        &mut self,
+        data: Vec<Vec<StdListener>>,
+        epoch: Instant,
+        clients: &Arc<ClientMetrics>,
+        phase: &watch::Receiver<Phase>,
+    ) -> Result<(), AppError> {
+        let mut data: Vec<_> = data.into_iter().map(Vec::into_iter).collect();
+        for number in 0..self.workers {
+            let parts = WorkerParts {
+                number,
+                epoch,
+                listeners: data.iter_mut().filter_map(Iterator::next).collect(),
+                published: Arc::clone(&self.published),
+                metrics: Arc::clone(clients),
+                log: self.log.as_ref().map(|(_, sender)| sender.clone()),
+                phase: phase.clone(),
+                seed: fastrand::u64(..),
+            };
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{number}"))
+                .spawn(move || run_worker(parts))
+                .map_err(AppError::system("cannot start a worker thread"))?;
+            self.threads.push(thread);
+        }
+        Ok(())
+    }
+
+    fn serve_operators(
+        &self,
+        telemetry: Option<Vec<StdListener>>,
+        admin: Option<Vec<StdListener>>,
+        clients: &Arc<ClientMetrics>,
+        parts: NodeParts,
+    ) -> Result<(), AppError> {
+        let _runtime = parts.control.enter();
+        let tokio = |sockets: Vec<StdListener>| {
+            let socket = sockets.into_iter().next().expect("bound above");
+            TcpListener::from_std(socket).map_err(AppError::system("cannot listen"))
+        };
+        if let Some(sockets) = telemetry {
+            let gather = self.gather(Arc::clone(clients), parts.more_metrics);
+            let handler = Arc::new(Telemetry::new(gather, Arc::clone(&self.ready)));
+            parts.control.spawn(http::serve(tokio(sockets)?, handler));
+        }
+        if let Some(sockets) = admin {
+            let data_dir = &self.config.node.data_dir;
+            let random: [u8; 32] = random().map_err(AppError::system("cannot make a token"))?;
+            let token = Token::read_or_make(data_dir, random)
+                .map_err(AppError::system(data_dir.display().to_string()))?;
+            let handler = Arc::new(Api {
+                node: self.name.clone(),
+                started: Instant::now(),
+                published: Arc::clone(&self.published),
+                ready: Arc::clone(&self.ready),
+                reload_error: Arc::clone(&self.reloads.error),
+                token,
+                actions: parts.actions,
+            });
+            parts.control.spawn(http::serve(tokio(sockets)?, handler));
+        }
+        self.tell_command_line()
+    }
+
+    /// Leaves the admin address where `ringway status` looks for it.
+    fn tell_command_line(&self) -> Result<(), AppError> {
+        let path = self.config.node.data_dir.join(ADMIN_ADDRESS_FILE);
+        let written = match self.addresses.admin {
+            Some(address) => std::fs::write(&path, format!("{address}\n")),
+            None => match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                _ => Ok(()),
+            },
+        };
+        written.map_err(AppError::system(path.display().to_string()))
+    }
+
+    fn gather(&self, clients: Arc<ClientMetrics>, more: Gather) -> Gather {
+        let published = Arc::clone(&self.published);
+        let (probers, reloads) = (Arc::clone(&self.probers), Arc::clone(&self.reloads));
+        Box::new(move || {
+            let site = published.load_full();
+            let mut families = dispatch::metrics::export(&site.view);
+            families.extend(proxy::metrics::export(&site, &clients));
+            families.extend(probers.lock().unwrap_or_else(PoisonError::into_inner).export());
+            families.extend(process::export());
+            families.extend(reloads.export());
+            families.extend(more());
+            families
+        })
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Brings the running node to `config`, or changes nothing.
+    ///
+    /// # Errors
+    /// [`AppError`]; everything goes on as before.
+    pub fn reload(&mut self, config: Config) -> Result<Report, AppError> {
+        let result = self.try_reload(config);
+        match &result {
+            Ok(_) => self.reloads.succeeded(),
+            Err(error) => self.reloads.failed(error.to_string()),
+        }
+        result
+    }
+
+    fn try_reload(&mut self, config: Config) -> Result<Report, AppError> {
+        refuse_restarts(&self.config, &config)?;
+        // Whatever the routes might be refused for comes before anything is made durable.
+        crate::route::RouteTable::compile(config.routes.clone())?;
+        let report = self.standalone.reload(&assemble::desired(&config))?;
+        let previous = self.published.load_full();
+        let topology = self.standalone.topology();
+        let site = assemble::site(&config, &self.name, topology, Some(&previous), self.workers)?;
+        self.published.store(Arc::new(site));
+        self.config = config;
+        self.follow_health();
+        self.reopen_log();
+        Ok(report)
+    }
+
+    /// Takes down why a reload did not even come to be tried.
+    pub fn reload_refused(&self, error: &AppError) {
+        self.reloads.failed(error.to_string());
+    }
+
+    /// Opens the access log anew, for rotation.
+    pub fn reopen_log(&self) {
+        if let Some((_, sender)) = &self.log {
+            sender.reopen();
+        }
+    }
+
+    fn follow_health(&self) {
+        let site = self.published.load_full();
+        let pools = site.view.pools.iter().map(|pool| (&pool.agreed.name, &pool.health));
+        self.probers.lock().unwrap_or_else(PoisonError::into_inner).follow(pools);
+    }
+
+    /// Takes the node down: no new connections, the present requests may end within
+    /// `drain_timeout`, and what is left when `hurry` is ready, or then, is cut.
+    pub async fn stop(mut self, hurry: impl Future<Output = ()>) {
+        self.ready.store(false, Ordering::Relaxed);
+        // The workers hold receivers until they end.
+        self.phase.send_replace(Phase::Draining);
+        let threads = std::mem::take(&mut self.threads);
+        let joined = tokio::task::spawn_blocking(move || {
+            for thread in threads {
+                match thread.join() {
+                    Ok(Ok(())) => {}
+                    Ok(Err(error)) => tracing::error!(%error, "a worker ended early"),
+                    Err(_) => tracing::error!("a worker panicked"),
+                }
+            }
+        });
+        let mut joined = std::pin::pin!(joined);
+        let ended = tokio::select! {
+            biased;
+            _ = &mut joined => true,
+            () = tokio::time::sleep(self.config.drain_timeout) => false,
+            () = hurry => false,
+        };
+        if !ended {
+            tracing::warn!("requests were still in flight and are cut");
+            self.phase.send_replace(Phase::Ended);
+            let _: Result<(), tokio::task::JoinError> = joined.await;
+        }
+        if let Some((writer, sender)) = self.log.take() {
+            drop(sender);
+            let written = tokio::task::spawn_blocking(move || writer.join());
+            let _: Result<(), tokio::task::JoinError> = written.await;
+        }
+    }
+}
+
+impl Reloads {
+    fn succeeded(&self) {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        self.last_success.store(since_1970.as_secs(), Ordering::Relaxed);
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn failed(&self, error: String) {
+        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+    }
+
+    #[allow(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
+    fn export(&self) -> Vec<MetricFamily> {
+        let failed = self.error.lock().unwrap_or_else(PoisonError::into_inner).is_some();
+        let gauges = [
+            (
+                "ringway_config_reload_success",
+                "Whether the last reload was taken over; 1 before the first.",
+                f64::from(u8::from(!failed)),
+            ),
+            (
+                "ringway_config_last_reload_success_timestamp_seconds",
+                "When the configuration in force was taken over, in seconds since 1970.",
+                self.last_success.load(Ordering::Relaxed) as f64,
+            ),
+        ];
+        let families = gauges.into_iter().filter_map(|(name, help, value)| {
+            let mut group = Group::new(name, help, Kind::Gauge, &[]);
+            group.push(&[], Sample::Gauge(value));
+            group.finish()
+        });
+        families.collect()
+    }
+}
+
+/// What is bound or made at the start cannot change later.
+fn refuse_restarts(old: &Config, new: &Config) -> Result<(), AppError> {
+    let fixed = [
+        ("`listen`", old.listen != new.listen),
+        ("`node`", old.node != new.node),
+        ("`log`", old.log != new.log),
+        ("the target of `access_log`", assemble::log_target(old) != assemble::log_target(new)),
+    ];
+    match fixed.into_iter().find(|(_, differs)| *differs) {
+        Some((what, _)) => Err(AppError::NeedsRestart(what)),
+        None => Ok(()),
+    }
+}
+
+fn bind(
+    address: SocketAddr,
+    count: usize,
+    what: &'static str,
+) -> Result<Vec<StdListener>, AppError> {
+    bind_all(address, count).map_err(|error| AppError::Listen { address, what, error })
+}
+
+fn local(socket: &StdListener) -> Result<SocketAddr, AppError> {
+    socket.local_addr().map_err(AppError::system("a socket has no address"))
+}
+
+/// Bytes that nobody can guess.
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Lets the process have as many descriptors as the system allows it: each client connection is
+/// one, and the usual soft limit of 1024 is for programs that use `select`.
+pub fn raise_descriptor_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit on open files cannot be raised");
+    }
+}
+
+/// Where a folder's node can be asked.
+///
+/// # Errors
+/// When no node runs there, or it has no admin listener.
+pub fn admin_address(data_dir: &Path) -> Result<SocketAddr, AppError> {
+    let path: PathBuf = data_dir.join(ADMIN_ADDRESS_FILE);
+    let text = std::fs::read_to_string(&path).map_err(AppError::system(format!(
+        "{}: no node has run with this folder, or it has no admin listener",
+        path.display()
+    )))?;
+    text.trim().parse().map_err(|_| {
+        AppError::Refused(format!(
+            "{} does not hold an address: start the node again",
+            path.display()
+        ))
+    })
+}
+
+/// How long the control runtime may take to end: a name lookup can hang in it.
+pub const CONTROL_SHUTDOWN: Duration = Duration::from_millis(100);

@@ -1,0 +1,126 @@
+//! Which store is this? 128 random bits, drawn once, that live and die with the data.
+//!
+//! An address can be given to an empty disk, a name can be typed twice; this id can be neither.
+//! It stands in the index, where it cannot be parted from the data, and in a file of its own,
+//! which tells an empty folder from one that lost its index, and tells people what they look at.
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::disk::atomic;
+
+/// The name of the id's file in the store's folder.
+pub(super) const IDENTITY_FILE: &str = "identity";
+
+/// First line of the file: what it is, and the version of its form.
+const HEADLINE: &str = "ringway store 1";
+
+/// A store's identity, printed as 32 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoreId([u8; 16]);
+
+/// A text that is no store id.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a store id is 32 hexadecimal digits")]
+pub struct StoreIdError;
+
+impl StoreId {
+    /// Draws an id from the system's random source.
+    ///
+    /// # Errors
+    /// When the system has none.
+    pub fn draw() -> io::Result<Self> {
+        let mut bytes = [0; 16];
+        File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+        Ok(Self(bytes))
+    }
+
+    /// The id that these bytes are.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        Self(bytes)
+    }
+
+    /// The id's bytes, as the index keeps them.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Display for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for StoreId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StoreId({self})")
+    }
+}
+
+impl FromStr for StoreId {
+    type Err = StoreIdError;
+    fn from_str(text: &str) -> Result<Self, StoreIdError> {
+        if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(StoreIdError);
+        }
+        u128::from_str_radix(text, 16).map(|n| Self(n.to_be_bytes())).map_err(|_| StoreIdError)
+    }
+}
+
+/// The id that stands in `folder`; `None` when there is no such file.
+///
+/// # Errors
+/// `InvalidData` when the file is not what [`write`] makes, else what the system said.
+pub(super) fn read(folder: &Path) -> io::Result<Option<StoreId>> {
+    let text = match std::fs::read_to_string(folder.join(IDENTITY_FILE)) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let id = text.strip_prefix(HEADLINE).and_then(|rest| rest.trim().parse().ok());
+    id.map(Some).ok_or_else(|| {
+        io::Error::new(io::ErrorKind::InvalidData, "not an identity file of this release")
+    })
+}
+
+/// Writes the id into `folder`, whole and durable.
+///
+/// # Errors
+/// Whatever the file system says.
+pub(super) fn write(folder: &Path, id: StoreId) -> io::Result<()> {
+    let text = format!("{HEADLINE}\n{id}\n");
+    atomic::replace(&folder.join(IDENTITY_FILE), text.as_bytes(), 0o644)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_comes_back_from_its_folder_and_its_text() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert_eq!(read(folder.path()).expect("an empty folder can be read"), None);
+        let id = StoreId::draw().expect("a random source");
+        write(folder.path(), id).expect("the folder can be written");
+        assert_eq!(read(folder.path()).expect("the file can be read"), Some(id));
+        assert_eq!(id.to_string().parse(), Ok(id));
+        assert_eq!("0".repeat(31).parse::<StoreId>(), Err(StoreIdError));
+        assert_eq!("+".repeat(32).parse::<StoreId>(), Err(StoreIdError));
+    }
+
+    #[test]
+    fn a_file_of_another_form_is_an_error_and_not_an_absence() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        for other in ["", "ringway store 2\n00", "\0\0\0\0"] {
+            std::fs::write(folder.path().join(IDENTITY_FILE), other).expect("a writable folder");
+            let error = read(folder.path()).expect_err("this is no identity");
+            assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        }
+    }
+}

@@ -1,0 +1,360 @@
+//! How do many writes share one commit, and when may they be answered?
+//!
+//! One thread owns all changes of the index. It takes what waits in its queue, up to
+//! [`BATCH_WRITES_MAX`] writes, carries it out in one transaction and answers all of it after the
+//! commit: while one commit waits for the disk, the next batch gathers by itself. There is no
+//! timer that holds a lonely write back.
+//!
+//! Invariants:
+//!
+//! 1. A write is answered as done only after its commit, and what its commit needs, is durable
+//!    (under `fsync: always`), is visible to reads, and the fence is down.
+//! 2. Conditions are evaluated inside the transaction, after all writes before them in the queue.
+//! 3. A file is unlinked only after the durable commit of the change that made it superfluous.
+//! 4. Any failure of the index, the folder or this code raises the fence. What was in the batch
+//!    then is *unknown*: a restart may find it or not.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
+
+use crate::ids::Digest;
+use crate::store::blobs::Incoming;
+use crate::store::conditions::{Conditions, Current, Verdict};
+use crate::store::engine::Core;
+use crate::store::index::{Change, IndexError};
+use crate::store::meta::Meta;
+use crate::store::metrics::{COMMIT_FAILED, COMMIT_OK};
+use crate::store::options::{Clock, Fsync};
+use crate::store::record::{BodyId, Place, Record};
+use crate::store::reserve::is_no_space;
+
+/// Writes in one commit. More would make each wait longer and gain little: the sync is shared by
+/// all of them already.
+const BATCH_WRITES_MAX: usize = 256;
+
+/// Bytes of bodies and kept fields in one commit; see [`crate::store::reserve::RESERVE_BYTES`],
+/// which must cover it.
+const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// A change that a client asks for.
+#[derive(Debug)]
+pub struct Write {
+    /// The key's bytes.
+    pub key: Vec<u8>,
+    /// Under which it may happen.
+    pub conditions: Conditions,
+    /// What is to happen.
+    pub action: Action,
+}
+
+/// What a write does to its key.
+#[derive(Debug)]
+pub enum Action {
+    /// Gives it this value.
+    Put(Meta, NewBody),
+    /// Forgets it.
+    Delete,
+}
+
+/// A body that was received whole.
+#[derive(Debug)]
+pub enum NewBody {
+    /// In memory, to go into the index.
+    Small(Bytes, Digest),
+    /// In a file, synced already.
+    Large(Incoming),
+}
+
+/// What became of a write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Written {
+    /// The key had no value before.
+    Created(Record),
+    /// The key had another value before.
+    Replaced(Record),
+    /// The key has no value any more.
+    Deleted,
+    /// The key to be deleted had no value.
+    Missing,
+    /// The conditions do not hold; nothing changed.
+    ConditionFailed,
+}
+
+/// Why a write was not done.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum WriteError {
+    /// The disk is full. Nothing changed; the same write may succeed later.
+    #[error("the disk is full")]
+    Full,
+    /// The store takes no writes. Nothing changed.
+    #[error("the store takes no writes until it is started again: {0}")]
+    Fenced(String),
+    /// Too many writes wait. Nothing changed.
+    #[error("too many writes are waiting")]
+    Busy,
+    /// The write may or may not be found after a restart.
+    #[error("whether the write survives is unknown: {0}")]
+    Unknown(String),
+}
+
+/// A write on its way through the queue.
+pub(super) struct Job {
+    pub(super) write: Write,
+    pub(super) reply: oneshot::Sender<Result<Written, WriteError>>,
+    /// The write's place in the queue, free again once it is answered.
+    pub(super) _place: OwnedSemaphorePermit,
+}
+
+impl Job {
+    fn cost_bytes(&self) -> usize {
+        match &self.write.action {
+            Action::Put(meta, NewBody::Small(bytes, _)) => meta.len_bytes() + bytes.len(),
+            Action::Put(meta, NewBody::Large(_)) => meta.len_bytes(),
+            Action::Delete => 0,
+        }
+    }
+
+    fn answer(self, result: Result<Written, WriteError>) {
+        // Who does not wait any more does not want the answer.
+        let _ = self.reply.send(result);
+    }
+}
+
+/// The writing thread's state.
+pub(super) struct Writer {
+    core: Arc<Core>,
+    queue: Receiver<Job>,
+    fsync: Fsync,
+    clock: Clock,
+    /// When the oldest commit was made that is not durable yet; only under `fsync: interval`.
+    undurable_since: Option<Instant>,
+    /// Files to be unlinked after the next durable commit.
+    superfluous: Vec<BodyId>,
+}
+
+/// What the thread does next.
+enum Next {
+    Batch(Vec<Job>),
+    Flush,
+    Stop,
+}
+
+impl Writer {
+    pub(super) fn new(core: Arc<Core>, queue: Receiver<Job>, fsync: Fsync, clock: Clock) -> Self {
+        Self { core, queue, fsync, clock, undurable_since: None, superfluous: Vec::new() }
+    }
+
+    /// Works until all senders of the queue are gone, and leaves everything durable.
+    pub(super) fn run(mut self) {
+        loop {
+            match self.next() {
+                Next::Batch(jobs) => self.guarded(|writer| writer.carry_out(jobs)),
+                Next::Flush => self.guarded(Self::flush),
+                Next::Stop => break,
+            }
+        }
+        self.guarded(Self::flush);
+    }
+
+    /// A panic of redb, whose state is then anyone's guess, ends all writing but not the process.
+    /// The writes at hand get no answer, which their callers take for *unknown*.
+    fn guarded(&mut self, work: impl FnOnce(&mut Self)) {
+        if catch_unwind(AssertUnwindSafe(|| work(self))).is_err() {
+            self.core.fence.raise("the writing thread panicked".to_owned());
+        }
+    }
+
+    fn next(&self) -> Next {
+        let first = match self.until_flush() {
+            Some(Duration::ZERO) => return Next::Flush,
+            Some(wait) => match self.queue.recv_timeout(wait) {
+                Ok(job) => job,
+                Err(RecvTimeoutError::Timeout) => return Next::Flush,
+                Err(RecvTimeoutError::Disconnected) => return Next::Stop,
+            },
+            None => match self.queue.recv() {
+                Ok(job) => job,
+                Err(_) => return Next::Stop,
+            },
+        };
+        let mut bytes = first.cost_bytes();
+        let mut jobs = vec![first];
+        while jobs.len() < BATCH_WRITES_MAX && bytes < BATCH_BYTES_MAX {
+            let Ok(job) = self.queue.try_recv() else { break };
+            bytes += job.cost_bytes();
+            jobs.push(job);
+        }
+        Next::Batch(jobs)
+    }
+
+    /// How long until a durable commit is due; `None` when all is durable.
+    fn until_flush(&self) -> Option<Duration> {
+        let Fsync::Interval(interval) = self.fsync else { return None };
+        Some(interval.saturating_sub(self.undurable_since?.elapsed()))
+    }
+
+    fn carry_out(&mut self, mut jobs: Vec<Job>) {
+        if let Some(reason) = self.core.fence.reason() {
+            let error = WriteError::Fenced(reason.to_owned());
+            return jobs.into_iter().for_each(|job| job.answer(Err(error.clone())));
+        }
+        let started = Instant::now();
+        let room = self.core.room();
+        let now_ms = (self.clock)();
+        let core = Arc::clone(&self.core);
+        let durable = !matches!(self.fsync, Fsync::Interval(_));
+        let outcome = core.index.change(durable, |change| {
+            let mut batch =
+                Batch { core: &core, change, room, now_ms, moved: false, freed: vec![] };
+            let results =
+                jobs.iter_mut().map(|job| batch.apply(&mut job.write)).collect::<Result<_, _>>()?;
+            let (moved, freed) = (batch.moved, batch.freed);
+            if moved {
+                core.blobs.sync_folder()?;
+            }
+            Ok((results, freed))
+        });
+        let (results, freed): (Vec<_>, Vec<_>) = match outcome {
+            Ok(outcome) => outcome,
+            Err(error) => return self.give_up(jobs, &error),
+        };
+        if let Some(reason) = core.fence.reason() {
+            // Raised by a body's failed sync while this batch was under way. The batch may well
+            // be on the disk, but "nothing after a failed fsync" has no exceptions to think about.
+            return self.answer_unknown(jobs, reason);
+        }
+        if results
+            .iter()
+            .any(|r| matches!(r, Ok(Written::Created(_) | Written::Replaced(_) | Written::Deleted)))
+        {
+            core.metrics.commits[COMMIT_OK].inc();
+            core.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+            core.metrics.commit_writes.observe(jobs.len() as f64);
+            core.show_totals();
+            if !durable {
+                self.undurable_since.get_or_insert(started);
+            }
+        }
+        jobs.into_iter().zip(results).for_each(|(job, result)| job.answer(result));
+        self.superfluous.extend(freed);
+        if durable {
+            self.unlink_superfluous();
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.undurable_since.take().is_none() || self.core.fence.reason().is_some() {
+            return;
+        }
+        match self.core.index.flush() {
+            Ok(()) => self.unlink_superfluous(),
+            Err(error) => self.fail(&error),
+        }
+    }
+
+    fn unlink_superfluous(&mut self) {
+        self.superfluous.drain(..).for_each(|id| self.core.blobs.discard(id));
+    }
+
+    fn give_up(&self, jobs: Vec<Job>, error: &IndexError) {
+        self.fail(error);
+        let reason = self.core.fence.reason().unwrap_or_default();
+        self.answer_unknown(jobs, reason);
+    }
+
+    fn fail(&self, error: &IndexError) {
+        self.core.metrics.commits[COMMIT_FAILED].inc();
+        self.core.fence.raise(error.to_string());
+    }
+
+    fn answer_unknown(&self, jobs: Vec<Job>, reason: &str) {
+        let error = WriteError::Unknown(reason.to_owned());
+        jobs.into_iter().for_each(|job| job.answer(Err(error.clone())));
+    }
+}
+
+/// One batch inside its transaction.
+struct Batch<'a, 'c, 't> {
+    core: &'a Core,
+    change: &'c mut Change<'t>,
+    room: Room,
+    now_ms: u64,
+    /// Whether a file was moved to where it stays.
+    moved: bool,
+    /// Files that the transaction makes superfluous.
+    freed: Vec<BodyId>,
+}
+
+/// What the disk has room for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Room {
+    /// Everything.
+    Puts,
+    /// Deletes, which make room.
+    Deletes,
+    /// Nothing.
+    Nothing,
+}
+
+impl Batch<'_, '_, '_> {
+    /// Carries out one write. The outer error ends the batch.
+    fn apply(&mut self, write: &mut Write) -> Result<Result<Written, WriteError>, IndexError> {
+        let current = self.change.record(&write.key)?;
+        let tag = current.as_ref().map(|record| record.digest.to_string());
+        let current = current.as_ref().zip(tag.as_ref()).map(|(record, tag)| Current {
+            tag: tag.as_bytes(),
+            modified_s: record.modified_ms / 1000,
+        });
+        if write.conditions.for_write(current) == Verdict::Failed {
+            return Ok(Ok(Written::ConditionFailed));
+        }
+        match &mut write.action {
+            Action::Put(meta, body) => self.put(&write.key, std::mem::take(meta), body),
+            Action::Delete if current.is_none() => Ok(Ok(Written::Missing)),
+            Action::Delete if self.room == Room::Nothing => Ok(Err(WriteError::Full)),
+            Action::Delete => {
+                let old = self.change.remove(&write.key)?;
+                self.note_freed(old.as_ref());
+                Ok(Ok(Written::Deleted))
+            }
+        }
+    }
+
+    fn put(
+        &mut self,
+        key: &[u8],
+        meta: Meta,
+        body: &mut NewBody,
+    ) -> Result<Result<Written, WriteError>, IndexError> {
+        if self.room != Room::Puts {
+            return Ok(Err(WriteError::Full));
+        }
+        let (place, id, size, digest, bytes) = match body {
+            NewBody::Small(bytes, digest) => {
+                let id = self.core.blobs.next_id();
+                (Place::Index, id, bytes.len() as u64, *digest, &bytes[..])
+            }
+            NewBody::Large(incoming) => {
+                match self.core.blobs.keep(incoming) {
+                    Ok(()) => self.moved = true,
+                    Err(error) if is_no_space(&error) => return Ok(Err(WriteError::Full)),
+                    Err(error) => return Err(error.into()),
+                }
+                (Place::File, incoming.id(), incoming.size(), incoming.digest(), &[][..])
+            }
+        };
+        let record = Record { body: id, place, size, digest, modified_ms: self.now_ms, meta };
+        let old = self.change.put(key, &record, bytes)?;
+        self.note_freed(old.as_ref());
+        Ok(Ok(if old.is_some() { Written::Replaced(record) } else { Written::Created(record) }))
+    }
+
+    fn note_freed(&mut self, old: Option<&Record>) {
+        self.freed.extend(old.filter(|old| old.place == Place::File).map(|old| old.body));
+    }
+}
