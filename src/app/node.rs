@@ -104,7 +104,7 @@ impl Node {
         let name = assemble::node_name(&config);
         let workers = assemble::workers(&config);
         let data_dir = config.node.data_dir.clone();
-        let (standalone, report) = Standalone::open(&data_dir, &assemble::desired(&config))?;
+        let (standalone, report) = Standalone::open(&data_dir, &config.desired())?;
         let site = assemble::site(&config, &name, standalone.topology(), None, workers)?;
         let published: Published = Arc::new(ArcSwap::from_pointee(site));
 
@@ -271,7 +271,7 @@ impl Node {
         refuse_restarts(&self.config, &config)?;
         // Whatever the routes might be refused for comes before anything is made durable.
         crate::route::RouteTable::compile(config.routes.clone())?;
-        let report = self.standalone.reload(&assemble::desired(&config))?;
+        let report = self.standalone.reload(&config.desired())?;
         let previous = self.published.load_full();
         let topology = self.standalone.topology();
         let site = assemble::site(&config, &self.name, topology, Some(&previous), self.workers)?;
