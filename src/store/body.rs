@@ -18,7 +18,7 @@ use crate::store::patience::Busy;
 
 /// Bytes of one piece of a file: enough that a hop to the blocking pool (some 10 µs) does not
 /// count beside reading and sending it.
-const PIECE_BYTES: u64 = 256 * 1024;
+const PIECE_BYTES: u64 = 128 * 1024;
 
 /// The body of an answer.
 #[derive(Debug)]

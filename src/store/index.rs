@@ -145,7 +145,9 @@ impl Index {
         Ok(file)
     }
 
-    /// Opens the index in `file`, repairing it first if the last process did not close it.
+    /// Opens the index in `file`, repairing it first if the last process did not close it. A file
+    /// that breaks meanwhile, on a full disk without a reserve, is opened all the same: its fence
+    /// is up, and it can be read.
     ///
     /// # Errors
     /// See [`IndexOpenError`].
@@ -154,9 +156,6 @@ impl Index {
         let opened = catch_unwind(AssertUnwindSafe(|| Self::open_db(&file)));
         let (db, view, id) = opened
             .unwrap_or_else(|_| Err(IndexOpenError::Damaged("redb panicked on it".to_owned())))?;
-        if file.is_broken() {
-            return Err(io::Error::other("it could be read but not written").into());
-        }
         Ok(Self { view: ArcSwap::from_pointee(view), db, file, id })
     }
 

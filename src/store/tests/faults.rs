@@ -147,6 +147,13 @@ async fn a_commit_that_fails_fences_the_store_and_reads_go_on() {
     assert!(detail.contains("No space left"), "{detail}");
     assert_eq!(refused.field("ringway-outcome"), Some("unknown"));
 
+    // Started again on the full disk it can at least be read.
+    server.stop().await;
+    let server = Server::start(bare.clone()).await;
+    check(&server, &accepted, 30_000).await;
+    let (more, refused) = put_until_refused(&server, 60_000).await;
+    refused.refusal(500, "unknown");
+
     // Room comes back, and changes nothing: who knows what the disk has.
     disk.make_room();
     for reply in [
@@ -162,15 +169,17 @@ async fn a_commit_that_fails_fences_the_store_and_reads_go_on() {
     let unacknowledged = format!("/30000/{}", accepted.len());
     server.get(&unacknowledged).await.refusal(404, "not-found");
     let listed = server.get("/_ringway/list").await.json();
-    assert_eq!(listed["keys"].as_array().expect("a list").len(), accepted.len() + 1);
+    let expected = accepted.len() + more.len() + 1;
+    assert_eq!(listed["keys"].as_array().expect("a list").len(), expected);
     assert_eq!(server.get("/_ringway/health").await.status, 200);
     assert_eq!(server.get("/_ringway/health/write").await.status, 503);
     let metrics = server.store().metrics();
-    assert_eq!((metrics.fenced.get(), metrics.commits[1].get()), (1, 1));
+    assert_eq!((metrics.fenced.get(), metrics.commits[1].get()), (1, 2), "one of each opening");
     server.stop().await;
 
     let server = Server::start(bare).await;
     check(&server, &accepted, 30_000).await;
+    check(&server, &more, 60_000).await;
     let reply = server.get(&unacknowledged).await;
     assert!(reply.status == 404 || reply.body == bytes(accepted.len() as u64, 30_000));
     assert_eq!(server.put("/x", b"x").await.status, 201);
