@@ -5,5 +5,6 @@
 //! process killed by its own id. A test whose program is not installed says so aloud and passes;
 //! with `RINGWAY_REQUIRE_ALL=1` it fails.
 
+mod ccache;
 mod dav;
 mod support;
