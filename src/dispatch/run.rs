@@ -15,6 +15,9 @@
 //! "If repeatable" means: the method is idempotent, it bears no condition that its own first
 //! success would make false, and its body is still held. Every repeat but that on a closed
 //! connection needs a token of the pool's retry budget, so that a sick pool is not drowned.
+//!
+//! "Not applied" is said only if it is true of *every* try: a write that may have been applied by
+//! the first stays unknown, even if the last could not be sent.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,6 +72,26 @@ pub enum Failure {
     /// The answer broke off after it had begun.
     #[error("the shard's answer broke off")]
     AnswerBroke,
+}
+
+impl Failure {
+    /// Whether a shard may have carried the request out, as far as this failure tells.
+    fn may_have_been_applied(&self) -> bool {
+        match self {
+            Self::NoneHealthy
+            | Self::OwnerDown
+            | Self::CrossShard
+            | Self::Overflow
+            | Self::Connect(_) => false,
+            Self::Reset
+            | Self::HeadTimeout
+            | Self::BadAnswer(_)
+            | Self::RequestTimeout
+            | Self::Body(_)
+            | Self::ClientGone
+            | Self::AnswerBroke => true,
+        }
+    }
 }
 
 /// What is remembered of a request for its log line.
@@ -159,24 +182,25 @@ impl Run<'_> {
                 None => Source::Stream(&mut *body),
             };
             let may_go_on = note.attempts < self.pool.settings.retry.attempts_max;
-            let failure =
-                match self.one_try(chosen.shard, source, anew, may_go_on, answer, note).await {
-                    Ok(()) => {
-                        if repeat.is_some() {
-                            self.pool.metrics.rq_retry_success.inc(self.worker.stripe);
-                        }
-                        return Ok(());
+            let next = match self.one_try(chosen.shard, source, anew, may_go_on, answer, note).await
+            {
+                Ok(()) => {
+                    if repeat.is_some() {
+                        self.pool.metrics.rq_retry_success.inc(self.worker.stripe);
                     }
-                    Err((failure, true)) if !anew && self.may_repeat(held.is_some()) => {
-                        drop(failure);
-                        Next::SameShardAnew
-                    }
-                    Err((failure, _)) if self.may_go_on(&failure, held.is_some()) => {
-                        Next::Shard(failure)
-                    }
-                    Err((failure, _)) => Next::GiveUp(failure),
-                };
-            match failure {
+                    return Ok(());
+                }
+                Err((failure, true)) if !anew && self.may_repeat(held.is_some()) => {
+                    last = Some(self.to_be_told(last, failure));
+                    Next::SameShardAnew
+                }
+                Err((failure, _)) => {
+                    let may_go_on = self.may_go_on(&failure, held.is_some());
+                    let failure = self.to_be_told(last.take(), failure);
+                    if may_go_on { Next::Shard(failure) } else { Next::GiveUp(failure) }
+                }
+            };
+            match next {
                 Next::SameShardAnew => anew = true,
                 Next::GiveUp(failure) => return Err(failure),
                 Next::Shard(failure) if !may_go_on => {
@@ -198,6 +222,21 @@ impl Run<'_> {
                     last = Some(failure);
                 }
             }
+        }
+    }
+
+    /// Of what went wrong before and now, what the client is told. A write that may have been
+    /// applied by an earlier try is not undone by a later one that certainly was not.
+    fn to_be_told(&self, before: Option<Failure>, now: Failure) -> Failure {
+        match before {
+            Some(before)
+                if self.request.class == Class::Write
+                    && before.may_have_been_applied()
+                    && !now.may_have_been_applied() =>
+            {
+                before
+            }
+            _ => now,
         }
     }
 
