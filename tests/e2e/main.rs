@@ -7,4 +7,5 @@
 
 mod ccache;
 mod dav;
+mod failover;
 mod support;

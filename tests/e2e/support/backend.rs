@@ -6,6 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use super::wait::until_true;
+
 /// How long a backend waits for the next byte of its peer.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
 
@@ -240,6 +242,13 @@ impl Connection {
     /// Says something. The peer may be gone.
     pub fn say(&mut self, bytes: impl AsRef<[u8]>) -> bool {
         self.stream.write_all(bytes.as_ref()).is_ok()
+    }
+
+    /// Has nobody listen any more: when this returns, connections are refused.
+    pub fn end_listening(&mut self) {
+        let address = self.stream.local_addr().expect("an address");
+        self.seen.ended.store(true, Ordering::SeqCst);
+        until_true("connections are refused", || TcpStream::connect(address).is_err());
     }
 
     /// Ends the connection.
