@@ -148,6 +148,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
             self.client.local.write_date(&mut self.out);
         }
         write_field(&mut self.out, b"Ringway-Request-Id", self.request_id);
+        // Asked only now: the node may have been told to end while the shard was working.
+        self.keep_alive &= !self.client.local.worker.draining.get();
         if !self.keep_alive {
             write_field(&mut self.out, b"Connection", b"close");
         } else if self.minor == 0 {
