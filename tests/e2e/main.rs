@@ -8,4 +8,5 @@
 mod ccache;
 mod dav;
 mod failover;
+mod reload;
 mod support;

@@ -190,6 +190,11 @@ impl Store {
         Self { process: store(folder.path(), address), folder, address }
     }
 
+    /// Where its data lies.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
     /// Starts it again after it was killed: same folder, same port.
     #[track_caller]
     pub fn start_again(&mut self) {
