@@ -10,7 +10,7 @@ use crate::support::backend::Backend;
 use crate::support::http::{Answer, Client, get, put};
 use crate::support::nginx::Nginx;
 use crate::support::process::run;
-use crate::support::ringway::{Serve, ringway_says, shards};
+use crate::support::ringway::{Serve, locate, shards};
 use crate::support::say::require;
 
 /// Ringway in front of three servers.
@@ -127,16 +127,9 @@ fn each_key_has_one_shard_all_three_are_used_and_locate_agrees() {
         assert!(owned > 20, "s{} has {owned} of 200 keys", at + 1);
         assert_eq!(server.files(), owned, "every key lies on one shard only");
     }
-    let file = dav.serve.file().display().to_string();
-    let paths = owners.keys().map(String::as_str);
-    let arguments: Vec<&str> = ["locate", "-c", &file].into_iter().chain(paths).collect();
-    let said = ringway_says(&arguments);
-    assert!(said.success, "{}", said.stderr);
-    let blocks: Vec<&str> = said.stdout.split("\n/").collect();
-    assert_eq!(blocks.len(), owners.len());
-    for (block, (path, shard)) in blocks.iter().zip(&owners) {
-        assert!(block.contains(&path[1..]), "{path}: {block}");
-        assert!(block.contains(shard.as_str()), "{path} lies on {shard}: {block}");
+    let paths: Vec<String> = owners.keys().cloned().collect();
+    for (located, shard) in locate(&dav.serve.file(), &paths).iter().zip(owners.values()) {
+        assert_eq!(&located.owner, shard, "`locate` answers from the file what serve does");
     }
 }
 

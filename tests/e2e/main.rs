@@ -10,3 +10,4 @@ mod dav;
 mod failover;
 mod reload;
 mod support;
+mod telemetry;

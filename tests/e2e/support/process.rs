@@ -174,7 +174,13 @@ pub struct Said {
 /// Runs a command to its end.
 #[track_caller]
 pub fn run(name: &str, command: &mut Command) -> Said {
-    let mut process = Process::start(name, command.stdin(Stdio::null()));
+    run_fed(name, command, Stdio::null())
+}
+
+/// The same, with something on its standard input.
+#[track_caller]
+pub fn run_fed(name: &str, command: &mut Command, input: impl Into<Stdio>) -> Said {
+    let mut process = Process::start(name, command.stdin(input));
     let success = process.ended().success();
     // The streams end with the process, but their readers may be a moment behind.
     for lines in [&process.stdout, &process.stderr] {

@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use tempfile::TempDir;
 
 use super::http::get;
+use super::net::lasting_address;
 use super::process::{Process, Said, run};
 use super::wait::until;
 
@@ -23,6 +24,45 @@ pub fn ringway() -> Command {
 #[track_caller]
 pub fn ringway_says(arguments: &[&str]) -> Said {
     run(&format!("ringway {}", arguments.join(" ")), ringway().args(arguments))
+}
+
+/// What `ringway locate`, or `/v1/locate`, says of one key.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The shard that owns it.
+    pub owner: String,
+    /// Those that come next, in order.
+    pub next: Vec<String>,
+}
+
+impl Located {
+    /// Reads an explanation.
+    pub fn read(explanation: &str) -> Self {
+        let mut lines = explanation.lines().map(str::trim);
+        let owner = lines.find_map(|line| {
+            let (place, verdict) = line.strip_prefix("at")?.split_once(": ")?;
+            (verdict == "primary").then_some(())?;
+            Some(place.split_whitespace().nth(1)?.trim_end_matches(',').to_owned())
+        });
+        let next = lines.find_map(|line| line.strip_prefix("next")).unwrap_or("");
+        Self {
+            owner: owner.unwrap_or_else(|| panic!("no primary in {explanation}")),
+            next: next.split(',').map(|shard| shard.trim().to_owned()).collect(),
+        }
+    }
+}
+
+/// Asks `ringway locate` for paths; what it says of each, in order.
+#[track_caller]
+pub fn locate(file: &Path, paths: &[String]) -> Vec<Located> {
+    let file = file.display().to_string();
+    let paths = paths.iter().map(String::as_str);
+    let arguments: Vec<&str> = ["locate", "-c", &file].into_iter().chain(paths).collect();
+    let said = ringway_says(&arguments);
+    assert!(said.success, "{}", said.stderr);
+    // A key's lines are those between its own, which alone begins in the first column.
+    let text = format!("\n{}", said.stdout);
+    text.split("\n/").skip(1).map(Located::read).collect()
 }
 
 /// A running `ringway serve` in a folder of its own.
@@ -140,7 +180,7 @@ impl Serve {
         Metrics(get(self.telemetry, "/metrics").text())
     }
 
-    /// The shard that owns a path, by `/v1/locate`'s first line about an owner.
+    /// The value of a series that must be there.
     #[track_caller]
     pub fn metric(&self, series: &str) -> f64 {
         self.metrics().value(series).unwrap_or_else(|| panic!("no series {series}"))
@@ -179,6 +219,8 @@ pub struct Store {
     folder: TempDir,
     /// Where it listens.
     pub address: SocketAddr,
+    /// Where its metrics are.
+    pub telemetry: SocketAddr,
 }
 
 impl Store {
@@ -186,8 +228,9 @@ impl Store {
     #[track_caller]
     pub fn start() -> Self {
         let folder = tempfile::tempdir().expect("a folder");
-        let address = super::net::lasting_address();
-        Self { process: store(folder.path(), address), folder, address }
+        let address = lasting_address();
+        let (process, telemetry) = store(folder.path(), address);
+        Self { process, folder, address, telemetry }
     }
 
     /// Where its data lies.
@@ -199,17 +242,21 @@ impl Store {
     #[track_caller]
     pub fn start_again(&mut self) {
         self.process.kill_9();
-        self.process = store(self.folder.path(), self.address);
+        (self.process, self.telemetry) = store(self.folder.path(), self.address);
     }
 }
 
-fn store(folder: &Path, address: SocketAddr) -> Process {
+fn store(folder: &Path, address: SocketAddr) -> (Process, SocketAddr) {
     let mut command = ringway();
-    command.args(["store", "--listen", &address.to_string(), "--data"]).arg(folder);
-    let process = Process::start("store", &mut command);
-    let ready = format!("listening on http://{address}");
-    process.stdout_line("the store is ready", |line| line.contains(&ready).then_some(()));
-    process
+    command.args(["store", "--telemetry", "127.0.0.1:0", "--listen", &address.to_string()]);
+    let process = Process::start("store", command.arg("--data").arg(folder));
+    let ready = format!("ringway store listening on http://{address}");
+    process.stdout_line("the store is ready", |line| (line == ready).then_some(()));
+    let telemetry = process.stdout_line("the store announces its telemetry", |line| {
+        let url = line.trim().strip_prefix("telemetry")?.trim().strip_prefix("http://")?;
+        url.strip_suffix("/metrics")?.parse().ok()
+    });
+    (process, telemetry)
 }
 
 /// The shards of a pool as YAML, named s1, s2, ...
