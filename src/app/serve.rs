@@ -1,6 +1,6 @@
 //! `ringway serve`: one proxy over the shards that a file names.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use tokio::runtime::Runtime;
@@ -160,7 +160,11 @@ pub(super) fn start_log(config: &Config) {
 pub(super) fn start_log_at(level: &str, json: bool) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("RINGWAY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // Colours are for people: in a file or a journal they are noise.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_writer(std::io::stderr);
     // A second subscriber in one process is refused; the first goes on.
     drop(if json { builder.json().try_init() } else { builder.try_init() });
 }

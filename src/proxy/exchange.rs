@@ -122,9 +122,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
     ) -> Next {
         let local = self.client.local;
         let head_asked = head.method(&buffer.filled()[..length]) == b"HEAD";
-        let keep_alive = head.persistence() == Persistence::KeepAlive
-            && !self.last
-            && !local.worker.draining.get();
+        let keep_alive = head.persistence() == Persistence::KeepAlive && !self.last;
         let mut answer =
             ClientAnswer::new(self.client, &self.request_id, head.minor(), head_asked, keep_alive);
         let framing = head.framing();
