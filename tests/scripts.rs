@@ -14,6 +14,7 @@ mod health;
 mod ring;
 
 /// Runs every script of a room, each with a new runner, and says which failed.
+#[allow(clippy::print_stderr, reason = "which script failed is asked first")]
 fn run_all<R: goldenscript::Runner>(room: &str, mut runner: impl FnMut() -> R) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(room);
     let entries = std::fs::read_dir(&folder).expect("the room has a folder");

@@ -230,6 +230,7 @@ struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {
     fn make() -> Result<Self, AppError> {
+        #[allow(clippy::disallowed_methods, reason = "a name that no other process takes")]
         let name = format!("ringway-dev-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).map_err(AppError::system(folder.display().to_string()))?;

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::assemble;
 use super::error::AppError;
-use crate::admin::api::{ActionRequest, Api};
+use crate::admin::api::{ActionRequest, Api, Served};
 use crate::admin::telemetry::{Gather, Telemetry};
 use crate::admin::token::Token;
 use crate::admin::{http, process};
@@ -126,6 +126,7 @@ impl Node {
                 LogWriter::start(target).map_err(AppError::system("cannot open the access log"))?,
             ),
         };
+        #[allow(clippy::disallowed_methods, reason = "seeds are drawn here, and handed down")]
         let seed = fastrand::u64(..);
         let probers = Probers::new(parts.control.clone(), epoch, seed);
         let probers = Arc::new(Mutex::new(probers));
@@ -165,6 +166,7 @@ impl Node {
     ) -> Result<(), AppError> {
         let mut data: Vec<_> = data.into_iter().map(Vec::into_iter).collect();
         for number in 0..self.workers {
+            #[allow(clippy::disallowed_methods, reason = "seeds are drawn here, and handed down")]
             let parts = WorkerParts {
                 number,
                 epoch,
@@ -206,10 +208,15 @@ impl Node {
             let random: [u8; 32] = random().map_err(AppError::system("cannot make a token"))?;
             let token = Token::read_or_make(data_dir, random)
                 .map_err(AppError::system(data_dir.display().to_string()))?;
+            let published = Arc::clone(&self.published);
+            let served = move || {
+                let site = published.load();
+                Served { view: Arc::clone(&site.view), routes: site.routes.digest() }
+            };
             let handler = Arc::new(Api {
                 node: self.name.clone(),
                 started: Instant::now(),
-                published: Arc::clone(&self.published),
+                served: Box::new(served),
                 ready: Arc::clone(&self.ready),
                 reload_error: Arc::clone(&self.reloads.error),
                 token,
@@ -350,6 +357,7 @@ impl Node {
 
 impl Reloads {
     fn succeeded(&self) {
+        #[allow(clippy::disallowed_methods, reason = "the metric is a moment of the wall clock")]
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.last_success.store(since_1970.as_secs(), Ordering::Relaxed);
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;

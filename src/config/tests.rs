@@ -1,3 +1,6 @@
+//! Files that are wrong with what is said of them, examples that must be right, and bounds on the
+//! time that any text takes.
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -335,7 +338,7 @@ fn hostile_files_take_bounded_time() {
         let answer = parse(&text, "config.yaml").map_or_else(|all| all, |good| good.warnings);
         let shown = answer.to_string();
         let taken = start.elapsed();
-        assert!(taken < Duration::from_secs(10), "{taken:?} for {:.40}", text);
+        assert!(taken < Duration::from_secs(10), "{taken:?} for {text:.40}");
         assert!(shown.len() < 1_000_000, "{} bytes for {:.40}", shown.len(), text);
     }
 }

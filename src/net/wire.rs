@@ -80,8 +80,8 @@ impl Pace {
     }
 
     fn moved(&mut self, waited_ms: u64, bytes: usize) {
-        if self.rate > 0 {
-            let earned = (bytes as u64).saturating_mul(1000) / self.rate;
+        // A rate of 0 is none.
+        if let Some(earned) = (bytes as u64).saturating_mul(1000).checked_div(self.rate) {
             let left = self.credit_ms.saturating_sub(waited_ms);
             self.credit_ms = left.saturating_add(earned).min(self.grace_ms);
         }

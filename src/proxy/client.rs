@@ -58,6 +58,7 @@ impl Local {
 
     /// A number that names one request: 64 bits that no other request of the fleet has, as far as
     /// chance allows.
+    #[allow(clippy::cast_possible_truncation, reason = "four bits are taken")]
     pub(super) fn request_id(&self) -> [u8; 16] {
         // SplitMix64 (Steele, Lea and Flood 2014): a bijection of a counter, so no repeats here.
         let count = self.request_ids.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -75,6 +76,7 @@ impl Local {
         let (second, mut date) = self.date.get();
         let now = self.worker.timers.now_ms() / 1000 + 1;
         if second != now {
+            #[allow(clippy::disallowed_methods, reason = "the field tells the wall clock")]
             let text = httpdate::fmt_http_date(SystemTime::now());
             if let Ok(text) = <[u8; DATE_BYTES]>::try_from(text.as_bytes()) {
                 date = text;
@@ -91,6 +93,7 @@ impl Local {
         if self.log.is_none() {
             return;
         }
+        #[allow(clippy::disallowed_methods, reason = "the log tells the wall clock")]
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let unix_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
         write(unix_ms, &mut self.log_lines.borrow_mut());

@@ -216,6 +216,7 @@ impl Ring {
     /// one past the last, where the first one's row stands once more.
     #[inline]
     pub(super) fn position(&self, token: Token) -> usize {
+        #[allow(clippy::cast_possible_truncation, reason = "at most 22 bits are left")]
         let number = (token.0 >> self.shift) as usize;
         let Bucket { start, fragments } = &self.buckets[number];
         let fragment = fragment_of(token.0, self.shift);
@@ -246,6 +247,7 @@ impl Ring {
 
 /// The 16 bits of a token that follow its top bits.
 #[inline]
+#[allow(clippy::cast_possible_truncation, reason = "the top bits are left out on purpose")]
 fn fragment_of(token: u64, shift: u32) -> u16 {
     // At most 21 top bits, for at most 2^22 tokens, leave 43 to take them from.
     (token >> (shift - u16::BITS)) as u16

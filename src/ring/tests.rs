@@ -1,7 +1,8 @@
 //! The ring against a naive one that walks the whole circle for every token, the laws that every
 //! change of members obeys, and vectors that hold the ring still from release to release.
 
-use proptest::prelude::*;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop};
+use proptest::{prop_assert, prop_assert_eq, prop_assume, prop_compose, prop_oneof, proptest};
 
 use super::vnodes::{Hashing, Vnode};
 use super::*;
@@ -94,7 +95,8 @@ prop_compose! {
         let mut members = members;
         members[0].weight = Weight::ONE;
         let owners = members.iter().filter(|member| member.weight.get() > 0).count();
-        spec(vnodes, replicas.min(owners as u8), members)
+        let owners = u8::try_from(owners).expect("a few");
+        spec(vnodes, replicas.min(owners), members)
     }
 }
 
@@ -167,7 +169,7 @@ proptest! {
                     2 => 1 << 40 | offset,
                     _ => 0x5555_5555_0000_0000 | offset << 8,
                 },
-                owner: ShardIx(at as u16),
+                owner: ShardIx(u16::try_from(at).expect("a few")),
             })
             .collect();
         spec.members.sort_by(|a, b| a.id.cmp(&b.id));

@@ -71,6 +71,7 @@ impl Blobs {
         if syncs {
             crate::disk::atomic::sync_folder(root)?;
         }
+        #[allow(clippy::disallowed_methods, reason = "the writer must not wait for a removal")]
         let (sender, paths) = mpsc::channel::<PathBuf>();
         let thread =
             std::thread::Builder::new().name("store-sweep".to_owned()).spawn(move || {

@@ -492,7 +492,7 @@ impl Totals {
 
     fn read(facts: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Self, IndexError> {
         let row = facts.get("totals")?;
-        let bytes = row.as_ref().map(|row| row.value());
+        let bytes = row.as_ref().map(redb::AccessGuard::value);
         let parts = bytes.and_then(|bytes| {
             let (objects, rest) = bytes.split_first_chunk()?;
             Some((u64::from_le_bytes(*objects), u64::from_le_bytes(rest.try_into().ok()?)))

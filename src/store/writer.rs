@@ -240,6 +240,7 @@ impl Writer {
         {
             core.metrics.commits[COMMIT_OK].inc();
             core.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+            #[allow(clippy::cast_precision_loss, reason = "a batch is far below 2^53")]
             core.metrics.commit_writes.observe(jobs.len() as f64);
             core.show_totals();
             if !durable {

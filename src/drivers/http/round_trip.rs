@@ -5,7 +5,8 @@
 //! must be the same requests, as many and no more: a byte too many or too few would make the next
 //! request of another client.
 
-use proptest::prelude::*;
+use proptest::prelude::{ProptestConfig, any};
+use proptest::{prop_assert_eq, proptest};
 
 use super::{Address, HostRule, Outbound, write_head};
 use crate::ids::BaseUrl;

@@ -9,7 +9,8 @@ mod naive;
 pub(crate) mod peer;
 pub(crate) mod stream;
 
-use proptest::prelude::*;
+use proptest::prelude::{ProptestConfig, Strategy};
+use proptest::{prop_assert_eq, proptest};
 
 use super::chunked::{ChunkLimits, Decoder, Step, trailer_fields};
 use super::framing::Framing;

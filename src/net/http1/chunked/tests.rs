@@ -4,7 +4,8 @@ use super::*;
 use crate::net::http1::chunked::ChunkError::{
     Delimiter, Extension, Size, Trailer, TrailersTooLarge,
 };
-use proptest::prelude::*;
+use proptest::prelude::{ProptestConfig, Strategy, any, prop};
+use proptest::{prop_assert, prop_assert_eq, proptest};
 
 const LIMITS: ChunkLimits = ChunkLimits { extension_bytes_max: 16, trailer_bytes_max: 64 };
 

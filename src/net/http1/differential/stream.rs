@@ -1,6 +1,7 @@
 //! Streams of requests: usual, rare and hostile.
 
-use proptest::prelude::*;
+use proptest::prelude::{Just, Strategy, any, prop};
+use proptest::prop_oneof;
 use proptest::sample::select;
 
 const METHODS: [&str; 8] = ["GET", "GET", "POST", "PUT", "HEAD", "OPTIONS", "get", "M-SEARCH"];

@@ -2,6 +2,8 @@
 //!
 //! The command line and nothing else: each command hands what was said to its module in `app`.
 
+#![allow(clippy::print_stderr, reason = "a refusal is told to who typed the command")]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
