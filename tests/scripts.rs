@@ -1,7 +1,28 @@
-//! Golden scripts: stories told to a pure machine, with its answers written beside them.
+//! Golden scripts: one folder for each room, one file for each story, its name a sentence.
 //!
-//! Each folder of `tests/scripts/` has a runner here. To see what a change does to the stories,
-//! run `UPDATE_GOLDENFILES=1 cargo test --test scripts` and read the difference.
+//! A script is a list of commands with the output that they must give. A comment before each step
+//! says why it is there, so that the output can be judged by eye. After a change that is meant,
+//! `UPDATE_GOLDENFILES=1 cargo test --test scripts` writes the new output; read the difference.
+//!
+//! A room joins with a runner in `tests/scripts/<room>.rs` and one function below.
 
-#[path = "scripts/health.rs"]
-mod health;
+#[path = "scripts/ring.rs"]
+mod ring;
+
+/// Runs every script of a room, each with a new runner, and says which failed.
+fn run_all<R: goldenscript::Runner>(room: &str, mut runner: impl FnMut() -> R) {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(room);
+    let entries = std::fs::read_dir(&folder).expect("the room has a folder");
+    let mut scripts: Vec<_> = entries.map(|entry| entry.expect("readable").path()).collect();
+    scripts.sort();
+    assert!(!scripts.is_empty(), "no scripts in {}", folder.display());
+    for script in scripts {
+        eprintln!("script {}", script.display());
+        goldenscript::run(&mut runner(), &script).expect("the script can be read");
+    }
+}
+
+#[test]
+fn ring() {
+    run_all("ring", ring::Runner::default);
+}

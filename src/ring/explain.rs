@@ -70,13 +70,6 @@ impl Ring {
         }
     }
 
-    /// The index of a member, if it is one.
-    #[must_use]
-    pub fn find(&self, id: &ShardId) -> Option<ShardIx> {
-        let at = self.members().binary_search_by(|member| member.id.cmp(id)).ok()?;
-        u16::try_from(at).ok().map(ShardIx)
-    }
-
     fn vnode_found(&self, position: usize) -> VnodeFound {
         let token = self.token_at(position);
         let owner = self.member(self.owner_at(position));

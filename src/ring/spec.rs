@@ -111,7 +111,7 @@ impl RingSpec {
 
     /// Virtual nodes in all. Cannot overflow: 2^16 members of 2^8 units of 2^16 each at most
     /// within [`MEMBERS_MAX`].
-    fn tokens(&self) -> u64 {
+    pub(super) fn tokens(&self) -> u64 {
         let units: u64 = self.members.iter().map(|member| u64::from(member.weight.get())).sum();
         units * u64::from(self.vnodes)
     }

@@ -15,17 +15,19 @@ use crate::ring::spec::RingSpec;
 use crate::ring::table::ShardIx;
 use crate::ring::vnodes::Vnode;
 
-/// Writes the replica sets of `vnodes` (sorted, not empty) into the rows of a table: one word that
-/// is left alone, then the set.
-pub(super) fn fill(spec: &RingSpec, vnodes: &[Vnode], rows: &mut [ShardIx]) {
+/// The replica sets of `vnodes` (sorted, not empty) one after the other, and the first once more
+/// at the end.
+pub(super) fn replica_sets(spec: &RingSpec, vnodes: &[Vnode]) -> Vec<ShardIx> {
     let width = usize::from(spec.replicas);
     let zones = Zones::of(spec);
-    let sets = rows.chunks_exact_mut(width);
+    let mut sets = vec![ShardIx(0); (vnodes.len() + 1) * width];
     if zones.sizes.len() >= width {
-        distinct_zones(width, &zones, vnodes, sets);
+        distinct_zones(width, &zones, vnodes, &mut sets);
     } else {
-        few_zones(width, &zones, vnodes, sets);
+        few_zones(width, &zones, vnodes, &mut sets);
     }
+    sets.copy_within(..width, vnodes.len() * width);
+    sets
 }
 
 /// The zones of the shards that own anything, numbered.
@@ -56,12 +58,7 @@ impl Zones {
 }
 
 /// At least as many zones as replicas: the first shard of each of the first `width` zones ahead.
-fn distinct_zones<'a>(
-    width: usize,
-    zones: &Zones,
-    vnodes: &[Vnode],
-    sets: impl ExactSizeIterator<Item = &'a mut [ShardIx]> + DoubleEndedIterator,
-) {
+fn distinct_zones(width: usize, zones: &Zones, vnodes: &[Vnode], sets: &mut [ShardIx]) {
     // The zones ahead in the order in which they are met, each with its first shard. More than
     // `width` need not be known: a zone that comes to the front pushes out the last, or its own
     // former entry.
@@ -75,7 +72,7 @@ fn distinct_zones<'a>(
             }
         }
     }
-    for (vnode, set) in vnodes.iter().zip(sets).rev() {
+    for (vnode, set) in vnodes.iter().zip(sets.chunks_exact_mut(width)).rev() {
         let zone = zones.of_owner(vnode);
         to_front(&mut ahead, (zone, vnode.owner), |entry| entry.0 == zone);
         for (place, entry) in set.iter_mut().zip(&ahead) {
@@ -86,12 +83,7 @@ fn distinct_zones<'a>(
 
 /// Fewer zones than replicas: the first shard of each zone, in the order in which they are met,
 /// then the second of each, and so on.
-fn few_zones<'a>(
-    width: usize,
-    zones: &Zones,
-    vnodes: &[Vnode],
-    sets: impl ExactSizeIterator<Item = &'a mut [ShardIx]> + DoubleEndedIterator,
-) {
+fn few_zones(width: usize, zones: &Zones, vnodes: &[Vnode], sets: &mut [ShardIx]) {
     // By zone: its first shards ahead, with the distance from the circle's start at which each is
     // met. A virtual node behind us is met again one round later.
     let mut ahead: Vec<Vec<(usize, ShardIx)>> = vec![Vec::new(); zones.sizes.len()];
@@ -109,6 +101,7 @@ fn few_zones<'a>(
         }
     }
     let mut round: Vec<(usize, ShardIx)> = Vec::with_capacity(ahead.len());
+    let sets = sets.chunks_exact_mut(width);
     for ((position, vnode), set) in vnodes.iter().enumerate().zip(sets).rev() {
         let zone = usize::from(zones.of_owner(vnode));
         to_front(&mut ahead[zone], (position, vnode.owner), |entry| entry.1 == vnode.owner);

@@ -59,7 +59,7 @@ impl Hashing {
 
     /// All virtual nodes of a checked spec whose members are sorted by id, in no order.
     pub(super) fn vnodes_of(&self, spec: &RingSpec) -> Vec<Vnode> {
-        let mut vnodes = Vec::new();
+        let mut vnodes = Vec::with_capacity(usize::try_from(spec.tokens()).unwrap_or(0));
         for (number, member) in spec.members.iter().enumerate() {
             let owner = ShardIx(u16::try_from(number).expect("members are counted by `check`"));
             let count = usize::from(spec.vnodes) * usize::from(member.weight.get());

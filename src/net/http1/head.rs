@@ -72,7 +72,8 @@ pub enum FieldKind {
     RetryAfter,
     /// `Ringway-…`: ours; a client may send only the few that requests have.
     Ringway,
-    /// A framing field or one of ours spelled with `_`: some servers take it for the real one.
+    /// A field that frames, that we write or that is ours, spelled with `_`: some servers take it
+    /// for the real one.
     Lookalike,
 }
 
@@ -105,22 +106,40 @@ impl FieldKind {
             11 if is("destination") => Self::Destination,
             11 if is("retry-after") => Self::RetryAfter,
             14 if is("content-length") => Self::ContentLength,
-            14 if is("content_length") => Self::Lookalike,
             14 if is("http2-settings") => Self::HopByHop,
             15 if is("x-forwarded-for") => Self::ForwardedFor,
             16 if is("x-forwarded-host") => Self::ForwardedHost,
             16 if is("proxy-connection") => Self::HopByHop,
             17 if is("transfer-encoding") => Self::TransferEncoding,
-            17 if is("transfer_encoding") => Self::Lookalike,
             17 if is("x-forwarded-proto") => Self::ForwardedProto,
             n if n > 8 && name[..7].eq_ignore_ascii_case(b"ringway") => match name[7] {
                 b'-' => Self::Ringway,
                 b'_' => Self::Lookalike,
                 _ => Self::EndToEnd,
             },
+            14..=17 if name.contains(&b'_') && is_lookalike(name) => Self::Lookalike,
             _ => Self::EndToEnd,
         }
     }
+}
+
+/// Whether this name, with a `_` in it, is one that matters as soon as `_` is read as `-`, which
+/// is how CGI and all that came after it see names.
+fn is_lookalike(name: &[u8]) -> bool {
+    const KNOWN: [&str; 5] = [
+        "content-length",
+        "transfer-encoding",
+        "x-forwarded-for",
+        "x-forwarded-host",
+        "x-forwarded-proto",
+    ];
+    let like = |known: &str| {
+        name.len() == known.len()
+            && name.iter().zip(known.bytes()).all(|(&byte, known)| {
+                byte.eq_ignore_ascii_case(&known) || (byte == b'_' && known == b'-')
+            })
+    };
+    KNOWN.into_iter().any(like)
 }
 
 /// Whether the connection stays open after this message, by version and `Connection`.
@@ -147,11 +166,17 @@ pub enum HeadError {
     /// A control character in a field's value.
     #[error("a field's value has a control character")]
     FieldValue,
+    /// Something stands between a line and its CRLF, or in it.
+    #[error("a line does not end where it should")]
+    LineEnd,
     /// `Connection` names a field that every recipient needs.
     #[error("Connection names a field that may not be taken away")]
     Nominated,
+    /// More options in `Connection` than any message needs.
+    #[error("Connection has more options than any message needs")]
+    OptionCount,
     /// `content_length` and the like.
-    #[error("a field's name looks like a framing field or one of ours, but has `_`")]
+    #[error("a field's name has `_` where a framing field, or one of ours, has `-`")]
     Lookalike,
 }
 
@@ -160,9 +185,22 @@ impl From<httparse::Error> for HeadError {
         match error {
             httparse::Error::Version => Self::Version,
             httparse::Error::HeaderName => Self::FieldName,
-            httparse::Error::HeaderValue | httparse::Error::NewLine => Self::FieldValue,
+            httparse::Error::HeaderValue => Self::FieldValue,
+            httparse::Error::NewLine => Self::LineEnd,
             _ => Self::FirstLine,
         }
+    }
+}
+
+/// Refuses a head that does not begin with its first line. `httparse` skips empty lines, and even
+/// bare LFs, before it.
+///
+/// # Errors
+/// [`HeadError::FirstLine`].
+pub(super) fn check_first_byte(whole: &[u8]) -> Result<(), HeadError> {
+    match whole.first() {
+        Some(b'\r' | b'\n') => Err(HeadError::FirstLine),
+        _ => Ok(()),
     }
 }
 
@@ -201,17 +239,26 @@ fn span_of_value(value: &[u8], whole: &[u8]) -> Span {
     if value.is_empty() { Span::default() } else { Span::of(value, whole) }
 }
 
+/// The most options of all `Connection` fields together. Each is compared with each field, so
+/// without a bound one head could cost a million comparisons. Usual are one or two.
+const OPTIONS_MAX: usize = 32;
+
 fn apply_connection(
     whole: &[u8],
     fields: &mut [Field],
     default: Persistence,
 ) -> Result<Persistence, HeadError> {
     let (mut close, mut keep_alive) = (false, false);
+    let mut options = 0;
     for at in 0..fields.len() {
         if fields[at].kind != FieldKind::Connection {
             continue;
         }
         for option in list(fields[at].value.of_bytes(whole)) {
+            options += 1;
+            if options > OPTIONS_MAX {
+                return Err(HeadError::OptionCount);
+            }
             if option.eq_ignore_ascii_case(b"close") {
                 close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {

@@ -46,7 +46,8 @@ pub enum Target {
         /// What stands after `?`.
         query: Option<Span>,
     },
-    /// `*`: the server itself. Only with OPTIONS.
+    /// `*`, or an absolute target without path and query: the server itself. Only with OPTIONS
+    /// (RFC 9112, section 3.2.4).
     Asterisk,
     /// `host:port`, with CONNECT.
     Authority,
@@ -79,12 +80,15 @@ impl RequestHead {
     /// # Errors
     /// [`RequestError`]; the connection cannot be used further.
     pub fn parse(&mut self, whole: &[u8]) -> Result<(), RequestError> {
+        head::check_first_byte(whole)?;
         let mut parsed = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(whole, &mut parsed) {
             Ok(httparse::Status::Complete(n)) if n == whole.len() => {}
-            // A head shorter than the scanner found it means an empty first line.
             Ok(_) => return Err(HeadError::FirstLine.into()),
+            Err(httparse::Error::Version) if !names_a_version(whole) => {
+                return Err(HeadError::FirstLine.into());
+            }
             Err(error) => return Err(HeadError::from(error).into()),
         }
         let (method, target) = (request.method.unwrap_or(""), request.path.unwrap_or(""));
@@ -199,6 +203,17 @@ impl RequestHead {
     }
 }
 
+/// Whether the first line ends in a version of the right form, which then is one that nobody here
+/// speaks. If not, "speak another version" would be the wrong advice.
+fn names_a_version(whole: &[u8]) -> bool {
+    let line = &whole[..memchr::memchr(b'\r', whole).unwrap_or(whole.len())];
+    let mut words = line.split(|&byte| byte == b' ');
+    matches!(
+        (words.nth(2), words.next()),
+        (Some([b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9']), None)
+    )
+}
+
 /// Takes the target apart; for absolute-form the authority as well.
 fn take_target_apart(
     method: &str,
@@ -226,7 +241,11 @@ fn take_target_apart(
     if !is_authority(authority) {
         return Err(RequestError::HostSyntax);
     }
-    Ok((split_query(rest, whole), Some(Span::of(authority, whole))))
+    let target = match (method, rest) {
+        ("OPTIONS", []) => Target::Asterisk,
+        _ => split_query(rest, whole),
+    };
+    Ok((target, Some(Span::of(authority, whole))))
 }
 
 fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
@@ -265,6 +284,9 @@ fn agree_on_host(
 }
 
 /// Whether `text` is `uri-host [ ":" port ]` (RFC 9110, section 7.2), without user information.
+///
+/// The grammar would also take `%` and `,` in a name and a port of any size. No name has them, and
+/// readers differ: one decodes, one splits, one counts modulo 65536.
 fn is_authority(text: &[u8]) -> bool {
     let (host, port) = match text.first() {
         Some(b'[') => match memchr::memchr(b']', text) {
@@ -275,7 +297,7 @@ fn is_authority(text: &[u8]) -> bool {
     };
     let port_is_fine = match port {
         [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [b':', digits @ ..] => is_port(digits),
         _ => false,
     };
     let host_is_fine = match host {
@@ -284,8 +306,17 @@ fn is_authority(text: &[u8]) -> bool {
         }
         name => {
             !name.is_empty()
-                && name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%".contains(b))
+                && name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(b))
         }
     };
     host_is_fine && port_is_fine
 }
+
+fn is_port(digits: &[u8]) -> bool {
+    digits.len() <= 5
+        && digits.iter().all(u8::is_ascii_digit)
+        && digits.iter().fold(0, |port, digit| port * 10 + u32::from(digit - b'0')) <= 65_535
+}
+
+#[cfg(test)]
+mod tests;
