@@ -6,6 +6,8 @@
 //!
 //! A room joins with a runner in `tests/scripts/<room>.rs` and one function below.
 
+#[path = "scripts/health.rs"]
+mod health;
 #[path = "scripts/ring.rs"]
 mod ring;
 
@@ -25,4 +27,9 @@ fn run_all<R: goldenscript::Runner>(room: &str, mut runner: impl FnMut() -> R) {
 #[test]
 fn ring() {
     run_all("ring", ring::Runner::default);
+}
+
+#[test]
+fn health() {
+    run_all("health", health::Story::default);
 }

@@ -1,5 +1,8 @@
-//! TAKEN OVER BY THE LEAD (06:33): `cluster`, `control` and `disk` are being written on branch main.
-//! Ring helper: finish and commit `ring`, its golden vectors, `tests/scripts/ring/` with
-//! `tests/scripts.rs`, and `benches/ring.rs`, then `git merge main`, and write the golden scripts
-//! for `cluster` in `tests/scripts/cluster/` plus property tests (`src/cluster/tests.rs`) against
-//! the code that is there then. Do not write cluster or control yourself.
+//! What has been agreed, and where is it kept?
+//!
+//! Today a node stands alone ([`standalone`]): its file is the truth, and the difference between
+//! the file and what was in force goes through the same `cluster::apply` that a Raft group will
+//! drive. What this room keeps is small and precious: epochs must never go back, or two rings
+//! would bear one number.
+
+pub mod standalone;

@@ -16,7 +16,6 @@
 
 use std::error::Error;
 use std::fmt::Write as _;
-use std::path::Path;
 use std::time::Duration;
 
 use goldenscript::{ArgumentConsumer, Command, Context};
@@ -28,7 +27,7 @@ use ringway::protocol::health::{
 
 type Outputs = Result<String, Box<dyn Error>>;
 
-struct Story {
+pub struct Story {
     machine: PoolHealth,
     now_ms: u64,
     /// Counted as the request path does: only while the machine asks for it.
@@ -290,19 +289,4 @@ fn settings(args: &mut ArgumentConsumer<'_>) -> Result<HealthSettings, Box<dyn E
         }
     }
     Ok(settings)
-}
-
-#[test]
-fn stories() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts/health");
-    let mut scripts: Vec<_> = std::fs::read_dir(&folder)
-        .expect("the folder of the scripts")
-        .map(|entry| entry.expect("an entry of the folder").path())
-        .collect();
-    scripts.sort();
-    assert!(!scripts.is_empty(), "no scripts in {}", folder.display());
-    for script in scripts {
-        println!("{}", script.display());
-        goldenscript::run(&mut Story::default(), &script).expect("a script that runs");
-    }
 }
