@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::metrics::Stripe;
 use crate::net::buffer::Buffers;
+use crate::net::http1::request::RequestHead;
 use crate::net::http1::response::ResponseHead;
 use crate::net::timers::Timers;
 use crate::net::upstream::Upstreams;
@@ -24,10 +25,11 @@ pub struct Worker {
     pub draining: Cell<bool>,
     /// Heads to parse into, for their vectors.
     spare_heads: RefCell<Vec<ResponseHead>>,
+    spare_request_heads: RefCell<Vec<RequestHead>>,
 }
 
 /// Spare heads kept.
-const SPARE_HEADS_MAX: usize = 64;
+const SPARE_HEADS_MAX: usize = 256;
 
 impl Worker {
     /// A worker with nothing yet. `epoch` is where the process's clock begins, one for all
@@ -41,6 +43,20 @@ impl Worker {
             stripe: Stripe::of_worker(number),
             draining: Cell::new(false),
             spare_heads: RefCell::default(),
+            spare_request_heads: RefCell::default(),
+        }
+    }
+
+    /// A request's head to parse into.
+    pub fn spare_request_head(&self) -> RequestHead {
+        self.spare_request_heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a request's head back.
+    pub fn keep_request_head(&self, head: RequestHead) {
+        let mut spare = self.spare_request_heads.borrow_mut();
+        if spare.len() < SPARE_HEADS_MAX {
+            spare.push(head);
         }
     }
 

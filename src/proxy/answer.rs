@@ -76,6 +76,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
         self.keep_alive
     }
 
+    /// Whether only the end of the connection tells the client that the answer is complete: then
+    /// a cut must not look like an end.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        self.framing == Framing::UntilClose
+    }
+
     /// Bytes of content sent.
     pub(super) fn sent(&self) -> u64 {
         self.sent
@@ -89,7 +95,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
         upload_complete: bool,
     ) -> Result<(), ClientGone> {
         debug_assert!(!self.begun, "an answer cannot be taken back");
-        self.keep_alive &= upload_complete;
+        self.keep_alive &= upload_complete && !self.client.local.worker.draining.get();
         self.status = problem.status;
         let json = problem.json(about);
         self.out.clear();
@@ -203,6 +209,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Answer for ClientAnswer<'_, S> {
             other => other,
         };
         self.keep_alive &= upload_complete && self.framing != Framing::UntilClose;
+        self.keep_alive &= !self.client.local.worker.draining.get();
         self.status_line(head.status(), head.reason(whole));
         // The length of what HEAD did not send, or of what 304 found unchanged, is the shard's
         // to say; 204 has none (RFC 9110, section 8.6).

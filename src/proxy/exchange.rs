@@ -35,6 +35,8 @@ pub(super) enum Next {
     Close,
     /// It ends at once.
     Cut,
+    /// It ends at once, and the client is to see that the answer is not complete.
+    Reset,
 }
 
 /// One request on one connection.
@@ -125,32 +127,35 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
             && !local.worker.draining.get();
         let mut answer =
             ClientAnswer::new(self.client, &self.request_id, head.minor(), head_asked, keep_alive);
-        // Without a body what follows the head stays where it is. With one, it moves to a buffer of
-        // its own, since the head is looked at until the end.
-        let has_body = head.framing() != Framing::None;
-        let mut following = local.worker.buffers.small();
-        if has_body {
+        let framing = head.framing();
+        let has_body = framing != Framing::None;
+        // With a body, what came behind the head moves to a buffer of its own, since the head is
+        // looked at until the end; without one it stays where it is.
+        let following = has_body.then(|| {
             let rest = &buffer.filled()[length..];
-            while following.room().len() < rest.len() {
+            let mut following = local.worker.buffers.small();
+            if following.capacity() < rest.len() {
                 following.enlarge();
             }
             following.room()[..rest.len()].copy_from_slice(rest);
             following.fill(rest.len());
-        }
-        let framing = head.framing();
+            following
+        });
         let mut body = RequestBody::new(self.client, following, framing, head.expects_continue());
 
         let whole = &buffer.filled()[..length];
         if self.answer(head, whole, &mut body, &mut answer).await.is_err() {
-            return Next::Cut;
+            let truncated = answer.has_begun() && answer.ends_with_connection();
+            return if truncated { Next::Reset } else { Next::Cut };
         }
         if !answer.keeps_alive() || !body.is_complete() {
-            return Next::Close;
+            // A client that asked for the end sends nothing more, so nothing can be lost.
+            let client_ends = head.persistence() == Persistence::Close && body.is_complete();
+            return if client_ends { Next::Cut } else { Next::Close };
         }
-        if has_body {
-            buffer = body.into_rest();
-        } else {
-            buffer.consume(length);
+        match body.into_rest() {
+            Some(following) => buffer = following,
+            None => buffer.consume(length),
         }
         Next::Request(Some(buffer).filter(|buffer| !buffer.is_empty()))
     }
@@ -319,7 +324,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         }
         let about = ProblemAbout {
             pool: seen.pool.map(|pool| pool.agreed.name.as_str()),
-            shard: note.shard.as_ref().map(|shard| shard.id.as_str()),
+            shard: shard_name(seen, note),
             epoch: seen.pool.map(|pool| pool.agreed.epoch.0),
             request_id: self.id(),
         };
@@ -359,7 +364,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
                 duration_ms,
                 route: seen.route.map_or("", |route| site.route_name(route)),
                 pool: seen.pool.map_or("", |pool| pool.agreed.name.as_str()),
-                shard: note.shard.as_ref().map_or("", |shard| shard.id.as_str()),
+                shard: shard_name(seen, note).unwrap_or(""),
                 upstream_status: note.upstream_status,
                 attempts: note.attempts,
                 spilled: note.spilled,
@@ -369,6 +374,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
             record.write(format, out);
         });
     }
+}
+
+/// The name of the shard asked last.
+fn shard_name<'s>(seen: &Seen<'s>, note: &Note) -> Option<&'s str> {
+    Some(seen.pool?.shards[note.shard?].id.as_str())
 }
 
 fn canonical<'a>(path: &'a [u8], query: Option<&[u8]>) -> Result<Cow<'a, [u8]>, Problem> {
@@ -396,7 +406,7 @@ fn route<'s>(
     {
         return Err(Problem::body_too_large());
     }
-    let host = without_port(head.host(whole)).to_ascii_lowercase();
+    let host = lower_case(without_port(head.host(whole)));
     let fields = HeadFields { whole, fields: head.fields() };
     let view = RequestView {
         method: seen.method,
@@ -431,6 +441,14 @@ fn route<'s>(
         destination = Some((token_of(&there)?, path));
     }
     Ok(Routed { pool, token, destination })
+}
+
+/// Host names do not differ by case (RFC 3986, section 3.2.2); nearly all come in lower case.
+fn lower_case(host: &[u8]) -> Cow<'_, [u8]> {
+    match host.iter().any(u8::is_ascii_uppercase) {
+        true => Cow::Owned(host.to_ascii_lowercase()),
+        false => Cow::Borrowed(host),
+    }
 }
 
 /// A host without its port; an IPv6 address keeps its brackets.

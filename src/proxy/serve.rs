@@ -5,7 +5,7 @@
 //! published and what is counted.
 
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -137,32 +137,45 @@ async fn accept(local: Rc<Local>, listener: TcpListener, mut phase: watch::Recei
     loop {
         let accepted = tokio::select! {
             biased;
+            _ = phase.wait_for(|now| *now != Phase::Serving) => break,
             accepted = listener.accept() => accepted,
-            _ = phase.wait_for(|now| *now != Phase::Serving) => return,
         };
         match accepted {
-            Ok((stream, address)) => {
-                local.worker.timers.refresh();
-                local.metrics.cx_total.inc(local.worker.stripe);
-                let max = local.sites.read().limits.connections_max;
-                if local.metrics.connections() >= max {
-                    local.metrics.cx_overflow.inc(local.worker.stripe);
-                    refuse(&stream);
-                    continue;
-                }
-                // Answers are written in as few pieces as can be; none waits for another.
-                if stream.set_nodelay(true).is_err() {
-                    continue;
-                }
-                let local = Rc::clone(&local);
-                tokio::task::spawn_local(connection::serve(local, stream, address.ip()));
-            }
+            Ok((stream, address)) => begin(&local, stream, address),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::warn!(%error, "a client connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+    // Connections that the kernel has completed already would be reset with the listener.
+    let Ok(listener) = listener.into_std() else { return };
+    for _ in 0..BACKLOG_MAX {
+        let Ok((stream, address)) = listener.accept() else { return };
+        let tokio_stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = tokio_stream {
+            begin(&local, stream, address);
+        }
+    }
+}
+
+/// The most connections that can wait in a listener's queue.
+const BACKLOG_MAX: usize = 4096;
+
+fn begin(local: &Rc<Local>, stream: TcpStream, address: SocketAddr) {
+    local.worker.timers.refresh();
+    local.metrics.cx_total.inc(local.worker.stripe);
+    let max = local.sites.read().limits.connections_max;
+    if local.metrics.connections() >= max {
+        local.metrics.cx_overflow.inc(local.worker.stripe);
+        refuse(&stream);
+        return;
+    }
+    // Answers are written in as few pieces as can be; none waits for another. A socket that does
+    // not take the option is broken.
+    if stream.set_nodelay(true).is_ok() {
+        tokio::task::spawn_local(connection::serve(Rc::clone(local), stream, address.ip()));
     }
 }
 

@@ -52,9 +52,9 @@ impl ResponseHead {
             if reason.is_empty() { Span::default() } else { Span::of(reason.as_bytes(), whole) };
         let minor = response.version.unwrap_or(0);
         let persistence = head::classify(whole, response.headers, &mut self.fields, minor)?;
-        let framing = framing::of_response(whole, &self.fields, minor, self.status, head_asked)?;
-        let persistence =
-            if framing == Framing::UntilClose { Persistence::Close } else { persistence };
+        let (framing, can_go_on) =
+            framing::of_response(whole, &self.fields, minor, self.status, head_asked)?;
+        let persistence = if can_go_on { persistence } else { Persistence::Close };
         self.facts = Some((framing, persistence));
         Ok(())
     }
@@ -99,3 +99,6 @@ impl ResponseHead {
         self.facts().1
     }
 }
+
+#[cfg(test)]
+mod tests;
