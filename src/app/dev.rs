@@ -262,7 +262,7 @@ fn configuration(folder: &Path, shards: &Shards, [data, telemetry, admin]: [u16;
         "# Written by `ringway dev` at each start. Copy it to begin a file of your own.\n\
          node:\n  name: dev\n  data_dir: {}\n\
          listen:\n  data: 127.0.0.1:{data}\n  telemetry: 127.0.0.1:{telemetry}\n  admin: 127.0.0.1:{admin}\n\
-         log: {{ level: warn }}\n\
+         log: {{ level: warn }}\ndrain_delay: 0s\n\
          pools:\n",
         serde_json::Value::String(node.display().to_string())
     );

@@ -57,6 +57,7 @@ pub struct Node {
     reloads: Arc<Reloads>,
     ready: Arc<AtomicBool>,
     phase: watch::Sender<Phase>,
+    clients: Arc<ClientMetrics>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     log: Option<(LogWriter, LogSender)>,
     /// Where it listens, as bound.
@@ -143,6 +144,7 @@ impl Node {
             reloads,
             ready,
             phase,
+            clients: Arc::clone(&clients),
             threads: Vec::new(),
             log,
             addresses,
@@ -298,12 +300,23 @@ impl Node {
         self.probers.lock().unwrap_or_else(PoisonError::into_inner).follow(pools);
     }
 
-    /// Takes the node down: no new connections, the present requests may end within
-    /// `drain_timeout`, and what is left when `hurry` is ready, or then, is cut.
+    /// Takes the node down. For `drain_delay` it says that it is going, then takes no new
+    /// connections; the present requests may end within `drain_timeout`, and what is left when
+    /// `hurry` is ready, or then, is cut.
     pub async fn stop(mut self, hurry: impl Future<Output = ()>) {
+        let mut hurry = std::pin::pin!(hurry);
         self.ready.store(false, Ordering::Relaxed);
-        // The workers hold receivers until they end.
         self.phase.send_replace(Phase::Draining);
+        let mut hurried = false;
+        let deadline = Instant::now() + self.config.drain_delay;
+        while !hurried && self.clients.connections() > 0 && Instant::now() < deadline {
+            hurried = tokio::select! {
+                biased;
+                () = &mut hurry => true,
+                () = tokio::time::sleep(DRAIN_POLL) => false,
+            };
+        }
+        self.phase.send_replace(Phase::Closing);
         let threads = std::mem::take(&mut self.threads);
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
@@ -315,12 +328,13 @@ impl Node {
             }
         });
         let mut joined = std::pin::pin!(joined);
-        let ended = tokio::select! {
-            biased;
-            _ = &mut joined => true,
-            () = tokio::time::sleep(self.config.drain_timeout) => false,
-            () = hurry => false,
-        };
+        let ended = !hurried
+            && tokio::select! {
+                biased;
+                _ = &mut joined => true,
+                () = tokio::time::sleep(self.config.drain_timeout) => false,
+                () = &mut hurry => false,
+            };
         if !ended {
             tracing::warn!("requests were still in flight and are cut");
             self.phase.send_replace(Phase::Ended);
@@ -431,6 +445,9 @@ pub fn admin_address(data_dir: &Path) -> Result<SocketAddr, AppError> {
         ))
     })
 }
+
+/// How often a node that is going looks whether its last client has gone.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// How long the control runtime may take to end: a name lookup can hang in it.
 pub const CONTROL_SHUTDOWN: Duration = Duration::from_millis(100);

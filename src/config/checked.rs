@@ -28,6 +28,9 @@ pub struct Config {
     pub log: LogConfig,
     /// What it says about each request. `None` says nothing.
     pub access_log: Option<AccessLogConfig>,
+    /// How long a process that was told to stop still takes connections, saying at `/readyz` that
+    /// it is going. Answers ask clients to close their connections meanwhile.
+    pub drain_delay: Duration,
     /// How long requests in flight may take to end once the process was told to stop; what is
     /// left is cut off. Zero cuts at once.
     pub drain_timeout: Duration,

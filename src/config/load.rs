@@ -102,7 +102,7 @@ pub(super) fn check(root: &Node, findings: &Findings) -> Option<Config> {
     let listen = process::listen(&file);
     let log = process::log(&file);
     let access_log = process::access_log(&file);
-    let drain_timeout = process::drain_timeout(&file);
+    let (drain_delay, drain_timeout) = process::drain(&file);
     let client = process::client(&file);
     let pools = pools::pools(&file);
     let routes = routes::routes(&file);
@@ -114,6 +114,7 @@ pub(super) fn check(root: &Node, findings: &Findings) -> Option<Config> {
         listen,
         log,
         access_log,
+        drain_delay,
         drain_timeout,
         client,
         pools: pools.into_iter().filter_map(|pool| pool.config).collect(),

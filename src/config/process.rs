@@ -232,8 +232,10 @@ fn read_timeouts(section: &Section<'_>, timeouts: &mut ClientTimeouts) {
     }
 }
 
-pub(super) fn drain_timeout(file: &Section<'_>) -> Duration {
+pub(super) fn drain(file: &Section<'_>) -> (Duration, Duration) {
+    let mut drain_delay = Duration::from_secs(1);
+    file.set("drain_delay", &mut drain_delay, |spot| spot.duration_from(Duration::ZERO));
     let mut drain_timeout = Duration::from_secs(30);
     file.set("drain_timeout", &mut drain_timeout, |spot| spot.duration_from(Duration::ZERO));
-    drain_timeout
+    (drain_delay, drain_timeout)
 }

@@ -21,8 +21,10 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Which stripe of each counter this thread writes.
     pub stripe: Stripe,
-    /// Whether the process is going down: connections are closed after their present request.
+    /// Whether the process is going down: answers ask clients to close their connections.
     pub draining: Cell<bool>,
+    /// Whether connections without a request are closed.
+    pub closing: Cell<bool>,
     /// Heads to parse into, for their vectors.
     spare_heads: RefCell<Vec<ResponseHead>>,
     spare_request_heads: RefCell<Vec<RequestHead>>,
@@ -42,6 +44,7 @@ impl Worker {
             upstreams: Upstreams::default(),
             stripe: Stripe::of_worker(number),
             draining: Cell::new(false),
+            closing: Cell::new(false),
             spare_heads: RefCell::default(),
             spare_request_heads: RefCell::default(),
         }

@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Abort> Connection<'_, S> {
         let wait = if first { timeouts.head } else { timeouts.keep_alive };
         let deadline_ms = worker.timers.after(wait);
         poll_fn(|cx| {
-            if worker.draining.get() && !first {
+            if worker.closing.get() {
                 return Poll::Ready(Arrival::Ended);
             }
             let mut buffer = worker.buffers.small();

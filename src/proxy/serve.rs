@@ -23,12 +23,14 @@ use crate::dispatch::worker::Worker;
 use crate::net::timers::TICK_MS;
 
 /// In which part of its life a process is; workers follow it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Serving.
     Serving,
-    /// No new connections; each present one ends with its request.
+    /// Still serving, but each answer asks its client to close the connection.
     Draining,
+    /// No new connections; those without a request are closed, the others end with theirs.
+    Closing,
     /// Everything ends now.
     Ended,
 }
@@ -85,11 +87,13 @@ async fn serve(
         accepting.push(tokio::task::spawn_local(accept(local, listener, phase)));
     }
     // A sender that is gone means that the process is going down in disorder: end as well.
-    let ended = async |phase: &mut watch::Receiver<Phase>, wanted: Phase| {
-        let _: Result<_, _> = phase.wait_for(|now| *now == wanted || *now == Phase::Ended).await;
+    let reached = async |phase: &mut watch::Receiver<Phase>, wanted: Phase| {
+        let _: Result<_, _> = phase.wait_for(|now| *now >= wanted).await;
     };
-    ended(&mut phase, Phase::Draining).await;
+    reached(&mut phase, Phase::Draining).await;
     local.worker.draining.set(true);
+    reached(&mut phase, Phase::Closing).await;
+    local.worker.closing.set(true);
     for task in accepting {
         // The listener closes with its task; what waited in its queue was accepted before.
         let _: Result<(), tokio::task::JoinError> = task.await;
@@ -105,7 +109,7 @@ async fn serve(
     tokio::select! {
         biased;
         () = drained => {}
-        () = ended(&mut phase, Phase::Ended) => {}
+        () = reached(&mut phase, Phase::Ended) => {}
     }
     local.flush_log();
     Ok(())
@@ -137,7 +141,7 @@ async fn accept(local: Rc<Local>, listener: TcpListener, mut phase: watch::Recei
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = phase.wait_for(|now| *now != Phase::Serving) => break,
+            _ = phase.wait_for(|now| *now >= Phase::Closing) => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {
