@@ -51,8 +51,8 @@ pub fn run(question: &Question<'_>) -> Result<(), AppError> {
             .pool(&pool)
             .ok_or_else(|| AppError::Refused(format!("there is no pool `{pool}`")))?;
         println!("{target}");
-        println!("  key      {} ({by})", String::from_utf8_lossy(&key));
-        println!("  pool     {} at epoch {} of this file", pool.name, pool.epoch);
+        println!("  key     {} ({by})", String::from_utf8_lossy(&key));
+        println!("  pool    {} at epoch {} of this file", pool.name, pool.epoch);
         for line in pool.ring.explain(&key, question.next).to_string().lines() {
             println!("  {line}");
         }

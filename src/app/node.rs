@@ -442,8 +442,9 @@ pub fn raise_descriptor_limit() {
 pub fn admin_address(data_dir: &Path) -> Result<SocketAddr, AppError> {
     let path: PathBuf = data_dir.join(ADMIN_ADDRESS_FILE);
     let text = std::fs::read_to_string(&path).map_err(AppError::system(format!(
-        "{}: no node has run with this folder, or it has no admin listener",
-        path.display()
+        "no node has run with the folder {}, or it has no admin listener: name its data_dir with \
+         --data-dir, or its address with --admin",
+        data_dir.display()
     )))?;
     text.trim().parse().map_err(|_| {
         AppError::Refused(format!(

@@ -222,6 +222,21 @@ impl Run<'_> {
         }
     }
 
+    /// Of what went wrong before and now, what the client is told. A write that may have been
+    /// applied by an earlier try is not undone by a later one that certainly was not.
+    fn to_be_told(&self, before: Option<Failure>, now: Failure) -> Failure {
+        match before {
+            Some(before)
+                if self.request.class == Class::Write
+                    && before.may_have_been_applied()
+                    && !now.may_have_been_applied() =>
+            {
+                before
+            }
+            _ => now,
+        }
+    }
+
     /// One shard is asked once.
     async fn one_try<B: Body, A: Answer>(
         &self,
