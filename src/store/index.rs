@@ -332,7 +332,7 @@ impl View {
     /// When the index cannot be read, or has no such body of that length.
     pub fn body(&self, record: &Record) -> Result<Bytes, IndexError> {
         let row = self.bodies.get(record.body.0)?;
-        let bytes = row.as_ref().map(|row| row.value());
+        let bytes = row.as_ref().map(redb::AccessGuard::value);
         let whole = bytes.filter(|bytes| bytes.len() as u64 == record.size);
         whole.map(Bytes::copy_from_slice).ok_or(IndexError::Body)
     }

@@ -199,6 +199,10 @@ impl StorageBackend for IndexFile {
 
 /// Runs what waits for the disk. On a thread that serves other tasks as well, those go elsewhere
 /// meanwhile; a runtime of one thread has no elsewhere.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "for stores' runtimes only, which have threads to spare"
+)]
 fn without_others<T>(work: impl FnOnce() -> T) -> T {
     match Handle::try_current().map(|handle| handle.runtime_flavor()) {
         Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),

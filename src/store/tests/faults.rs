@@ -1,5 +1,7 @@
-//! Disks that are full, and disks that fail. (A failing fsync needs a process of its own:
-//! `tests/e2e/store_fsync.rs`.)
+//! What does a store do on disks that are full, and on disks that fail?
+//!
+//! A failing fsync needs a process of its own:
+//! `tests/e2e/store_fsync.rs`.
 
 use std::process::Command;
 
