@@ -4,7 +4,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use proptest::prelude::*;
+use proptest::prelude::{
+    Strategy, any, prop, prop_assert, prop_assert_eq, prop_assume, prop_compose, prop_oneof,
+    proptest,
+};
 use proptest::sample::select;
 
 use super::*;

@@ -290,7 +290,7 @@ impl Store {
     /// take the write back.
     ///
     /// # Errors
-    /// See [`WriteError`].
+    /// See `WriteError`.
     pub async fn write(&self, write: Write) -> Result<Written, WriteError> {
         self.check_fence()?;
         let place = tokio::time::timeout(QUEUE_WAIT, Arc::clone(&self.places).acquire_owned());
