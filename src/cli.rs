@@ -114,7 +114,7 @@ struct DevShard {
 
 #[derive(Debug, Args)]
 struct Store {
-    /// Address to listen on, as HOST:PORT; port 0 takes any free one.
+    /// Address to listen on, as IP:PORT; port 0 takes any free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
     /// Address for /metrics, /livez and /readyz; none unless given.
@@ -171,7 +171,7 @@ pub fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(AppError::Config(diagnostics)) => {
-            eprint!("{diagnostics}");
+            eprintln!("{diagnostics}");
             ExitCode::FAILURE
         }
         Err(error) => {

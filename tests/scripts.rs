@@ -6,6 +6,8 @@
 //!
 //! A room joins with a runner in `tests/scripts/<room>.rs` and one function below.
 
+#[path = "scripts/cluster.rs"]
+mod cluster;
 #[path = "scripts/health.rs"]
 mod health;
 #[path = "scripts/ring.rs"]
@@ -33,4 +35,9 @@ fn ring() {
 #[test]
 fn health() {
     run_all("health", health::Story::default);
+}
+
+#[test]
+fn cluster() {
+    run_all("cluster", cluster::Runner::default);
 }

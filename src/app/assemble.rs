@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::AppError;
-use crate::cluster::{Desired, DesiredPool, Topology};
+use crate::cluster::Topology;
 use crate::config::{
     AccessLogFormat, AccessLogTarget, Config, ForwardedRule as Forwarded, HostRule as Host,
     PoolConfig, Workers,
@@ -15,17 +15,6 @@ use crate::ids::{NodeName, PoolName};
 use crate::proxy::access_log::{LogFormat, LogTarget};
 use crate::proxy::site::{ForwardedRule, Site, SiteParts};
 use crate::route::RouteTable;
-
-/// What the agreed state shall be.
-#[must_use]
-pub fn desired(config: &Config) -> Desired {
-    config.pools.iter().map(|pool| (pool.name.clone(), desired_pool(pool))).collect()
-}
-
-fn desired_pool(pool: &PoolConfig) -> DesiredPool {
-    let shards = pool.shards.iter().map(|shard| (shard.id.clone(), shard.spec.clone()));
-    DesiredPool { spec: pool.spec.clone(), shards: shards.collect() }
-}
 
 fn settings(pool: &PoolConfig) -> PoolSettings {
     PoolSettings {

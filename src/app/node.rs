@@ -104,7 +104,7 @@ impl Node {
         let name = assemble::node_name(&config);
         let workers = assemble::workers(&config);
         let data_dir = config.node.data_dir.clone();
-        let (standalone, report) = Standalone::open(&data_dir, &assemble::desired(&config))?;
+        let (standalone, report) = Standalone::open(&data_dir, &config.desired())?;
         let site = assemble::site(&config, &name, standalone.topology(), None, workers)?;
         let published: Published = Arc::new(ArcSwap::from_pointee(site));
 
@@ -278,7 +278,7 @@ impl Node {
         refuse_restarts(&self.config, &config)?;
         // Whatever the routes might be refused for comes before anything is made durable.
         crate::route::RouteTable::compile(config.routes.clone())?;
-        let report = self.standalone.reload(&assemble::desired(&config))?;
+        let report = self.standalone.reload(&config.desired())?;
         let previous = self.published.load_full();
         let topology = self.standalone.topology();
         let site = assemble::site(&config, &self.name, topology, Some(&previous), self.workers)?;
@@ -442,8 +442,9 @@ pub fn raise_descriptor_limit() {
 pub fn admin_address(data_dir: &Path) -> Result<SocketAddr, AppError> {
     let path: PathBuf = data_dir.join(ADMIN_ADDRESS_FILE);
     let text = std::fs::read_to_string(&path).map_err(AppError::system(format!(
-        "{}: no node has run with this folder, or it has no admin listener",
-        path.display()
+        "no node has run with the folder {}, or it has no admin listener: name its data_dir with \
+         --data-dir, or its address with --admin",
+        data_dir.display()
     )))?;
     text.trim().parse().map_err(|_| {
         AppError::Refused(format!(

@@ -21,7 +21,7 @@ use crate::store::{Fsync, Metrics, Store, StoreOptions, serve};
 pub struct StoreArguments {
     /// Where it listens; port 0 takes any free one.
     pub listen: SocketAddr,
-    /// Where `/metrics` and the like are served, if anywhere.
+    /// Where `/metrics` and the like are served, if anywhere; port 0 as above.
     pub telemetry: Option<SocketAddr>,
     /// Where the data lives.
     pub data: PathBuf,
@@ -50,6 +50,7 @@ pub fn run(arguments: StoreArguments) -> Result<(), AppError> {
             Signals::listen().map_err(AppError::system("cannot listen for signals"))?;
         let listener = listen(arguments.listen, "store").await?;
         let address = listener.local_addr().map_err(AppError::system("no address"))?;
+        let mut text = format!("ringway store listening on http://{address}\n");
         if let Some(address) = arguments.telemetry {
             let gather = Box::new(move || {
                 let mut families = registry.gather();
@@ -58,13 +59,13 @@ pub fn run(arguments: StoreArguments) -> Result<(), AppError> {
             });
             let ready = Arc::new(AtomicBool::new(true));
             let telemetry = listen(address, "telemetry").await?;
+            let address = telemetry.local_addr().map_err(AppError::system("no address"))?;
+            text.push_str(&format!("  telemetry  http://{address}/metrics\n"));
             tokio::spawn(http::serve(telemetry, Arc::new(Telemetry::new(gather, ready))));
         }
         let mut out = std::io::stdout();
         // Whoever started us may not be listening.
-        drop(
-            writeln!(out, "ringway store listening on http://{address}").and_then(|()| out.flush()),
-        );
+        drop(out.write_all(text.as_bytes()).and_then(|()| out.flush()));
         let stop = async {
             // A store has nothing to read again.
             while signals.next().await == Told::Reload {}

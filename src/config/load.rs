@@ -39,8 +39,8 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
     }
 }
 
-/// Reads one byte more than a file may have at most: what is longer is known to be, and what has
-/// no end (a pipe, a device) is not waited for.
+/// Reads one byte more than a file may have at most: that tells which are longer, and ends also
+/// with a device that has no end.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;

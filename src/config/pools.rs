@@ -37,7 +37,7 @@ const KEEP_ALIVE_USUAL: Duration = Duration::from_secs(60);
 
 /// A pool, and where it is written.
 pub(super) struct WrittenPool<'a> {
-    /// `None` if the pool has errors.
+    /// `None` if it has no name. Counts only if nothing is wrong with the file.
     pub(super) config: Option<PoolConfig>,
     /// Its name, if that is one.
     pub(super) name: Option<(PoolName, Spot<'a>)>,
@@ -56,8 +56,11 @@ pub(super) fn pools<'a>(file: &Section<'a>) -> Vec<WrittenPool<'a>> {
         spot.refuse::<()>(format!("found {} pools", spots.len()), help);
         return vec![];
     }
-    let pools: Vec<_> =
-        spots.iter().filter_map(|spot| Some(pool(&spot.section(&schema::POOL)?))).collect();
+    let read = |spot: &Spot<'a>| match spot.section(&schema::POOL) {
+        Some(section) => pool(&section),
+        None => WrittenPool { config: None, name: None, urls: vec![] },
+    };
+    let pools: Vec<_> = spots.iter().map(read).collect();
     let mut names = Unique::new();
     for (name, spot) in pools.iter().filter_map(|pool| pool.name.as_ref()) {
         let message = format!("the pool `{name}` is there twice");

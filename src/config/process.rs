@@ -78,6 +78,24 @@ pub(super) fn listen(file: &Section<'_>) -> ListenConfig {
             Some(address)
         });
     }
+    find_collisions(&section, &listen, &written);
+    if let (Some(admin), Some(spot)) = (listen.admin, section.get("admin"))
+        && !admin.ip().is_loopback()
+    {
+        spot.warn(
+            "the admin listener can be reached over the network, and has no TLS in this release",
+            "whoever reads the traffic learns the admin token: use 127.0.0.1 and a tunnel",
+        );
+    }
+    listen
+}
+
+/// Says which listeners claim one address. `written` are those of `listen` that are written.
+fn find_collisions(
+    section: &Section<'_>,
+    listen: &ListenConfig,
+    written: &[(SocketAddr, Spot<'_>)],
+) {
     for (at, (one, spot)) in written.iter().enumerate() {
         if let Some((_, first)) = written[..at].iter().find(|(first, _)| collide(*first, *one)) {
             let other = (first.place(), "the first listens here");
@@ -95,15 +113,6 @@ pub(super) fn listen(file: &Section<'_>) -> ListenConfig {
             spot.refuse::<()>(message, format!("use another port here, or write `{key}:` too"));
         }
     }
-    if let (Some(admin), Some(spot)) = (listen.admin, section.get("admin"))
-        && !admin.ip().is_loopback()
-    {
-        spot.warn(
-            "the admin listener can be reached over the network, and has no TLS in this release",
-            "whoever reads the traffic learns the admin token: use 127.0.0.1 and a tunnel",
-        );
-    }
-    listen
 }
 
 /// Whether the second of two listeners could not be opened, or would take the first one's clients.

@@ -15,9 +15,12 @@ use super::values;
 /// How deep lists and mappings may nest. The deepest option stands at 6.
 const DEPTH_MAX: usize = 16;
 
-/// Scalars, lists and mappings of one file, those that aliases repeat included. A pool of 4096
-/// shards with every option written out has about 50,000.
+/// Scalars, lists and mappings of one file, those that aliases repeat included; a long text counts
+/// as several. A pool of 4096 shards with every option written out has about 50,000.
 const NODES_MAX: usize = 100_000;
+
+/// Bytes of a text that count as one node.
+const NODE_BYTES: usize = 64;
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
@@ -89,14 +92,21 @@ impl Node {
         }
     }
 
-    /// How many nodes it consists of.
+    /// How many nodes it counts as.
     fn size(&self) -> usize {
-        1 + match &self.shape {
-            Shape::Scalar(_) => 0,
-            Shape::List(items) => items.iter().map(Node::size).sum(),
-            Shape::Map(entries) => entries.iter().map(|entry| 1 + entry.value.size()).sum(),
+        match &self.shape {
+            Shape::Scalar(scalar) => text_size(&scalar.text),
+            Shape::List(items) => 1 + items.iter().map(Node::size).sum::<usize>(),
+            Shape::Map(entries) => {
+                let size = |entry: &Entry| text_size(&entry.key) + entry.value.size();
+                1 + entries.iter().map(size).sum::<usize>()
+            }
         }
     }
+}
+
+fn text_size(text: &str) -> usize {
+    1 + text.len() / NODE_BYTES
 }
 
 /// A document while its events arrive.
@@ -159,7 +169,7 @@ impl Outline {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_tag(tag.is_some(), place)?;
-                self.count(1, place)?;
+                self.count(text_size(&text), place)?;
                 let length = self.scalar_length(&text, style, span);
                 let scalar = Scalar { text: text.into_owned(), kind: Kind::Text };
                 let place = Place { length, ..place };

@@ -267,7 +267,21 @@ fn a_file_that_cannot_be_read_says_why() {
 fn very_many_problems_are_counted() {
     let lines: String = (0..5000).map(|number| format!("key{number}: 1\n")).collect();
     let answer = parse(&lines, "config.yaml").expect_err("the file is bad").to_string();
-    assert!(answer.ends_with("200 errors, and 4802 more that are not shown"), "{answer:.100}");
+    assert!(answer.ends_with("5002 errors; 4802 of them are not shown"), "{answer:.100}");
+}
+
+/// No number of warnings hides an error.
+#[test]
+fn errors_after_very_many_warnings_are_told() {
+    let pool = |number| {
+        let shards = "shards: [{ id: a, url: http://a, state: maint }]";
+        format!("  - {{ name: p{number}, limits: {{ idle: 90s }}, {shards} }}\n")
+    };
+    let pools: String = (0..250).map(pool).collect();
+    let text = format!("pools:\n{pools}routes: [{{ name: '*', pool: p1 }}]\n");
+    let answer = parse(&text, "config.yaml").expect_err("a route has a bad name");
+    assert_eq!(answer.list().iter().filter(|one| one.severity == Severity::Error).count(), 1);
+    assert!(answer.to_string().ends_with("1 error, 749 warnings; 549 of them are not shown"));
 }
 
 /// Whatever a quarter of a mebibyte can hold is refused or read within moments: the bound is far above
@@ -315,7 +329,11 @@ fn hostile_files_take_bounded_time() {
             format!("{start}{}", piece.repeat(count))
         })
     });
-    for text in repeated.chain([indented]) {
+    let long = "x".repeat(length / 2);
+    let repeated_text = format!("a: &a {long}\nb: [{}]\n", "*a, ".repeat(length / 8));
+    let shards = "{ id: *a, url: *a },".repeat(length / 48);
+    let repeated_errors = format!("node: &a {long}\npools: [{{ shards: [{shards}] }}]\n");
+    for text in repeated.chain([indented, repeated_text, repeated_errors]) {
         let start = Instant::now();
         let answer = parse(&text, "config.yaml").map_or_else(|all| all, |good| good.warnings);
         let shown = answer.to_string();

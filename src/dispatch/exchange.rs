@@ -18,7 +18,7 @@ use super::seam::{About, Answer, Body, BodyError, ClientGone, Part, Request};
 use super::view::{Pool, Shard};
 use super::worker::Worker;
 use crate::drivers::http::write_head;
-use crate::net::buffer::ReadBuffer;
+use crate::net::buffer::{ReadBuffer, SMALL_BYTES};
 use crate::net::http1::chunked::{CHUNK_HEAD_BYTES, chunk_head};
 use crate::net::http1::framing::Framing;
 use crate::net::http1::head::{FieldKind, Persistence};
@@ -207,7 +207,7 @@ impl Exchange<'_> {
             Source::Stream(body) => body,
         };
         wire.write_all(timer, [&head], &mut pace).await.map_err(refused)?;
-        drop(head);
+        head.clear();
         if self.request.outbound.expect_continue {
             self.await_continue(said).await;
             if said.get() == Said::Answer {
@@ -216,20 +216,34 @@ impl Exchange<'_> {
         }
         body.ask().await.map_err(SendError::Client)?;
         let chunked = self.request.outbound.framing == Framing::Chunked;
+        // Small chunks that are here together leave together.
+        let mut gathered = head;
         loop {
             match body.next().await.map_err(SendError::Client)? {
                 Part::Data(bytes) if chunked => {
                     self.count_sent(bytes);
                     let mut line = [0; CHUNK_HEAD_BYTES];
-                    let parts = [chunk_head(&mut line, bytes.len()), bytes, b"\r\n"];
-                    wire.write_all(timer, parts, &mut pace).await.map_err(refused)?;
+                    let line = chunk_head(&mut line, bytes.len());
+                    if gathered.len() + bytes.len() + CHUNK_HEAD_BYTES <= SMALL_BYTES {
+                        for part in [line, bytes, b"\r\n"] {
+                            gathered.extend_from_slice(part);
+                        }
+                        if body.has_more_here() {
+                            continue;
+                        }
+                        wire.write_all(timer, [&gathered], &mut pace).await.map_err(refused)?;
+                    } else {
+                        let parts = [&gathered, line, bytes, b"\r\n"];
+                        wire.write_all(timer, parts, &mut pace).await.map_err(refused)?;
+                    }
+                    gathered.clear();
                 }
                 Part::Data(bytes) => {
                     self.count_sent(bytes);
                     wire.write_all(timer, [bytes], &mut pace).await.map_err(refused)?;
                 }
                 Part::End(trailers) if chunked => {
-                    let end = [b"0\r\n", trailers, b"\r\n"];
+                    let end = [&gathered[..], b"0\r\n", trailers, b"\r\n"];
                     return wire.write_all(timer, end, &mut pace).await.map_err(refused);
                 }
                 Part::End(_) => return Ok(()),

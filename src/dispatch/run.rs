@@ -15,6 +15,9 @@
 //! "If repeatable" means: the method is idempotent, it bears no condition that its own first
 //! success would make false, and its body is still held. Every repeat but that on a closed
 //! connection needs a token of the pool's retry budget, so that a sick pool is not drowned.
+//!
+//! "Not applied" is said only if it is true of *every* try: a write that may have been applied by
+//! the first stays unknown, even if the last could not be sent.
 
 use std::time::Duration;
 
@@ -68,6 +71,26 @@ pub enum Failure {
     /// The answer broke off after it had begun.
     #[error("the shard's answer broke off")]
     AnswerBroke,
+}
+
+impl Failure {
+    /// Whether a shard may have carried the request out, as far as this failure tells.
+    fn may_have_been_applied(&self) -> bool {
+        match self {
+            Self::NoneHealthy
+            | Self::OwnerDown
+            | Self::CrossShard
+            | Self::Overflow
+            | Self::Connect(_) => false,
+            Self::Reset
+            | Self::HeadTimeout
+            | Self::BadAnswer(_)
+            | Self::RequestTimeout
+            | Self::Body(_)
+            | Self::ClientGone
+            | Self::AnswerBroke => true,
+        }
+    }
 }
 
 /// What is remembered of a request for its log line.
@@ -172,11 +195,14 @@ impl Run<'_> {
                 }
                 return Ok(());
             };
+            let may_go_on = self.may_go_on(&failure, held.is_some());
+            let failure = self.to_be_told(last.take(), failure);
             if stale && held.is_some() && self.request.repeatable {
                 anew = true;
+                last = Some(failure);
                 continue;
             }
-            if !self.may_go_on(&failure, held.is_some()) {
+            if !may_go_on {
                 return Err(failure);
             }
             // The token of the former repeat goes back before the next one is asked for.
@@ -193,6 +219,21 @@ impl Run<'_> {
             tried.push(chosen.shard);
             last = Some(failure);
             anew = false;
+        }
+    }
+
+    /// Of what went wrong before and now, what the client is told. A write that may have been
+    /// applied by an earlier try is not undone by a later one that certainly was not.
+    fn to_be_told(&self, before: Option<Failure>, now: Failure) -> Failure {
+        match before {
+            Some(before)
+                if self.request.class == Class::Write
+                    && before.may_have_been_applied()
+                    && !now.may_have_been_applied() =>
+            {
+                before
+            }
+            _ => now,
         }
     }
 

@@ -95,7 +95,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
         upload_complete: bool,
     ) -> Result<(), ClientGone> {
         debug_assert!(!self.begun, "an answer cannot be taken back");
-        self.keep_alive &= upload_complete && !self.client.local.worker.draining.get();
+        self.keep_alive &= upload_complete;
         self.status = problem.status;
         let json = problem.json(about);
         self.out.clear();
@@ -154,6 +154,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
             self.client.local.write_date(&mut self.out);
         }
         write_field(&mut self.out, b"Ringway-Request-Id", self.request_id);
+        // Asked only now: the node may have been told to end while the shard was working.
+        self.keep_alive &= !self.client.local.worker.draining.get();
         if !self.keep_alive {
             write_field(&mut self.out, b"Connection", b"close");
         } else if self.minor == 0 {
@@ -209,7 +211,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Answer for ClientAnswer<'_, S> {
             other => other,
         };
         self.keep_alive &= upload_complete && self.framing != Framing::UntilClose;
-        self.keep_alive &= !self.client.local.worker.draining.get();
         self.status_line(head.status(), head.reason(whole));
         // The length of what HEAD did not send, or of what 304 found unchanged, is the shard's
         // to say; 204 has none (RFC 9110, section 8.6).

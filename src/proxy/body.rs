@@ -158,6 +158,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Body for RequestBody<'_, S> {
         })
     }
 
+    fn has_more_here(&self) -> bool {
+        self.buffer.as_ref().is_some_and(|buffer| buffer.filled().len() > self.given)
+    }
+
     fn is_complete(&self) -> bool {
         matches!(self.state, State::Ended | State::Bytes { left: 0 })
     }

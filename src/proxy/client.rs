@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -125,12 +125,15 @@ pub(super) struct Client<'a, S> {
     writing: Cell<bool>,
     /// A write was given up in its middle: whatever followed would be misread.
     torn: Cell<bool>,
+    /// Who waits for its turn to write.
+    waiting: Cell<Option<Waker>>,
 }
 
 /// The turn to write. Given up before the write is done, it leaves the connection torn.
 struct Turn<'a> {
     writing: &'a Cell<bool>,
     torn: &'a Cell<bool>,
+    waiting: &'a Cell<Option<Waker>>,
     done: bool,
 }
 
@@ -138,6 +141,9 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.writing.set(false);
         self.torn.set(self.torn.get() || !self.done);
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
     }
 }
 
@@ -150,7 +156,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
         address: IpAddr,
     ) -> Self {
         let (writing, torn) = (Cell::new(false), Cell::new(false));
-        Self { local, site, wire, timer, address, writing, torn }
+        Self { local, site, wire, timer, address, writing, torn, waiting: Cell::new(None) }
     }
 
     /// How slowly a body may move.
@@ -168,8 +174,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
     ) -> Result<(), WireError> {
         poll_fn(|cx| {
             if self.writing.get() {
-                // Both writers are polled whenever the task is: come again in the next turn.
-                cx.waker().wake_by_ref();
+                self.waiting.set(Some(cx.waker().clone()));
                 return Poll::Pending;
             }
             Poll::Ready(())
@@ -179,7 +184,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
             return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
         }
         self.writing.set(true);
-        let mut turn = Turn { writing: &self.writing, torn: &self.torn, done: false };
+        let mut turn =
+            Turn { writing: &self.writing, torn: &self.torn, waiting: &self.waiting, done: false };
         self.wire.write_all(self.timer, parts, pace).await?;
         turn.done = true;
         Ok(())

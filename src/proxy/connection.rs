@@ -175,6 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Abort> Connection<'_, S> {
             // One empty line before a request is an old habit that does no harm (RFC 9112, 2.2).
             if empty_line_allowed && buffer.filled().starts_with(b"\r\n") {
                 buffer.consume(2);
+                scanner = Scanner::default();
                 empty_line_allowed = false;
             }
             empty_line_allowed &= buffer.filled().len() < 2;

@@ -122,9 +122,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
     ) -> Next {
         let local = self.client.local;
         let head_asked = head.method(&buffer.filled()[..length]) == b"HEAD";
-        let keep_alive = head.persistence() == Persistence::KeepAlive
-            && !self.last
-            && !local.worker.draining.get();
+        let keep_alive = head.persistence() == Persistence::KeepAlive && !self.last;
         let mut answer =
             ClientAnswer::new(self.client, &self.request_id, head.minor(), head_asked, keep_alive);
         let framing = head.framing();
@@ -134,8 +132,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         let following = has_body.then(|| {
             let rest = &buffer.filled()[length..];
             let mut following = local.worker.buffers.small();
-            if following.capacity() < rest.len() {
-                following.enlarge();
+            // A head may be allowed to be so large that more lies behind it than a buffer takes.
+            while following.capacity() < rest.len() {
+                following.grow(usize::MAX);
             }
             following.room()[..rest.len()].copy_from_slice(rest);
             following.fill(rest.len());
@@ -149,8 +148,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
             return if truncated { Next::Reset } else { Next::Cut };
         }
         if !answer.keeps_alive() || !body.is_complete() {
-            // A client that asked for the end sends nothing more, so nothing can be lost.
-            let client_ends = head.persistence() == Persistence::Close && body.is_complete();
+            // A client that asked for the end sends nothing more, so no reset can take its answer.
+            // (But for old ones that send an empty line behind a body.)
+            let client_ends = head.persistence() == Persistence::Close
+                && !has_body
+                && buffer.filled().len() == length;
             return if client_ends { Next::Cut } else { Next::Close };
         }
         match body.into_rest() {
@@ -376,6 +378,16 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
     }
 }
 
+/// The value of `Destination`, if there is one.
+fn only_destination<'a>(head: &RequestHead, whole: &'a [u8]) -> Result<Option<&'a [u8]>, Problem> {
+    let mut all = head.fields().iter().filter(|field| field.kind == FieldKind::Destination);
+    match (all.next(), all.next()) {
+        (None, _) => Ok(None),
+        (Some(field), None) => Ok(Some(field.value.of_bytes(whole))),
+        (Some(_), Some(_)) => Err(Problem::bad_destination()),
+    }
+}
+
 /// The name of the shard asked last.
 fn shard_name<'s>(seen: &Seen<'s>, note: &Note) -> Option<&'s str> {
     Some(seen.pool?.shards[note.shard?].id.as_str())
@@ -430,9 +442,9 @@ fn route<'s>(
     let token = token_of(&view)?;
     let mut destination = None;
     if matches!(seen.method, b"COPY" | b"MOVE")
-        && let Some(field) = head.fields().iter().find(|f| f.kind == FieldKind::Destination)
+        && let Some(value) = only_destination(head, whole)?
     {
-        let path = destination_path(field.value.of_bytes(whole), head.host(whole))?;
+        let path = destination_path(value, head.host(whole))?;
         // What another route would take lies in another pool, or under another key.
         let there = RequestView { path: &path, query: None, ..view };
         if site.routes.find(&there) != Some(route) {

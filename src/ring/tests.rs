@@ -260,6 +260,23 @@ proptest! {
     }
 }
 
+/// What places no key leaves the digest alone, and what does changes it: an epoch has one digest.
+#[test]
+fn digests_tell_of_what_decides_and_of_nothing_else() {
+    let two = |zone: &str, replicas| {
+        spec(16, replicas, vec![member("a", zone, 1), member("b", "z", 2), member("c", "z", 1)])
+    };
+    let with = |mut spec: RingSpec, member: Member| {
+        spec.members.insert(0, member);
+        spec
+    };
+    let alone = build(&two("z", 1)).digest();
+    assert_eq!(build(&two("y", 1)).digest(), alone);
+    assert_eq!(build(&with(two("z", 1), member("aa", "x", 0))).digest(), alone);
+    assert_ne!(build(&with(two("z", 1), member("aa", "x", 1))).digest(), alone);
+    assert_ne!(build(&two("y", 2)).digest(), build(&two("z", 2)).digest());
+}
+
 #[test]
 fn weight_only_adds_tokens() {
     let hashing = Hashing::new("seed");

@@ -34,6 +34,7 @@ impl ResponseHead {
     /// # Errors
     /// [`ResponseError`]; the connection cannot be used further.
     pub fn parse(&mut self, whole: &[u8], head_asked: bool) -> Result<(), ResponseError> {
+        self.facts = None;
         head::check_first_byte(whole)?;
         let mut parsed = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
         let mut response = httparse::Response::new(&mut []);

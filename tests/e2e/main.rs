@@ -1,0 +1,19 @@
+//! Does the whole of it work? Real processes on loopback: Ringway as it is shipped, in front of
+//! nginx, of its own store, and of backends that misbehave on purpose.
+//!
+//! House rules: no fixed port, no sleep in place of a condition, an end to every wait, and each
+//! process killed by its own id. A test whose program is not installed says so aloud and passes;
+//! with `RINGWAY_REQUIRE_ALL=1` it fails.
+
+mod ccache;
+mod dav;
+mod failover;
+mod http_client;
+mod reload;
+mod store_child;
+mod store_fsync;
+mod store_kill;
+mod store_life;
+mod store_memory;
+mod support;
+mod telemetry;

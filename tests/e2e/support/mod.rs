@@ -1,0 +1,10 @@
+//! What the end-to-end tests stand on: processes, sockets, patience.
+
+pub mod backend;
+pub mod http;
+pub mod net;
+pub mod nginx;
+pub mod process;
+pub mod ringway;
+pub mod say;
+pub mod wait;
