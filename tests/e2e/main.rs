@@ -9,5 +9,6 @@ mod ccache;
 mod dav;
 mod failover;
 mod reload;
+mod strict;
 mod support;
 mod telemetry;
