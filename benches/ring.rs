@@ -8,6 +8,12 @@
 //!
 //! Run: `cargo bench --bench ring`.
 
+#![allow(
+    clippy::print_stdout,
+    clippy::cast_precision_loss,
+    reason = "a report for people, with a few digits"
+)]
+
 use std::fmt::Write as _;
 use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

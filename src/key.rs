@@ -250,7 +250,8 @@ fn find_delimiter(key: &[u8], delimiter: u8, from: usize) -> Option<(usize, usiz
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prelude::{any, prop};
+    use proptest::{prop_assert, prop_assert_eq, prop_assume, proptest};
 
     fn canonical(raw: &str) -> Result<String, KeyError> {
         canonical_path(raw.as_bytes())

@@ -132,7 +132,7 @@ impl Latency {
 }
 
 /// One series: its labels' values and its present value.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub enum Sample<'a> {
     /// Of a counter family.
     Counter(u64),
@@ -239,7 +239,7 @@ mod tests {
     #[test]
     fn bounds_agree_in_both_units() {
         for (seconds, micros) in LATENCY_BOUNDS.iter().zip(BOUNDS_MICROS) {
-            #[allow(clippy::cast_precision_loss)]
+            #[allow(clippy::cast_precision_loss, reason = "microseconds of a minute at most")]
             let from_micros = micros as f64 / 1e6;
             assert!((seconds - from_micros).abs() < 1e-12, "{seconds} s is not {micros} us");
         }

@@ -6,12 +6,15 @@
 //!
 //! A room joins with a runner in `tests/scripts/<room>.rs` and one function below.
 
+#[path = "scripts/cluster.rs"]
+mod cluster;
 #[path = "scripts/health.rs"]
 mod health;
 #[path = "scripts/ring.rs"]
 mod ring;
 
 /// Runs every script of a room, each with a new runner, and says which failed.
+#[allow(clippy::print_stderr, reason = "which script failed is asked first")]
 fn run_all<R: goldenscript::Runner>(room: &str, mut runner: impl FnMut() -> R) {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts").join(room);
     let entries = std::fs::read_dir(&folder).expect("the room has a folder");
@@ -32,4 +35,9 @@ fn ring() {
 #[test]
 fn health() {
     run_all("health", health::Story::default);
+}
+
+#[test]
+fn cluster() {
+    run_all("cluster", cluster::Runner::default);
 }

@@ -41,21 +41,20 @@ def best_peer(figure, samples):
 
 def lines(row, samples):
     """The table of one row; `samples` is figure's key -> target -> one value a round."""
-    yield f"{row.title}"
+    yield row.title
     for figure in row.figures:
         of_figure = samples[figure.key]
         best = best_peer(figure, of_figure)
         better = "more is better" if figure.more_is_better else "less is better"
-        heads = ("", "x nginx", f"x best ({best})" if best else "x best")
-        yield f"  {figure.title + ', ' + better:<38}{heads[0]:<26}{heads[1]:<20}{heads[2]}".rstrip()
+        yield f"  {figure.title + ', ' + better:<62}  {'x nginx':<18}  x best" + (f" ({best})" if best else "")
         for name, values in of_figure.items():
             if not values:
                 continue
-            cells = [f"    {name:<12}", f"{spread(values):<48}"]
+            cells = [f"    {name:<10}", f"{spread(values):<46}"]
             for other in ("nginx", best):
                 compared = name != other and of_figure.get(other)
-                cells.append(f"{spread(ratios(values, of_figure[other])) if compared else '':<20}")
-            yield "".join(cells).rstrip()
+                cells.append(f"{spread(ratios(values, of_figure[other])) if compared else '':<18}")
+            yield "  ".join(cells).rstrip()
     yield ""
 
 

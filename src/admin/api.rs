@@ -18,11 +18,11 @@ use serde::Serialize;
 use tokio::sync::{mpsc, oneshot};
 
 use super::http::{Handler, Request, Response, json, problem};
-use super::status::{Status, of_pool, routes_digest};
+use super::status::{Status, of_pool, short};
 use super::token::Token;
-use crate::ids::{NodeName, PoolName};
+use crate::dispatch::view::View;
+use crate::ids::{Digest, NodeName, PoolName};
 use crate::key::canonical_path;
-use crate::proxy::site::Published;
 
 /// Something that the process itself has to do; the answer is a sentence for the operator.
 #[derive(Debug)]
@@ -38,14 +38,22 @@ pub enum Action {
 /// An action on its way to whoever carries it out.
 pub type ActionRequest = (Action, oneshot::Sender<Result<String, String>>);
 
+/// What the node serves at one moment.
+pub struct Served {
+    /// Pools and shards.
+    pub view: Arc<View>,
+    /// The digest of the node's routes.
+    pub routes: Digest,
+}
+
 /// What the admin listener knows.
 pub struct Api {
     /// The node's name.
     pub node: NodeName,
     /// When the process started.
     pub started: Instant,
-    /// What is served.
-    pub published: Published,
+    /// Says what is served now.
+    pub served: Box<dyn Fn() -> Served + Send + Sync>,
     /// Whether clients are welcome.
     pub ready: Arc<AtomicBool>,
     /// Why the last reload was refused.
@@ -60,7 +68,7 @@ impl Api {
     /// The state of the node.
     #[must_use]
     pub fn status(&self) -> Status {
-        let site = self.published.load_full();
+        let served = (self.served)();
         let reload_error =
             self.reload_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
         Status {
@@ -69,10 +77,10 @@ impl Api {
             mode: "standalone".to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
             ready: self.ready.load(Ordering::Relaxed),
-            revision: site.view.topology.revision().0,
-            routes_digest: routes_digest(&site),
+            revision: served.view.topology.revision().0,
+            routes_digest: short(&served.routes),
             reload_error,
-            pools: site.view.pools.iter().map(of_pool).collect(),
+            pools: served.view.pools.iter().map(of_pool).collect(),
         }
     }
 
@@ -83,10 +91,10 @@ impl Api {
         let (Some(pool), Some(key)) = (parameter("pool"), parameter("key")) else {
             return problem(400, "bad-query", "ask with ?pool=NAME&key=KEY, the key as in a URL");
         };
-        let site = self.published.load_full();
+        let Served { view, .. } = (self.served)();
         let Some(pool) = PoolName::new(pool)
             .ok()
-            .and_then(|name| site.view.pools.iter().find(|pool| pool.agreed.name == name))
+            .and_then(|name| view.pools.iter().find(|pool| pool.agreed.name == name))
         else {
             return problem(404, "no-pool", &format!("there is no pool `{pool}`"));
         };

@@ -5,8 +5,8 @@
 use serde::{Deserialize, Serialize};
 
 use crate::dispatch::view::Pool;
+use crate::ids::Digest;
 use crate::protocol::health::{Class, ClassView, Standing};
-use crate::proxy::site::Site;
 
 /// Everything that `ringway status` shows.
 #[derive(Debug, Serialize, Deserialize)]
@@ -99,7 +99,7 @@ pub fn of_pool(pool: &Pool) -> PoolStatus {
         name: agreed.name.to_string(),
         kind: format!("{:?}", agreed.spec.kind).to_lowercase(),
         epoch: agreed.epoch.0,
-        digest: agreed.ring.digest().to_string()[..16].to_owned(),
+        digest: short(&agreed.ring.digest()),
         panic: pool.health.in_panic(Class::Read),
         shards,
     }
@@ -118,8 +118,8 @@ fn words(view: ClassView) -> String {
     }
 }
 
-/// The digest of a site's routes, short.
+/// As much of a digest as a person compares.
 #[must_use]
-pub fn routes_digest(site: &Site) -> String {
-    site.routes.digest().to_string()[..16].to_owned()
+pub fn short(digest: &Digest) -> String {
+    digest.to_string()[..16].to_owned()
 }

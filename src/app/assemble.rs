@@ -4,12 +4,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::AppError;
-use crate::cluster::{
-    AdminState, Desired, DesiredPool, Kind, Placement, PoolSpec, ShardSpec, Topology,
-};
+use crate::cluster::Topology;
 use crate::config::{
     AccessLogFormat, AccessLogTarget, Config, ForwardedRule as Forwarded, HostRule as Host,
-    PoolConfig, ShardState, Workers,
+    PoolConfig, Workers,
 };
 use crate::dispatch::view::{PoolSettings, View};
 use crate::drivers::http::HostRule;
@@ -17,33 +15,6 @@ use crate::ids::{NodeName, PoolName};
 use crate::proxy::access_log::{LogFormat, LogTarget};
 use crate::proxy::site::{ForwardedRule, Site, SiteParts};
 use crate::route::RouteTable;
-
-/// What the agreed state shall be.
-#[must_use]
-pub fn desired(config: &Config) -> Desired {
-    config.pools.iter().map(|pool| (pool.name.clone(), desired_pool(pool))).collect()
-}
-
-fn desired_pool(pool: &PoolConfig) -> DesiredPool {
-    let shards = pool.shards.iter().map(|shard| {
-        let state = match shard.state {
-            ShardState::Ready => AdminState::Ready,
-            ShardState::Maint => AdminState::Maint,
-        };
-        let (url, zone, weight) = (shard.url.clone(), shard.zone.clone(), shard.weight);
-        (shard.id.clone(), ShardSpec { url, zone, weight, state })
-    });
-    DesiredPool {
-        shards: shards.collect(),
-        spec: PoolSpec {
-            kind: Kind::Cache,
-            placement: Placement::Ring,
-            hash_seed: pool.hash_seed.clone(),
-            vnodes: pool.vnodes,
-            immutable: pool.immutable,
-        },
-    }
-}
 
 fn settings(pool: &PoolConfig) -> PoolSettings {
     PoolSettings {

@@ -12,7 +12,7 @@ use crate::config;
 pub fn run(file: &Path) -> Result<(), AppError> {
     let loaded = config::load(file)?;
     if !loaded.warnings.is_empty() {
-        eprint!("{}", loaded.warnings);
+        eprintln!("{}", loaded.warnings);
     }
     print!("{}", loaded.config.describe());
     Ok(())

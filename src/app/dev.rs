@@ -230,6 +230,7 @@ struct TemporaryFolder(PathBuf);
 
 impl TemporaryFolder {
     fn make() -> Result<Self, AppError> {
+        #[allow(clippy::disallowed_methods, reason = "a name that no other process takes")]
         let name = format!("ringway-dev-{}-{:08x}", std::process::id(), fastrand::u32(..));
         let folder = std::env::temp_dir().join(name);
         std::fs::create_dir_all(&folder).map_err(AppError::system(folder.display().to_string()))?;
@@ -262,7 +263,7 @@ fn configuration(folder: &Path, shards: &Shards, [data, telemetry, admin]: [u16;
         "# Written by `ringway dev` at each start. Copy it to begin a file of your own.\n\
          node:\n  name: dev\n  data_dir: {}\n\
          listen:\n  data: 127.0.0.1:{data}\n  telemetry: 127.0.0.1:{telemetry}\n  admin: 127.0.0.1:{admin}\n\
-         log: {{ level: warn }}\n\
+         log: {{ level: warn }}\ndrain_delay: 0s\n\
          pools:\n",
         serde_json::Value::String(node.display().to_string())
     );
@@ -297,34 +298,51 @@ fn configuration(folder: &Path, shards: &Shards, [data, telemetry, admin]: [u16;
 fn hints(folder: &Path, arguments: &DevArguments, shards: &Shards, data: SocketAddr) -> String {
     let mut text = String::from("shards\n");
     for (id, shard) in &shards.shards {
-        writeln!(text, "  {id}         http://{}", shard.address).expect("a string takes all");
+        writeln!(text, "  {id:<9}  http://{}", shard.address).expect("a string takes all");
     }
-    let shown = folder.display();
+    let (shown, program) = (folder.display(), program());
     let with_data = match arguments.temp || arguments.data != Path::new(DEV_FOLDER) {
         true => format!(" --data {shown}"),
         false => String::new(),
     };
-    write!(
-        text,
-        "\ntry, in another terminal:\n  \
-         curl -i -T README.md http://{data}/hello        # stored on the shard that owns /hello\n  \
-         curl -i http://{data}/hello                     # Ringway-Shard says which one answered\n  \
-         ringway locate -c {shown}/ringway.yaml /hello    # and why\n  \
-         ringway dev stop s2{with_data}                  # a shard goes away …\n  \
-         ringway status{with_status}                     # … and is seen to be down\n  \
-         ringway dev start s2{with_data}\n\
-         Ctrl-C ends it; {kept}.\n",
-        with_status = match with_data.is_empty() {
-            true => String::new(),
-            false => format!(" --data-dir {shown}/node"),
-        },
-        kept = match arguments.temp {
-            true => "everything is forgotten then".to_owned(),
-            false => format!("what was stored stays in {shown}"),
-        },
-    )
-    .expect("a string takes all");
+    let with_status = match with_data.is_empty() {
+        true => String::new(),
+        false => format!(" --data-dir {shown}/node"),
+    };
+    let lines = [
+        (
+            format!("curl -i -X PUT -d hello http://{data}/hello"),
+            "stored on the shard that owns /hello",
+        ),
+        (format!("curl -i http://{data}/hello"), "Ringway-Shard says which one answered"),
+        (format!("{program} locate -c {shown}/ringway.yaml /hello"), "and why"),
+        (format!("{program} dev stop s2{with_data}"), "a shard goes away ..."),
+        (format!("{program} status{with_status}"), "... and is seen to be down"),
+        (format!("{program} dev start s2{with_data}"), ""),
+    ];
+    text.push_str("\ntry, in another terminal:\n");
+    let width = lines.iter().map(|(command, _)| command.len()).max().unwrap_or(0);
+    for (command, comment) in &lines {
+        let line = match comment.is_empty() {
+            true => format!("  {command}"),
+            false => format!("  {command:<width$}  # {comment}"),
+        };
+        writeln!(text, "{line}").expect("a string takes all");
+    }
+    let kept = match arguments.temp {
+        true => "everything is forgotten then".to_owned(),
+        false => format!("what was stored stays in {shown}"),
+    };
+    writeln!(text, "Ctrl-C ends it; {kept}.").expect("a string takes all");
     text
+}
+
+/// This program, as whoever started it can name it: `cargo run` starts one that is on no path.
+fn program() -> String {
+    std::env::args()
+        .next()
+        .filter(|name| name.contains('/'))
+        .unwrap_or_else(|| "ringway".to_owned())
 }
 
 /// `ringway dev stop ID` and `… start ID`: asks the running process.

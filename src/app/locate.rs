@@ -5,7 +5,6 @@
 
 use std::path::Path;
 
-use super::assemble;
 use super::error::AppError;
 use crate::cluster::{ClusterState, Topology, changes};
 use crate::config;
@@ -52,8 +51,8 @@ pub fn run(question: &Question<'_>) -> Result<(), AppError> {
             .pool(&pool)
             .ok_or_else(|| AppError::Refused(format!("there is no pool `{pool}`")))?;
         println!("{target}");
-        println!("  key      {} ({by})", String::from_utf8_lossy(&key));
-        println!("  pool     {} at epoch {} of this file", pool.name, pool.epoch);
+        println!("  key     {} ({by})", String::from_utf8_lossy(&key));
+        println!("  pool    {} at epoch {} of this file", pool.name, pool.epoch);
         for line in pool.ring.explain(&key, question.next).to_string().lines() {
             println!("  {line}");
         }
@@ -64,7 +63,7 @@ pub fn run(question: &Question<'_>) -> Result<(), AppError> {
 /// The topology of a node that starts with this file and an empty folder.
 fn topology(config: &config::Config) -> Result<Topology, AppError> {
     let mut state = ClusterState::default();
-    for command in changes(&state, &assemble::desired(config)) {
+    for command in changes(&state, &config.desired()) {
         state.apply(&command).map_err(crate::control::standalone::ControlError::from)?;
     }
     Ok(Topology::build(&state, None).map_err(crate::control::standalone::ControlError::from)?)

@@ -4,6 +4,8 @@
 //! the only place that knows them all; it hands each room its part of the configuration and
 //! nothing else.
 
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands answer their operator")]
+
 pub mod assemble;
 pub mod check;
 pub mod dev;

@@ -25,7 +25,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::assemble;
 use super::error::AppError;
-use crate::admin::api::{ActionRequest, Api};
+use crate::admin::api::{ActionRequest, Api, Served};
 use crate::admin::telemetry::{Gather, Telemetry};
 use crate::admin::token::Token;
 use crate::admin::{http, process};
@@ -57,6 +57,7 @@ pub struct Node {
     reloads: Arc<Reloads>,
     ready: Arc<AtomicBool>,
     phase: watch::Sender<Phase>,
+    clients: Arc<ClientMetrics>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     log: Option<(LogWriter, LogSender)>,
     /// Where it listens, as bound.
@@ -103,7 +104,7 @@ impl Node {
         let name = assemble::node_name(&config);
         let workers = assemble::workers(&config);
         let data_dir = config.node.data_dir.clone();
-        let (standalone, report) = Standalone::open(&data_dir, &assemble::desired(&config))?;
+        let (standalone, report) = Standalone::open(&data_dir, &config.desired())?;
         let site = assemble::site(&config, &name, standalone.topology(), None, workers)?;
         let published: Published = Arc::new(ArcSwap::from_pointee(site));
 
@@ -125,6 +126,7 @@ impl Node {
                 LogWriter::start(target).map_err(AppError::system("cannot open the access log"))?,
             ),
         };
+        #[allow(clippy::disallowed_methods, reason = "seeds are drawn here, and handed down")]
         let seed = fastrand::u64(..);
         let probers = Probers::new(parts.control.clone(), epoch, seed);
         let probers = Arc::new(Mutex::new(probers));
@@ -143,6 +145,7 @@ impl Node {
             reloads,
             ready,
             phase,
+            clients: Arc::clone(&clients),
             threads: Vec::new(),
             log,
             addresses,
@@ -163,6 +166,7 @@ impl Node {
     ) -> Result<(), AppError> {
         let mut data: Vec<_> = data.into_iter().map(Vec::into_iter).collect();
         for number in 0..self.workers {
+            #[allow(clippy::disallowed_methods, reason = "seeds are drawn here, and handed down")]
             let parts = WorkerParts {
                 number,
                 epoch,
@@ -204,10 +208,15 @@ impl Node {
             let random: [u8; 32] = random().map_err(AppError::system("cannot make a token"))?;
             let token = Token::read_or_make(data_dir, random)
                 .map_err(AppError::system(data_dir.display().to_string()))?;
+            let published = Arc::clone(&self.published);
+            let served = move || {
+                let site = published.load();
+                Served { view: Arc::clone(&site.view), routes: site.routes.digest() }
+            };
             let handler = Arc::new(Api {
                 node: self.name.clone(),
                 started: Instant::now(),
-                published: Arc::clone(&self.published),
+                served: Box::new(served),
                 ready: Arc::clone(&self.ready),
                 reload_error: Arc::clone(&self.reloads.error),
                 token,
@@ -269,7 +278,7 @@ impl Node {
         refuse_restarts(&self.config, &config)?;
         // Whatever the routes might be refused for comes before anything is made durable.
         crate::route::RouteTable::compile(config.routes.clone())?;
-        let report = self.standalone.reload(&assemble::desired(&config))?;
+        let report = self.standalone.reload(&config.desired())?;
         let previous = self.published.load_full();
         let topology = self.standalone.topology();
         let site = assemble::site(&config, &self.name, topology, Some(&previous), self.workers)?;
@@ -298,12 +307,23 @@ impl Node {
         self.probers.lock().unwrap_or_else(PoisonError::into_inner).follow(pools);
     }
 
-    /// Takes the node down: no new connections, the present requests may end within
-    /// `drain_timeout`, and what is left when `hurry` is ready, or then, is cut.
+    /// Takes the node down. For `drain_delay` it says that it is going, then takes no new
+    /// connections; the present requests may end within `drain_timeout`, and what is left when
+    /// `hurry` is ready, or then, is cut.
     pub async fn stop(mut self, hurry: impl Future<Output = ()>) {
+        let mut hurry = std::pin::pin!(hurry);
         self.ready.store(false, Ordering::Relaxed);
-        // The workers hold receivers until they end.
         self.phase.send_replace(Phase::Draining);
+        let mut hurried = false;
+        let deadline = Instant::now() + self.config.drain_delay;
+        while !hurried && self.clients.connections() > 0 && Instant::now() < deadline {
+            hurried = tokio::select! {
+                biased;
+                () = &mut hurry => true,
+                () = tokio::time::sleep(DRAIN_POLL) => false,
+            };
+        }
+        self.phase.send_replace(Phase::Closing);
         let threads = std::mem::take(&mut self.threads);
         let joined = tokio::task::spawn_blocking(move || {
             for thread in threads {
@@ -315,12 +335,13 @@ impl Node {
             }
         });
         let mut joined = std::pin::pin!(joined);
-        let ended = tokio::select! {
-            biased;
-            _ = &mut joined => true,
-            () = tokio::time::sleep(self.config.drain_timeout) => false,
-            () = hurry => false,
-        };
+        let ended = !hurried
+            && tokio::select! {
+                biased;
+                _ = &mut joined => true,
+                () = tokio::time::sleep(self.config.drain_timeout) => false,
+                () = &mut hurry => false,
+            };
         if !ended {
             tracing::warn!("requests were still in flight and are cut");
             self.phase.send_replace(Phase::Ended);
@@ -336,6 +357,7 @@ impl Node {
 
 impl Reloads {
     fn succeeded(&self) {
+        #[allow(clippy::disallowed_methods, reason = "the metric is a moment of the wall clock")]
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.last_success.store(since_1970.as_secs(), Ordering::Relaxed);
         *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -420,8 +442,9 @@ pub fn raise_descriptor_limit() {
 pub fn admin_address(data_dir: &Path) -> Result<SocketAddr, AppError> {
     let path: PathBuf = data_dir.join(ADMIN_ADDRESS_FILE);
     let text = std::fs::read_to_string(&path).map_err(AppError::system(format!(
-        "{}: no node has run with this folder, or it has no admin listener",
-        path.display()
+        "no node has run with the folder {}, or it has no admin listener: name its data_dir with \
+         --data-dir, or its address with --admin",
+        data_dir.display()
     )))?;
     text.trim().parse().map_err(|_| {
         AppError::Refused(format!(
@@ -430,6 +453,9 @@ pub fn admin_address(data_dir: &Path) -> Result<SocketAddr, AppError> {
         ))
     })
 }
+
+/// How often a node that is going looks whether its last client has gone.
+const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// How long the control runtime may take to end: a name lookup can hang in it.
 pub const CONTROL_SHUTDOWN: Duration = Duration::from_millis(100);

@@ -24,7 +24,7 @@ pub fn run(file: &Path) -> Result<(), AppError> {
     let loaded = config::load(file)?;
     start_log(&loaded.config);
     if !loaded.warnings.is_empty() {
-        eprint!("{}", loaded.warnings);
+        eprintln!("{}", loaded.warnings);
     }
     raise_descriptor_limit();
     let runtime = control_runtime()?;
@@ -79,7 +79,7 @@ fn reload(node: &mut Node, file: &Path) -> Result<String, String> {
     let outcome = match config::load(file) {
         Ok(loaded) => {
             if !loaded.warnings.is_empty() {
-                eprint!("{}", loaded.warnings);
+                eprintln!("{}", loaded.warnings);
             }
             node.reload(loaded.config)
         }
@@ -94,7 +94,11 @@ fn reload(node: &mut Node, file: &Path) -> Result<String, String> {
             log_report(&report);
             let pools = report.len();
             tracing::info!(pools_changed = pools, "reloaded");
-            Ok(format!("reloaded; {pools} pools changed"))
+            Ok(match pools {
+                0 => "reloaded; no pool changed".to_owned(),
+                1 => "reloaded; 1 pool changed".to_owned(),
+                more => format!("reloaded; {more} pools changed"),
+            })
         }
         Err(error) => {
             tracing::error!("the reload was refused and changed nothing:\n{error}");
@@ -110,8 +114,8 @@ pub(super) fn log_report(report: &Report) {
             |epoch: Option<crate::ids::Epoch>| epoch.map_or("-".to_owned(), |e| e.to_string());
         tracing::info!(
             pool = %pool.pool,
-            epoch_before = epoch(pool.epoch_before),
-            epoch = epoch(pool.epoch_after),
+            epoch_before = %epoch(pool.epoch_before),
+            epoch = %epoch(pool.epoch_after),
             moved = %pool.moved,
             "pool changed"
         );

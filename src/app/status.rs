@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 
 use super::error::AppError;
 use super::node::admin_address;
-use crate::admin::status::{PoolStatus, Status};
+use crate::admin::status::{PoolStatus, ShardStatus, Status};
 use crate::admin::token::Token;
 
 /// Prints a node's status; as JSON if asked.
@@ -79,8 +79,8 @@ fn table(pool: &PoolStatus) -> String {
             shard.weight.to_string(),
             shard.share.clone(),
             shard.state.clone(),
-            shard.reads.clone(),
-            shard.writes.clone(),
+            standing(&shard.reads).to_owned(),
+            standing(&shard.writes).to_owned(),
             shard.in_flight.to_string(),
             shard.url.clone(),
         ]
@@ -93,7 +93,28 @@ fn table(pool: &PoolStatus) -> String {
         let line = cells.collect::<Vec<_>>().join("  ");
         text.push_str(&format!("  {}\n", line.trim_end()));
     }
+    for shard in &pool.shards {
+        text.push_str(&reasons(shard));
+    }
     text
+}
+
+/// The first word of `down: 3 probes in a row failed`.
+fn standing(words: &str) -> &str {
+    words.split_once(':').map_or(words, |(standing, _)| standing)
+}
+
+/// Why a shard is not up, on lines of their own: in the table they would push its columns apart.
+fn reasons(shard: &ShardStatus) -> String {
+    let (id, reads, writes) = (&shard.id, &shard.reads, &shard.writes);
+    let line = |class: &str, words: &str| match words.contains(':') {
+        true => format!("  {id}: {class} are {words}\n"),
+        false => String::new(),
+    };
+    match reads == writes {
+        true => line("reads and writes", reads),
+        false => line("reads", reads) + &line("writes", writes),
+    }
 }
 
 /// The largest answer that is read.

@@ -85,6 +85,7 @@ async fn listen(address: SocketAddr, what: &'static str) -> Result<TcpListener, 
 
 /// Milliseconds since 1970.
 pub(super) fn unix_ms() -> u64 {
+    #[allow(clippy::disallowed_methods, reason = "the store is handed its clock from here")]
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }

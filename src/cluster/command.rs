@@ -175,12 +175,12 @@ impl ClusterState {
         self.pools.get(name).ok_or_else(|| Refusal::NoPool(name.clone()))
     }
 
-    /// Puts a pool's new state in place, at the next epoch if its ring is another.
+    /// Puts a pool's new state in place, at the next epoch if it places keys otherwise.
     fn replace(&mut self, name: &PoolName, mut after: PoolState) -> Result<Applied, Refusal> {
         check_ring(name, &after)?;
         let before = self.pool(name)?;
         let epoch = before.epoch;
-        if before.ring_spec() != after.ring_spec() {
+        if before.ring_spec().deciding() != after.ring_spec().deciding() {
             after.epoch = epoch.next();
         }
         let applied = Applied { pool: name.clone(), before: Some(epoch), after: Some(after.epoch) };

@@ -13,8 +13,9 @@
 //! Invariants:
 //! 1. Every command that is applied moves the [`Revision`](crate::ids::Revision) by one; one that
 //!    is refused changes nothing at all.
-//! 2. A pool's [`Epoch`](crate::ids::Epoch) moves exactly when its ring changes; neither number
-//!    ever goes back, not even when a pool is removed and made again.
+//! 2. A pool's [`Epoch`](crate::ids::Epoch) moves with what decides its replica sets: not for an
+//!    address, nor for a shard of weight 0 that comes or goes. Neither number ever goes back, not
+//!    even when a pool is removed and made again.
 //! 3. A pool's ring can always be built: a command that would leave it without one is refused.
 
 mod command;

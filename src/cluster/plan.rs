@@ -20,7 +20,8 @@ pub struct DesiredPool {
 pub type Desired = BTreeMap<PoolName, DesiredPool>;
 
 /// The commands that bring `state` to `desired`: none if it is there already, at most two for
-/// each pool. They are in the order in which they are to be applied.
+/// each pool. They are in the order in which they are to be applied, and if a ring can be made
+/// of what is desired, one can be made at each step.
 #[must_use]
 pub fn changes(state: &ClusterState, desired: &Desired) -> Vec<Command> {
     let removed = state.pools().keys().filter(|name| !desired.contains_key(*name));
@@ -45,16 +46,24 @@ fn change_pool(
     wanted: &DesiredPool,
     commands: &mut Vec<Command>,
 ) {
-    if present.spec != wanted.spec {
-        commands.push(Command::SetPool { pool: name.clone(), spec: wanted.spec.clone() });
-    }
+    let set_pool = (present.spec != wanted.spec)
+        .then(|| Command::SetPool { pool: name.clone(), spec: wanted.spec.clone() });
     let remove: Vec<ShardId> =
         present.shards.keys().filter(|id| !wanted.shards.contains_key(*id)).cloned().collect();
     let differs = |(id, spec): &(&ShardId, &ShardSpec)| present.shards.get(*id) != Some(*spec);
     let put: Vec<(ShardId, ShardSpec)> =
         wanted.shards.iter().filter(differs).map(|(id, spec)| (id.clone(), spec.clone())).collect();
-    if !remove.is_empty() || !put.is_empty() {
-        commands.push(Command::SetShards { pool: name.clone(), put, remove });
+    let set_shards = (!remove.is_empty() || !put.is_empty()).then(|| Command::SetShards {
+        pool: name.clone(),
+        put,
+        remove,
+    });
+    // The number of tokens is limited, and it is `vnodes` times the sum of weights: fewer virtual
+    // nodes come before what may be more weight, and more of them after what may be less.
+    if wanted.spec.vnodes < present.spec.vnodes {
+        commands.extend([set_pool, set_shards].into_iter().flatten());
+    } else {
+        commands.extend([set_shards, set_pool].into_iter().flatten());
     }
 }
 

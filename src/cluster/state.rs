@@ -36,6 +36,7 @@ pub enum Placement {
 
 /// What is agreed about a pool as a whole.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PoolSpec {
     /// Its discipline; fixed for its life.
     pub kind: Kind,
@@ -52,6 +53,7 @@ pub struct PoolSpec {
 
 /// What is agreed about a shard.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct ShardSpec {
     /// Where it is. Says nothing about what it owns.
     pub url: BaseUrl,
@@ -65,8 +67,9 @@ pub struct ShardSpec {
 
 /// One pool as agreed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct PoolState {
-    /// Counts the changes of its ring.
+    /// Counts the changes of its replica sets.
     pub epoch: Epoch,
     /// What concerns it as a whole.
     pub spec: PoolSpec,
@@ -113,9 +116,10 @@ pub struct ClusterState {
 }
 
 /// The state as it is persisted. Further versions become further variants; this one stays
-/// readable (`tests` pins its bytes).
+/// readable (`tests` pins its bytes). A field that this release does not know is refused: to pass
+/// over it would be to forget something agreed with the next write.
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "version")]
+#[serde(tag = "version", deny_unknown_fields)]
 enum Persisted {
     #[serde(rename = "1")]
     V1 {

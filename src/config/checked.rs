@@ -8,7 +8,8 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::ids::{BaseUrl, NodeName, PoolName, ShardId, Weight, Zone};
+use crate::cluster::{Desired, DesiredPool, PoolSpec, ShardSpec};
+use crate::ids::{NodeName, PoolName, ShardId};
 use crate::limits::{ClientLimits, ClientTimeouts, PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::protocol::health::HealthSettings;
 use crate::route::RouteSpec;
@@ -27,6 +28,9 @@ pub struct Config {
     pub log: LogConfig,
     /// What it says about each request. `None` says nothing.
     pub access_log: Option<AccessLogConfig>,
+    /// How long a process that was told to stop still takes connections, saying at `/readyz` that
+    /// it is going. Answers ask clients to close their connections meanwhile.
+    pub drain_delay: Duration,
     /// How long requests in flight may take to end once the process was told to stop; what is
     /// left is cut off. Zero cuts at once.
     pub drain_timeout: Duration,
@@ -166,18 +170,13 @@ pub enum ForwardedRule {
     Append,
 }
 
-/// One pool of shards. Its kind is `cache`, its placement `ring`: there are no others yet.
+/// One pool of shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolConfig {
     /// Its name.
     pub name: PoolName,
-    /// What its ring is derived from: the pool's name unless set. Never changes in a pool's life.
-    pub hash_seed: String,
-    /// Virtual nodes of a shard per unit of its weight.
-    pub vnodes: u16,
-    /// Whether an object never changes once it is written, so that writes and deletes may go to
-    /// another shard while the owner is down.
-    pub immutable: bool,
+    /// What all nodes must agree on.
+    pub spec: PoolSpec,
     /// Whose name its shards are addressed by.
     pub host: HostRule,
     /// How its shards are judged.
@@ -188,8 +187,8 @@ pub struct PoolConfig {
     pub limits: PoolLimits,
     /// When requests are repeated.
     pub retry: RetryPolicy,
-    /// Its shards in the order of the file: at least one, and one with a weight above zero. No two
-    /// share an id or a URL.
+    /// Its shards in the order of the file: at least one, and one with a weight above zero, so
+    /// that a ring can be made of them. No two share an id or a URL.
     pub shards: Vec<ShardConfig>,
 }
 
@@ -208,22 +207,19 @@ pub enum HostRule {
 pub struct ShardConfig {
     /// What its part of the ring is derived from.
     pub id: ShardId,
-    /// Where it is.
-    pub url: BaseUrl,
-    /// Its failure domain.
-    pub zone: Zone,
-    /// Its share.
-    pub weight: Weight,
-    /// What the operator wants of it.
-    pub state: ShardState,
+    /// Where it is, and what the operator wants of it.
+    pub spec: ShardSpec,
 }
 
-/// What the operator wants of a shard.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum ShardState {
-    /// It serves.
-    #[default]
-    Ready,
-    /// It keeps its part of the ring, but is sent nothing.
-    Maint,
+impl Config {
+    /// The pools and shards as the file wants them, for [`crate::cluster::changes`].
+    #[must_use]
+    pub fn desired(&self) -> Desired {
+        let desired = |pool: &PoolConfig| {
+            let shards = pool.shards.iter().map(|shard| (shard.id.clone(), shard.spec.clone()));
+            let wanted = DesiredPool { spec: pool.spec.clone(), shards: shards.collect() };
+            (pool.name.clone(), wanted)
+        };
+        self.pools.iter().map(desired).collect()
+    }
 }

@@ -3,12 +3,11 @@
 use std::fmt::{Display, Write};
 use std::time::Duration;
 
+use crate::cluster::AdminState;
 use crate::limits::{ClientTimeouts, UpstreamTimeouts};
 use crate::route::RouteSpec;
 
-use super::checked::{
-    AccessLogFormat, AccessLogTarget, Config, HostRule, PoolConfig, ShardState, Workers,
-};
+use super::checked::{AccessLogFormat, AccessLogTarget, Config, HostRule, PoolConfig, Workers};
 use super::units::show_duration;
 
 impl Config {
@@ -94,7 +93,7 @@ fn describe_pool(pool: &PoolConfig, out: &mut String) {
         many => format!("{many} shards"),
     };
     line(out, format!("pool `{}`, a cache of {shards}", pool.name));
-    let writes = match pool.immutable {
+    let writes = match pool.spec.immutable {
         true => {
             "its objects never change: while a shard is down, reads, writes and deletes go to the next on the ring"
         }
@@ -123,24 +122,24 @@ fn describe_pool(pool: &PoolConfig, out: &mut String) {
 }
 
 fn describe_shards(pool: &PoolConfig, out: &mut String) {
-    let total: u64 = pool.shards.iter().map(|shard| u64::from(shard.weight.get())).sum();
+    let total: u64 = pool.shards.iter().map(|shard| u64::from(shard.spec.weight.get())).sum();
     let rows: Vec<[String; 4]> = pool
         .shards
         .iter()
         .map(|shard| {
-            let permille = u64::from(shard.weight.get()) * 1000;
+            let permille = u64::from(shard.spec.weight.get()) * 1000;
             // Rounded to the nearest; a pool has a weight above zero.
             let permille = (permille + total / 2).checked_div(total).unwrap_or(0);
             let share = format!("{}.{} %", permille / 10, permille % 10);
-            let state = match shard.state {
-                ShardState::Ready => "",
-                ShardState::Maint => ", in maintenance",
+            let state = match shard.spec.state {
+                AdminState::Ready => "",
+                AdminState::Maint => ", in maintenance",
             };
             [
                 shard.id.to_string(),
                 share,
-                shard.url.to_string(),
-                format!("zone {}{state}", shard.zone),
+                shard.spec.url.to_string(),
+                format!("zone {}{state}", shard.spec.zone),
             ]
         })
         .collect();

@@ -7,9 +7,12 @@
 use std::cell::RefCell;
 use std::fmt;
 
-/// Problems of one file that are kept. A file with more is broken as a whole, and nobody reads
-/// on; the number of the others is still told.
+/// Errors of one file that are kept, and as many warnings. A file with more is broken as a whole,
+/// and nobody reads on; the number of the others is still told.
 const KEPT_MAX: usize = 200;
+
+/// Characters of a message. Values of the file, which messages repeat, may be of any length.
+const MESSAGE_MAX: usize = 600;
 
 /// Characters of a source line that are shown; around the place if the line is longer.
 const LINE_SHOWN_MAX: usize = 120;
@@ -57,17 +60,19 @@ pub struct Diagnostics {
     file: String,
     text: String,
     list: Vec<Diagnostic>,
-    not_kept: usize,
+    /// All of them, also those that are not in the list.
+    errors: usize,
+    warnings: usize,
 }
 
 impl Diagnostics {
     pub(super) fn new(file: &str, text: &str, findings: Findings) -> Self {
-        let (mut list, not_kept) = findings.kept.into_inner();
+        let Found { mut list, errors, warnings } = findings.found.into_inner();
         list.sort_by_key(|one| one.place);
-        Self { file: file.to_owned(), text: text.to_owned(), list, not_kept }
+        Self { file: file.to_owned(), text: text.to_owned(), list, errors, warnings }
     }
 
-    /// The problems.
+    /// The problems; of very many, the first.
     #[must_use]
     pub fn list(&self) -> &[Diagnostic] {
         &self.list
@@ -82,11 +87,7 @@ impl Diagnostics {
     /// Whether the file cannot be used.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.list.iter().any(|one| one.severity == Severity::Error)
-    }
-
-    fn count(&self, severity: Severity) -> usize {
-        self.list.iter().filter(|one| one.severity == severity).count()
+        self.errors > 0
     }
 
     fn show(&self, one: &Diagnostic, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -127,8 +128,7 @@ impl Diagnostics {
         };
         let shown: String = line.chars().skip(skipped).take(LINE_SHOWN_MAX).collect();
         let before = (place.column - 1).saturating_sub(skipped);
-        let carets =
-            place.length.clamp(1, (LINE_SHOWN_MAX - before.min(LINE_SHOWN_MAX - 1)).max(1));
+        let carets = place.length.clamp(1, LINE_SHOWN_MAX.saturating_sub(before).max(1));
         let number = place.line.to_string();
         writeln!(f, "{number:>4} | {}", Printable(&shown))?;
         writeln!(f, "     | {}{}", " ".repeat(before), "^".repeat(carets))
@@ -142,14 +142,13 @@ impl fmt::Display for Diagnostics {
             1 => format!("1 {what}"),
             _ => format!("{count} {what}s"),
         };
-        let (errors, warnings) = (self.count(Severity::Error), self.count(Severity::Warning));
-        let counts = [(errors, "error"), (warnings, "warning")];
+        let counts = [(self.errors, "error"), (self.warnings, "warning")];
         let said = counts.iter().filter(|(count, _)| *count > 0).map(|(n, what)| plural(*n, what));
         f.write_str(&said.collect::<Vec<_>>().join(", "))?;
-        if self.not_kept > 0 {
-            write!(f, ", and {} more that are not shown", self.not_kept)?;
+        match self.errors + self.warnings - self.list.len() {
+            0 => Ok(()),
+            hidden => write!(f, "; {hidden} of them are not shown"),
         }
-        Ok(())
     }
 }
 
@@ -190,16 +189,33 @@ impl Unreadable {
 /// Readers of all parts of a file hold it at once and only ever add, hence the cell.
 #[derive(Debug, Default)]
 pub(super) struct Findings {
-    kept: RefCell<(Vec<Diagnostic>, usize)>,
+    found: RefCell<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    list: Vec<Diagnostic>,
+    errors: usize,
+    warnings: usize,
 }
 
 impl Findings {
-    pub(super) fn add(&self, one: Diagnostic) {
-        let (list, not_kept) = &mut *self.kept.borrow_mut();
-        match list.len() < KEPT_MAX {
-            true => list.push(one),
-            false => *not_kept += 1,
+    pub(super) fn add(&self, mut one: Diagnostic) {
+        let found = &mut *self.found.borrow_mut();
+        let count = match one.severity {
+            Severity::Error => &mut found.errors,
+            Severity::Warning => &mut found.warnings,
+        };
+        *count += 1;
+        if *count > KEPT_MAX {
+            return;
         }
+        for text in [&mut one.message, &mut one.help] {
+            if let Some((end, _)) = text.char_indices().nth(MESSAGE_MAX) {
+                text.replace_range(end.., "…");
+            }
+        }
+        found.list.push(one);
     }
 
     /// Adds an error that concerns no key: the file cannot be read at all.
@@ -211,7 +227,6 @@ impl Findings {
 
     /// How many errors were added so far.
     pub(super) fn errors(&self) -> usize {
-        let (list, not_kept) = &*self.kept.borrow();
-        list.iter().filter(|one| one.severity == Severity::Error).count() + not_kept
+        self.found.borrow().errors
     }
 }

@@ -39,8 +39,8 @@ pub fn load(path: &Path) -> Result<Loaded, Diagnostics> {
     }
 }
 
-/// Reads one byte more than a file may have at most: what is longer is known to be, and what has
-/// no end (a pipe, a device) is not waited for.
+/// Reads one byte more than a file may have at most: that tells which are longer, and ends also
+/// with a device that has no end.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
@@ -102,7 +102,7 @@ pub(super) fn check(root: &Node, findings: &Findings) -> Option<Config> {
     let listen = process::listen(&file);
     let log = process::log(&file);
     let access_log = process::access_log(&file);
-    let drain_timeout = process::drain_timeout(&file);
+    let (drain_delay, drain_timeout) = process::drain(&file);
     let client = process::client(&file);
     let pools = pools::pools(&file);
     let routes = routes::routes(&file);
@@ -114,6 +114,7 @@ pub(super) fn check(root: &Node, findings: &Findings) -> Option<Config> {
         listen,
         log,
         access_log,
+        drain_delay,
         drain_timeout,
         client,
         pools: pools.into_iter().filter_map(|pool| pool.config).collect(),

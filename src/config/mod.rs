@@ -1,6 +1,6 @@
 //! What does the file mean, and what is wrong with it?
 //!
-//! [`load`] turns a YAML file into a [`Config`] of finished values, or into the list of *all* its
+//! [`load()`] turns a YAML file into a [`Config`] of finished values, or into the list of *all* its
 //! problems, each with file, line, column, key path, what was found and what would be accepted.
 //! A file with ten mistakes is cured in one round, and not in ten.
 //!
@@ -48,7 +48,7 @@ mod values;
 pub use checked::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, Config, ForwardedRule,
     HostRule, ListenConfig, LogConfig, LogFormat, LogLevel, NodeConfig, PoolConfig, ShardConfig,
-    ShardState, VNODES_DEFAULT, Workers,
+    VNODES_DEFAULT, Workers,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use load::{FILE_BYTES_MAX, Loaded, load, parse};

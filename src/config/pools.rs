@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
+use crate::cluster::{AdminState, Kind, Placement, PoolSpec, ShardSpec};
 use crate::ids::{BaseUrl, PoolName, ShardId, Weight, Zone};
 use crate::limits::{PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::protocol::health::{
     ActiveSettings, HealthSettings, PassiveSettings, ProbeMethod, ProbePath, StatusRange,
 };
+use crate::ring::TOKENS_MAX;
 
-use super::checked::{HostRule, PoolConfig, ShardConfig, ShardState, VNODES_DEFAULT};
+use super::checked::{HostRule, PoolConfig, ShardConfig, VNODES_DEFAULT};
 use super::schema;
 use super::section::{Section, Unique};
 use super::spot::Spot;
@@ -20,11 +22,9 @@ const MIB: u64 = 1024 * KIB;
 /// Pools of one file.
 const POOLS_MAX: usize = 256;
 
-/// Shards of one pool: what a ring takes.
+/// Shards of one pool. With one virtual node for each unit of weight, a ring would take more, but
+/// with the usual 256 it has 2^20 points then.
 const SHARDS_MAX: usize = 4096;
-
-/// Virtual nodes of one pool: what a ring takes.
-const TOKENS_MAX: u64 = 1 << 22;
 
 /// Bytes of a seed. It is hashed once; longer ones add nothing.
 const SEED_BYTES_MAX: usize = 256;
@@ -37,7 +37,7 @@ const KEEP_ALIVE_USUAL: Duration = Duration::from_secs(60);
 
 /// A pool, and where it is written.
 pub(super) struct WrittenPool<'a> {
-    /// `None` if the pool has errors.
+    /// `None` if it has no name. Counts only if nothing is wrong with the file.
     pub(super) config: Option<PoolConfig>,
     /// Its name, if that is one.
     pub(super) name: Option<(PoolName, Spot<'a>)>,
@@ -56,8 +56,11 @@ pub(super) fn pools<'a>(file: &Section<'a>) -> Vec<WrittenPool<'a>> {
         spot.refuse::<()>(format!("found {} pools", spots.len()), help);
         return vec![];
     }
-    let pools: Vec<_> =
-        spots.iter().filter_map(|spot| Some(pool(&spot.section(&schema::POOL)?))).collect();
+    let read = |spot: &Spot<'a>| match spot.section(&schema::POOL) {
+        Some(section) => pool(&section),
+        None => WrittenPool { config: None, name: None, urls: vec![] },
+    };
+    let pools: Vec<_> = spots.iter().map(read).collect();
     let mut names = Unique::new();
     for (name, spot) in pools.iter().filter_map(|pool| pool.name.as_ref()) {
         let message = format!("the pool `{name}` is there twice");
@@ -69,8 +72,13 @@ pub(super) fn pools<'a>(file: &Section<'a>) -> Vec<WrittenPool<'a>> {
 fn pool<'a>(section: &Section<'a>) -> WrittenPool<'a> {
     let name_spot = section.need("name", "a name that routes can refer to");
     let name = name_spot.and_then(|spot| Some((spot.parsed("a name", PoolName::new)?, spot)));
-    section.get("kind").and_then(|spot| spot.one_of(&[("cache", ())], &["replicated", "register"]));
-    section.get("placement").and_then(|spot| spot.one_of(&[("ring", ())], &["balanced", "ketama"]));
+    let mut kind = Kind::Cache;
+    let kinds = [("cache", Kind::Cache)];
+    section.set("kind", &mut kind, |spot| spot.one_of(&kinds, &["replicated", "register"]));
+    let mut placement = Placement::Ring;
+    let placements = [("ring", Placement::Ring)];
+    section
+        .set("placement", &mut placement, |spot| spot.one_of(&placements, &["balanced", "ketama"]));
     let mut hash_seed = name.as_ref().map(|(name, _)| name.to_string()).unwrap_or_default();
     section.set("hash_seed", &mut hash_seed, |spot| match spot.text("a text")? {
         text if (1..=SEED_BYTES_MAX).contains(&text.len()) => Some(text.to_owned()),
@@ -93,9 +101,7 @@ fn pool<'a>(section: &Section<'a>) -> WrittenPool<'a> {
     let (shards, urls) = shards(section, vnodes);
     let config = name.as_ref().map(|(name, _)| PoolConfig {
         name: name.clone(),
-        hash_seed,
-        vnodes,
-        immutable,
+        spec: PoolSpec { kind, placement, hash_seed, vnodes, immutable },
         host,
         health,
         timeouts,
@@ -125,55 +131,50 @@ fn shards<'a>(section: &Section<'a>, vnodes: u16) -> (Vec<ShardConfig>, Urls<'a>
     let mut ids = Unique::new();
     let mut addresses = Unique::new();
     let mut shards = Vec::new();
-    for one in &spots {
-        let Some(section) = one.section(&schema::SHARD) else { continue };
-        let id = section
-            .need("id", "a name that stays with the shard's data, wherever it moves")
-            .and_then(|spot| Some((spot.parsed("a name", ShardId::new)?, spot)));
-        let url =
-            section.need("url", "where the shard is, such as `http://10.0.0.1:9000`").and_then(
-                |spot| Some((spot.parsed("`http://HOST[:PORT][/BASE]`", BaseUrl::parse)?, spot)),
-            );
-        if let Some((id, spot)) = &id {
-            let message = format!("the shard `{id}` is there twice");
-            ids.note(id.clone(), spot, &message, "give each shard of a pool its own id");
-        }
-        if let Some((url, spot)) = &url {
-            // Host names are compared without regard to case.
-            let key = (url.host().to_ascii_lowercase(), url.port(), url.base_path().to_owned());
-            let message = format!("two shards have the URL `{url}`");
-            let help =
-                "two shards of a pool never share a server: remove one, or give it more `weight`";
-            addresses.note(key, spot, &message, help);
-            urls.push((url.clone(), spot.clone()));
-        }
-        let mut shard = ShardParts::default();
-        section.set("zone", &mut shard.zone, |spot| spot.parsed("a name", Zone::new));
-        section.set("weight", &mut shard.weight, |spot| {
+    for section in spots.iter().filter_map(|spot| spot.section(&schema::SHARD)) {
+        let id = shard_id(&section, &mut ids);
+        let url = shard_url(&section, &mut addresses);
+        urls.extend(url.clone());
+        let mut zone = Zone::default();
+        section.set("zone", &mut zone, |spot| spot.parsed("a name", Zone::new));
+        let mut weight = Weight::ONE;
+        section.set("weight", &mut weight, |spot| {
             Weight::try_from(spot.number::<u64>(0..=u64::from(Weight::MAX))?).ok()
         });
-        let states = [("ready", ShardState::Ready), ("maint", ShardState::Maint)];
-        section.set("state", &mut shard.state, |spot| spot.one_of(&states, &[]));
-        if let (Some((id, _)), Some((url, _))) = (id, url) {
-            let ShardParts { zone, weight, state } = shard;
-            shards.push(ShardConfig { id, url, zone, weight, state });
+        let mut state = AdminState::default();
+        let states = [("ready", AdminState::Ready), ("maint", AdminState::Maint)];
+        section.set("state", &mut state, |spot| spot.one_of(&states, &[]));
+        if let (Some(id), Some((url, _))) = (id, url) {
+            shards.push(ShardConfig { id, spec: ShardSpec { url, zone, weight, state } });
         }
     }
     judge_shards(&spot, &shards, vnodes);
     (shards, urls)
 }
 
-/// What a shard says besides who and where it is.
-struct ShardParts {
-    zone: Zone,
-    weight: Weight,
-    state: ShardState,
+fn shard_id<'a>(section: &Section<'a>, ids: &mut Unique<'a, ShardId>) -> Option<ShardId> {
+    let what = "a name that stays with the shard's data, wherever it moves";
+    let spot = section.need("id", what)?;
+    let id = spot.parsed("a name", ShardId::new)?;
+    let message = format!("the shard `{id}` is there twice");
+    ids.note(id.clone(), &spot, &message, "give each shard of a pool its own id");
+    Some(id)
 }
 
-impl Default for ShardParts {
-    fn default() -> Self {
-        Self { zone: Zone::default(), weight: Weight::ONE, state: ShardState::default() }
-    }
+/// What makes two URLs one server: the names of hosts have no case.
+type Server = (String, u16, String);
+
+fn shard_url<'a>(
+    section: &Section<'a>,
+    servers: &mut Unique<'a, Server>,
+) -> Option<(BaseUrl, Spot<'a>)> {
+    let spot = section.need("url", "where the shard is, such as `http://10.0.0.1:9000`")?;
+    let url = spot.parsed("`http://HOST[:PORT][/BASE]`", BaseUrl::parse)?;
+    let server = (url.host().to_ascii_lowercase(), url.port(), url.base_path().to_owned());
+    let message = format!("two shards have the URL `{url}`");
+    let help = "remove one, and give the other more `weight` if that was meant";
+    servers.note(server, &spot, &message, help);
+    Some((url, spot))
 }
 
 /// Looks at what concerns all shards of a pool together.
@@ -181,27 +182,21 @@ fn judge_shards(spot: &Spot<'_>, shards: &[ShardConfig], vnodes: u16) {
     if shards.is_empty() {
         return;
     }
-    let weights: u64 = shards.iter().map(|shard| u64::from(shard.weight.get())).sum();
-    if weights == 0 {
-        spot.refuse::<()>(
-            "every shard has weight 0, so that no key has an owner",
-            "give one a weight of 1 or more",
-        );
-    } else if shards.iter().all(|shard| shard.state == ShardState::Maint) {
-        spot.warn(
-            "every shard is in maintenance: each request is answered 503",
-            "write `state: ready` for one",
-        );
-    }
+    let weights: u64 = shards.iter().map(|shard| u64::from(shard.spec.weight.get())).sum();
     let tokens = weights * u64::from(vnodes);
-    if tokens > TOKENS_MAX {
+    if weights == 0 {
+        let message = "every shard has weight 0, so that no key has an owner";
+        spot.refuse::<()>(message, "give one a weight of 1 or more");
+    } else if tokens > TOKENS_MAX {
         let message = format!(
             "weights of {weights} in all, times {vnodes} vnodes, are {tokens} points on the ring"
         );
-        spot.refuse::<()>(
-            message,
-            format!("lower the weights or `vnodes`, to {TOKENS_MAX} points at most"),
-        );
+        let help = format!("lower the weights or `vnodes`, to {TOKENS_MAX} points at most");
+        spot.refuse::<()>(message, help);
+    }
+    if shards.iter().all(|shard| shard.spec.state == AdminState::Maint) {
+        let message = "every shard is in maintenance: each request is answered 503";
+        spot.warn(message, "write `state: ready` for one");
     }
 }
 

@@ -78,6 +78,24 @@ pub(super) fn listen(file: &Section<'_>) -> ListenConfig {
             Some(address)
         });
     }
+    find_collisions(&section, &listen, &written);
+    if let (Some(admin), Some(spot)) = (listen.admin, section.get("admin"))
+        && !admin.ip().is_loopback()
+    {
+        spot.warn(
+            "the admin listener can be reached over the network, and has no TLS in this release",
+            "whoever reads the traffic learns the admin token: use 127.0.0.1 and a tunnel",
+        );
+    }
+    listen
+}
+
+/// Says which listeners claim one address. `written` are those of `listen` that are written.
+fn find_collisions(
+    section: &Section<'_>,
+    listen: &ListenConfig,
+    written: &[(SocketAddr, Spot<'_>)],
+) {
     for (at, (one, spot)) in written.iter().enumerate() {
         if let Some((_, first)) = written[..at].iter().find(|(first, _)| collide(*first, *one)) {
             let other = (first.place(), "the first listens here");
@@ -95,15 +113,6 @@ pub(super) fn listen(file: &Section<'_>) -> ListenConfig {
             spot.refuse::<()>(message, format!("use another port here, or write `{key}:` too"));
         }
     }
-    if let (Some(admin), Some(spot)) = (listen.admin, section.get("admin"))
-        && !admin.ip().is_loopback()
-    {
-        spot.warn(
-            "the admin listener can be reached over the network, and has no TLS in this release",
-            "whoever reads the traffic learns the admin token: use 127.0.0.1 and a tunnel",
-        );
-    }
-    listen
 }
 
 /// Whether the second of two listeners could not be opened, or would take the first one's clients.
@@ -232,8 +241,10 @@ fn read_timeouts(section: &Section<'_>, timeouts: &mut ClientTimeouts) {
     }
 }
 
-pub(super) fn drain_timeout(file: &Section<'_>) -> Duration {
+pub(super) fn drain(file: &Section<'_>) -> (Duration, Duration) {
+    let mut drain_delay = Duration::from_secs(1);
+    file.set("drain_delay", &mut drain_delay, |spot| spot.duration_from(Duration::ZERO));
     let mut drain_timeout = Duration::from_secs(30);
     file.set("drain_timeout", &mut drain_timeout, |spot| spot.duration_from(Duration::ZERO));
-    drain_timeout
+    (drain_delay, drain_timeout)
 }

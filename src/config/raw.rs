@@ -15,9 +15,12 @@ use super::values;
 /// How deep lists and mappings may nest. The deepest option stands at 6.
 const DEPTH_MAX: usize = 16;
 
-/// Scalars, lists and mappings of one file, those that aliases repeat included. A pool of 4096
-/// shards with every option written out has about 50,000.
+/// Scalars, lists and mappings of one file, those that aliases repeat included; a long text counts
+/// as several. A pool of 4096 shards with every option written out has about 50,000.
 const NODES_MAX: usize = 100_000;
+
+/// Bytes of a text that count as one node.
+const NODE_BYTES: usize = 64;
 
 /// A value and where it stands.
 #[derive(Debug, Clone)]
@@ -67,10 +70,10 @@ impl Node {
         for event in Parser::new_from_str(text) {
             let step = match event {
                 Ok((event, span)) => outline.step(event, span),
-                Err(error) => Err(outline.explain(&error)),
+                Err(error) => Err(Box::new(outline.explain(&error))),
             };
             if let Err(problem) = step {
-                findings.unreadable(problem);
+                findings.unreadable(*problem);
                 return None;
             }
         }
@@ -89,20 +92,29 @@ impl Node {
         }
     }
 
-    /// How many nodes it consists of.
+    /// How many nodes it counts as.
     fn size(&self) -> usize {
-        1 + match &self.shape {
-            Shape::Scalar(_) => 0,
-            Shape::List(items) => items.iter().map(Node::size).sum(),
-            Shape::Map(entries) => entries.iter().map(|entry| 1 + entry.value.size()).sum(),
+        match &self.shape {
+            Shape::Scalar(scalar) => text_size(&scalar.text),
+            Shape::List(items) => 1 + items.iter().map(Node::size).sum::<usize>(),
+            Shape::Map(entries) => {
+                let size = |entry: &Entry| text_size(&entry.key) + entry.value.size();
+                1 + entries.iter().map(size).sum::<usize>()
+            }
         }
     }
 }
 
+fn text_size(text: &str) -> usize {
+    1 + text.len() / NODE_BYTES
+}
+
 /// A document while its events arrive.
-struct Outline<'a> {
-    /// The lines of the text, to measure scalars in.
-    lines: Vec<&'a str>,
+struct Outline {
+    /// The text, in which the parser counts characters: looking one up must not take longer the
+    /// farther it stands from the beginning of its line.
+    chars: Vec<char>,
+    lines: usize,
     /// What is open, the outermost first.
     open: Vec<Open>,
     /// What may be repeated, by the number of its anchor.
@@ -122,10 +134,11 @@ struct Open {
     bracketed: bool,
 }
 
-impl<'a> Outline<'a> {
-    fn new(text: &'a str) -> Self {
+impl Outline {
+    fn new(text: &str) -> Self {
         Self {
-            lines: text.lines().collect(),
+            chars: text.chars().collect(),
+            lines: text.lines().count(),
             open: Vec::new(),
             anchored: BTreeMap::new(),
             nodes: 0,
@@ -134,7 +147,7 @@ impl<'a> Outline<'a> {
         }
     }
 
-    fn step(&mut self, event: Event<'_>, span: Span) -> Result<(), Unreadable> {
+    fn step(&mut self, event: Event<'_>, span: Span) -> Result<(), Box<Unreadable>> {
         let place = self.place(span.start);
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
@@ -156,7 +169,7 @@ impl<'a> Outline<'a> {
             }
             Event::Scalar(text, style, anchor, tag) => {
                 self.refuse_tag(tag.is_some(), place)?;
-                self.count(1, place)?;
+                self.count(text_size(&text), place)?;
                 let length = self.scalar_length(&text, style, span);
                 let scalar = Scalar { text: text.into_owned(), kind: Kind::Text };
                 let place = Place { length, ..place };
@@ -177,7 +190,7 @@ impl<'a> Outline<'a> {
         }
     }
 
-    fn refuse_tag(&self, tagged: bool, place: Place) -> Result<(), Unreadable> {
+    fn refuse_tag(&self, tagged: bool, place: Place) -> Result<(), Box<Unreadable>> {
         match tagged {
             true => problem(
                 place,
@@ -188,7 +201,7 @@ impl<'a> Outline<'a> {
         }
     }
 
-    fn count(&mut self, more: usize, place: Place) -> Result<(), Unreadable> {
+    fn count(&mut self, more: usize, place: Place) -> Result<(), Box<Unreadable>> {
         self.nodes = self.nodes.saturating_add(more);
         if self.nodes <= NODES_MAX {
             return Ok(());
@@ -198,24 +211,21 @@ impl<'a> Outline<'a> {
         problem(place, &message, "")
     }
 
-    fn begin(&mut self, shape: Shape, anchor: usize, span: Span) -> Result<(), Unreadable> {
+    fn begin(&mut self, shape: Shape, anchor: usize, span: Span) -> Result<(), Box<Unreadable>> {
         let place = self.place(span.start);
         self.count(1, place)?;
         if self.open.len() >= DEPTH_MAX {
             let message = format!("lists and mappings are nested more than {DEPTH_MAX} deep");
             return problem(place, &message, "");
         }
-        let last = self
-            .lines
-            .get(span.end.line() - 1)
-            .and_then(|line| line.chars().nth(span.end.col().checked_sub(1)?));
+        let last = span.end.index().checked_sub(1).and_then(|last| self.chars.get(last));
         let bracketed = matches!(last, Some('[' | '{'));
         self.open.push(Open { node: Node { place, shape }, anchor, key: None, bracketed });
         Ok(())
     }
 
     /// Puts a complete node where it belongs.
-    fn attach(&mut self, node: Node, anchor: usize) -> Result<(), Unreadable> {
+    fn attach(&mut self, node: Node, anchor: usize) -> Result<(), Box<Unreadable>> {
         if anchor > 0 {
             // Counted like a repetition, since it costs the same memory.
             self.count(node.size(), node.place)?;
@@ -250,8 +260,8 @@ impl<'a> Outline<'a> {
 
     /// How many characters of its first line a scalar takes.
     fn scalar_length(&self, text: &str, style: ScalarStyle, span: Span) -> usize {
-        let line = self.lines.get(span.start.line() - 1).copied().unwrap_or_default();
-        let rest = || line.chars().skip(span.start.col());
+        let rest = self.chars.get(span.start.index()..).unwrap_or_default();
+        let rest = || rest.iter().copied().take_while(|&c| c != '\n');
         let length = match style {
             ScalarStyle::Plain if span.start.line() == span.end.line() => text.chars().count(),
             ScalarStyle::SingleQuoted => quoted_length(rest(), '\''),
@@ -274,7 +284,7 @@ impl<'a> Outline<'a> {
             _ => ("mapping", "}"),
         };
         let begin = open.node.place;
-        if at.line > self.lines.len() {
+        if at.line > self.lines {
             let message = format!("the {what} that begins here is not closed");
             return Unreadable::new(Some(begin), message, &format!("add the missing `{sign}`"));
         }
@@ -285,8 +295,8 @@ impl<'a> Outline<'a> {
     }
 }
 
-fn problem<T>(place: Place, message: &str, help: &str) -> Result<T, Unreadable> {
-    Err(Unreadable::new(Some(place), message, help))
+fn problem<T>(place: Place, message: &str, help: &str) -> Result<T, Box<Unreadable>> {
+    Err(Box::new(Unreadable::new(Some(place), message, help)))
 }
 
 /// How long a quoted scalar is that begins `rest`, up to the end of the line at most.

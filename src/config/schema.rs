@@ -18,7 +18,17 @@ pub(super) struct Keys {
 
 pub(super) const FILE: Keys = Keys {
     at: "",
-    known: &["node", "listen", "log", "access_log", "drain_timeout", "client", "pools", "routes"],
+    known: &[
+        "node",
+        "listen",
+        "log",
+        "access_log",
+        "drain_delay",
+        "drain_timeout",
+        "client",
+        "pools",
+        "routes",
+    ],
     later: &["cluster", "tls"],
 };
 

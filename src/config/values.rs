@@ -19,7 +19,7 @@ pub(super) fn fill(text: &str, root: &mut Node) -> Result<(), (Option<Place>, St
             column: at.column().max(1),
             length: 1,
         });
-        (place, format!("two readers of YAML disagree about the file: {error}"))
+        (place, format!("this can be read in two ways ({error})"))
     })
 }
 
@@ -32,7 +32,7 @@ impl Fill<'_> {
                 scalar.kind = kind;
                 Ok(())
             }
-            _ => Err(E::custom("a scalar where the other sees a list or mapping")),
+            _ => Err(E::custom("one way sees a single value, the other does not")),
         }
     }
 }
@@ -83,38 +83,38 @@ impl<'de> Visitor<'de> for Fill<'_> {
     fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
         match &self.0.shape {
             Shape::Scalar(Scalar { text, .. }) if text == value => self.scalar(Kind::Text),
-            _ => Err(E::custom("another text than the other sees")),
+            _ => Err(E::custom("the ways see two texts")),
         }
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
         let Shape::List(items) = &mut self.0.shape else {
-            return Err(A::Error::custom("a list where the other sees none"));
+            return Err(A::Error::custom("one way sees a list, the other does not"));
         };
         for item in items {
             if seq.next_element_seed(Fill(item))?.is_none() {
-                return Err(A::Error::custom("a shorter list than the other sees"));
+                return Err(A::Error::custom("one way sees a shorter list"));
             }
         }
         match seq.next_element::<serde::de::IgnoredAny>()? {
             None => Ok(()),
-            Some(_) => Err(A::Error::custom("a longer list than the other sees")),
+            Some(_) => Err(A::Error::custom("one way sees a shorter list")),
         }
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let Shape::Map(entries) = &mut self.0.shape else {
-            return Err(A::Error::custom("a mapping where the other sees none"));
+            return Err(A::Error::custom("one way sees a mapping, the other does not"));
         };
         for entry in entries {
             if map.next_key_seed(Key(&entry.key))?.is_none() {
-                return Err(A::Error::custom("a smaller mapping than the other sees"));
+                return Err(A::Error::custom("one way sees a smaller mapping"));
             }
             map.next_value_seed(Fill(&mut entry.value))?;
         }
         match map.next_key::<serde::de::IgnoredAny>()? {
             None => Ok(()),
-            Some(_) => Err(A::Error::custom("a larger mapping than the other sees")),
+            Some(_) => Err(A::Error::custom("one way sees a smaller mapping")),
         }
     }
 }
@@ -139,6 +139,6 @@ impl Visitor<'_> for Key<'_> {
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
-        if value == self.0 { Ok(()) } else { Err(E::custom("another key than the other sees")) }
+        if value == self.0 { Ok(()) } else { Err(E::custom("the ways see two keys")) }
     }
 }

@@ -188,6 +188,25 @@ mod tests {
         assert_eq!((epoch(&node), report.len()), (Epoch(2), 0));
     }
 
+    /// The process dies after it wrote the new state aside and before the rename: the old state is
+    /// in force, the torn file is nobody's, and the next change puts it out of the way.
+    #[test]
+    fn a_crash_before_the_rename_leaves_the_old_state() {
+        let folder = tempfile::tempdir().expect("a folder");
+        drop(Standalone::open(folder.path(), &desired(&["a", "b"])).expect("opened"));
+        let aside = folder.path().join("state.json.new");
+        let whole = std::fs::read(folder.path().join(STATE_FILE)).expect("a file");
+        std::fs::write(&aside, &whole[..whole.len() / 2]).expect("written");
+        let (mut node, report) =
+            Standalone::open(folder.path(), &desired(&["a", "b"])).expect("opened again");
+        assert_eq!((epoch(&node), report.len()), (Epoch(1), 0));
+        node.reload(&desired(&["a", "b", "c"])).expect("added");
+        assert!(!aside.exists());
+        drop(node);
+        let (node, _) = Standalone::open(folder.path(), &desired(&["a", "b", "c"])).expect("again");
+        assert_eq!(epoch(&node), Epoch(2));
+    }
+
     #[test]
     fn a_refused_reload_changes_nothing() {
         let folder = tempfile::tempdir().expect("a folder");

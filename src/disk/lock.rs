@@ -18,9 +18,9 @@ pub struct FolderLock {
 pub enum LockError {
     /// Another process owns it.
     #[error(
-        "{} is in use by another process{}: stop that one, or use another folder",
+        "{} is in use by {}: stop that process first, or choose another folder",
         folder.display(),
-        holder.map(|pid| format!(" (pid {pid})")).unwrap_or_default()
+        holder.map_or_else(|| "another process".to_owned(), |pid| format!("process {pid}"))
     )]
     Held {
         /// The folder.

@@ -18,7 +18,7 @@ use super::seam::{About, Answer, Body, BodyError, ClientGone, Part, Request};
 use super::view::{Pool, Shard};
 use super::worker::Worker;
 use crate::drivers::http::write_head;
-use crate::net::buffer::ReadBuffer;
+use crate::net::buffer::{ReadBuffer, SMALL_BYTES};
 use crate::net::http1::chunked::{CHUNK_HEAD_BYTES, chunk_head};
 use crate::net::http1::framing::Framing;
 use crate::net::http1::head::{FieldKind, Persistence};
@@ -96,6 +96,17 @@ enum SendError {
     Shard,
 }
 
+/// What the shard has said so far, as far as the sending of the body depends on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Nothing,
+    /// `100 Continue`.
+    Continue,
+    /// Its final head. From now on the client's connection belongs to the answer: a client that
+    /// still waits to be asked for its body is not asked any more.
+    Answer,
+}
+
 /// How the sending of the request stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Sending {
@@ -113,8 +124,8 @@ impl Exchange<'_> {
         answer: &mut A,
         note: &mut Note,
     ) -> Result<bool, TryError> {
-        let continue_seen = Cell::new(false);
-        let mut sending = pin!(self.send(upstream, source, &continue_seen));
+        let said = Cell::new(Said::Nothing);
+        let mut sending = pin!(self.send(upstream, source, &said));
         let mut state = Sending::Going;
         let mut receiving = Receiving {
             buffer: self.worker.buffers.small(),
@@ -123,7 +134,7 @@ impl Exchange<'_> {
             interims: 0,
         };
         let length = {
-            let head = self.receive_head(upstream, &mut receiving, &continue_seen, answer);
+            let head = self.receive_head(upstream, &mut receiving, &said, answer);
             let mut head = pin!(head);
             let mut deadline_ms = u64::MAX;
             poll_fn(|cx| {
@@ -142,6 +153,7 @@ impl Exchange<'_> {
             })
             .await?
         };
+        said.set(Said::Answer);
         self.judge_head(&receiving.head, state, note)?;
 
         let about = About { shard: self.shard.id.as_str(), epoch: self.pool.agreed.epoch };
@@ -180,7 +192,7 @@ impl Exchange<'_> {
         &self,
         upstream: &Upstream,
         source: Source<'_, B>,
-        continue_seen: &Cell<bool>,
+        said: &Cell<Said>,
     ) -> Result<(), SendError> {
         let mut pace = Pace::idle(self.pool.settings.timeouts.idle);
         let mut head = self.worker.buffers.text();
@@ -195,26 +207,43 @@ impl Exchange<'_> {
             Source::Stream(body) => body,
         };
         wire.write_all(timer, [&head], &mut pace).await.map_err(refused)?;
-        drop(head);
+        head.clear();
         if self.request.outbound.expect_continue {
-            self.await_continue(continue_seen).await;
+            self.await_continue(said).await;
+            if said.get() == Said::Answer {
+                return Err(SendError::Shard);
+            }
         }
         body.ask().await.map_err(SendError::Client)?;
         let chunked = self.request.outbound.framing == Framing::Chunked;
+        // Small chunks that are here together leave together.
+        let mut gathered = head;
         loop {
             match body.next().await.map_err(SendError::Client)? {
                 Part::Data(bytes) if chunked => {
                     self.count_sent(bytes);
                     let mut line = [0; CHUNK_HEAD_BYTES];
-                    let parts = [chunk_head(&mut line, bytes.len()), bytes, b"\r\n"];
-                    wire.write_all(timer, parts, &mut pace).await.map_err(refused)?;
+                    let line = chunk_head(&mut line, bytes.len());
+                    if gathered.len() + bytes.len() + CHUNK_HEAD_BYTES <= SMALL_BYTES {
+                        for part in [line, bytes, b"\r\n"] {
+                            gathered.extend_from_slice(part);
+                        }
+                        if body.has_more_here() {
+                            continue;
+                        }
+                        wire.write_all(timer, [&gathered], &mut pace).await.map_err(refused)?;
+                    } else {
+                        let parts = [&gathered, line, bytes, b"\r\n"];
+                        wire.write_all(timer, parts, &mut pace).await.map_err(refused)?;
+                    }
+                    gathered.clear();
                 }
                 Part::Data(bytes) => {
                     self.count_sent(bytes);
                     wire.write_all(timer, [bytes], &mut pace).await.map_err(refused)?;
                 }
                 Part::End(trailers) if chunked => {
-                    let end = [b"0\r\n", trailers, b"\r\n"];
+                    let end = [&gathered[..], b"0\r\n", trailers, b"\r\n"];
                     return wire.write_all(timer, end, &mut pace).await.map_err(refused);
                 }
                 Part::End(_) => return Ok(()),
@@ -228,11 +257,11 @@ impl Exchange<'_> {
 
     /// Waits until the shard asks for the body, or for as long as one waits for a shard that knows
     /// nothing of expectations.
-    async fn await_continue(&self, continue_seen: &Cell<bool>) {
+    async fn await_continue(&self, said: &Cell<Said>) {
         let deadline_ms = self.timer.timers().after(self.pool.settings.timeouts.expect_continue);
-        poll_fn(|cx| match continue_seen.get() || self.timer.poll_expired(cx, deadline_ms) {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        poll_fn(|cx| match said.get() {
+            Said::Nothing if !self.timer.poll_expired(cx, deadline_ms) => Poll::Pending,
+            _ => Poll::Ready(()),
         })
         .await;
     }
@@ -243,7 +272,7 @@ impl Exchange<'_> {
         &self,
         upstream: &Upstream,
         receiving: &mut Receiving,
-        continue_seen: &Cell<bool>,
+        said: &Cell<Said>,
         answer: &mut A,
     ) -> Result<usize, TryError> {
         let mut pace = Pace::until(u64::MAX);
@@ -264,7 +293,7 @@ impl Exchange<'_> {
                 }
                 if receiving.head.status() == 100 {
                     // Not passed on: the client is told when its body is asked for.
-                    continue_seen.set(true);
+                    said.set(Said::Continue);
                     wake_self().await;
                 } else if self.request.interim_wanted {
                     answer.interim(&receiving.head, whole).await?;

@@ -19,7 +19,6 @@
 //! "Not applied" is said only if it is true of *every* try: a write that may have been applied by
 //! the first stays unknown, even if the last could not be sent.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::choose::{Chosen, NoShard, choose, may_spill};
@@ -97,8 +96,8 @@ impl Failure {
 /// What is remembered of a request for its log line.
 #[derive(Default)]
 pub struct Note {
-    /// The shard asked last.
-    pub shard: Option<Arc<Shard>>,
+    /// The shard asked last: its place in the pool.
+    pub shard: Option<usize>,
     /// Its status, 0 if it gave none.
     pub upstream_status: u16,
     /// How often a shard was asked.
@@ -140,11 +139,17 @@ struct Run<'a> {
     request: &'a Request<'a>,
 }
 
-/// What follows a failed try.
-enum Next {
-    Shard(Failure),
-    SameShardAnew,
-    GiveUp(Failure),
+/// What a failed try leaves.
+struct Failed {
+    failure: Failure,
+    /// A kept-alive connection was closed under the request, which says nothing of the shard.
+    stale: bool,
+}
+
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self { failure, stale: false }
+    }
 }
 
 impl Run<'_> {
@@ -155,15 +160,17 @@ impl Run<'_> {
         note: &mut Note,
     ) -> Result<(), Failure> {
         self.check_destination()?;
-        let _in_flight = self.pool.budget.request(self.worker.stripe);
+        let (metrics, stripe) = (&self.pool.metrics, self.worker.stripe);
+        let _in_flight = self.pool.budget.request(stripe);
         let panic = self.pool.health.in_panic(self.request.class);
         if panic {
-            self.pool.metrics.panic.inc(self.worker.stripe);
+            metrics.panic.inc(stripe);
         }
-        let mut repeat = None;
         let mut tried = Vec::new();
         let mut last = None;
         let mut held = None;
+        let mut repeat = None;
+        // Whether the next try must open a connection of its own.
         let mut anew = false;
         loop {
             let (token, class) = (self.request.token, self.request.class);
@@ -175,53 +182,43 @@ impl Run<'_> {
                 // Only now: a request that nobody can serve is refused before its body is asked for.
                 held = Some(self.hold(body).await.map_err(Failure::Body)?);
             }
-            let shard = &self.pool.shards[chosen.shard];
-            self.take_down(note, shard, chosen);
+            self.take_down(note, chosen);
             let source = match &held {
                 Some(bytes) => Source::Held(bytes),
                 None => Source::Stream(&mut *body),
             };
-            let may_go_on = note.attempts < self.pool.settings.retry.attempts_max;
-            let next = match self.one_try(chosen.shard, source, anew, may_go_on, answer, note).await
-            {
-                Ok(()) => {
-                    if repeat.is_some() {
-                        self.pool.metrics.rq_retry_success.inc(self.worker.stripe);
-                    }
-                    return Ok(());
+            let is_last = note.attempts >= self.pool.settings.retry.attempts_max;
+            let tried_once = self.one_try(chosen.shard, source, anew, is_last, answer, note).await;
+            let Err(Failed { failure, stale }) = tried_once else {
+                if repeat.is_some() {
+                    metrics.rq_retry_success.inc(stripe);
                 }
-                Err((failure, true)) if !anew && self.may_repeat(held.is_some()) => {
-                    last = Some(self.to_be_told(last, failure));
-                    Next::SameShardAnew
-                }
-                Err((failure, _)) => {
-                    let may_go_on = self.may_go_on(&failure, held.is_some());
-                    let failure = self.to_be_told(last.take(), failure);
-                    if may_go_on { Next::Shard(failure) } else { Next::GiveUp(failure) }
-                }
+                return Ok(());
             };
-            match next {
-                Next::SameShardAnew => anew = true,
-                Next::GiveUp(failure) => return Err(failure),
-                Next::Shard(failure) if !may_go_on => {
-                    note.retries_exhausted = true;
-                    return Err(failure);
-                }
-                Next::Shard(failure) => {
-                    anew = false;
-                    tried.push(chosen.shard);
-                    // The token of the former repeat goes back before the next one is asked for.
-                    drop(repeat.take());
-                    let Some(token) = self.pool.budget.repeat() else {
-                        self.pool.metrics.rq_retry_overflow.inc(self.worker.stripe);
-                        note.retries_exhausted = true;
-                        return Err(failure);
-                    };
-                    self.pool.metrics.rq_retry.inc(self.worker.stripe);
-                    repeat = Some(token);
-                    last = Some(failure);
-                }
+            let may_go_on = self.may_go_on(&failure, held.is_some());
+            let failure = self.to_be_told(last.take(), failure);
+            if stale && held.is_some() && self.request.repeatable {
+                anew = true;
+                last = Some(failure);
+                continue;
             }
+            if !may_go_on {
+                return Err(failure);
+            }
+            // The token of the former repeat goes back before the next one is asked for.
+            drop(repeat.take());
+            repeat = if is_last { None } else { self.pool.budget.repeat() };
+            if repeat.is_none() {
+                if !is_last {
+                    metrics.rq_retry_overflow.inc(stripe);
+                }
+                note.retries_exhausted = true;
+                return Err(failure);
+            }
+            metrics.rq_retry.inc(stripe);
+            tried.push(chosen.shard);
+            last = Some(failure);
+            anew = false;
         }
     }
 
@@ -240,17 +237,16 @@ impl Run<'_> {
         }
     }
 
-    /// One shard is asked once. The flag beside a failure says that a kept-alive connection was
-    /// closed under the request.
+    /// One shard is asked once.
     async fn one_try<B: Body, A: Answer>(
         &self,
         shard_index: usize,
         source: Source<'_, B>,
         anew: bool,
-        may_go_on: bool,
+        is_last: bool,
         answer: &mut A,
         note: &mut Note,
-    ) -> Result<(), (Failure, bool)> {
+    ) -> Result<(), Failed> {
         let shard = &*self.pool.shards[shard_index];
         let begun_micros = self.timer.timers().now_micros();
         let exchange = Exchange {
@@ -260,21 +256,22 @@ impl Run<'_> {
             shard_index,
             shard,
             request: self.request,
-            retry_gateway_errors: may_go_on
+            retry_gateway_errors: !is_last
                 && self.pool.settings.retry.on_gateway_error
                 && self.request.class == Class::Read
                 && matches!(source, Source::Held(_)),
             begun_ms: self.timer.timers().now_ms(),
         };
-        let _place = self.place(shard).await.map_err(|failure| (failure, false))?;
-        let upstream = match self.connection(shard, anew).await {
+        let _place = self.place(shard).await?;
+        let surely = !self.request.repeatable || matches!(source, Source::Stream(_));
+        let upstream = match self.connection(shard, anew, surely).await {
             Ok(upstream) => upstream,
             Err(error) => {
                 if !matches!(error, ConnectError::Local(_)) {
                     shard.distrust_connections();
                     exchange.observe(Outcome::ConnectFailed);
                 }
-                return Err((Failure::Connect(error), false));
+                return Err(Failure::Connect(error).into());
             }
         };
         let result = exchange.run(&upstream, source, answer, note).await;
@@ -292,58 +289,56 @@ impl Run<'_> {
     }
 
     /// Counts a failed exchange, tells the health view, and words it.
-    fn judge(&self, error: TryError, exchange: &Exchange<'_>, reused: bool) -> (Failure, bool) {
+    fn judge(&self, error: TryError, exchange: &Exchange<'_>, reused: bool) -> Failed {
         let (metrics, stripe) = (&exchange.shard.metrics, self.worker.stripe);
-        match error {
+        let failure = match error {
             TryError::Reset if reused => {
                 metrics.rx_reset.inc(stripe);
-                (Failure::Reset, true)
+                return Failed { failure: Failure::Reset, stale: true };
             }
             TryError::Reset => {
                 metrics.rx_reset.inc(stripe);
                 exchange.shard.distrust_connections();
                 exchange.observe(Outcome::Reset);
-                (Failure::Reset, false)
+                Failure::Reset
             }
             TryError::HeadTimeout => {
                 metrics.rq_timeout.inc(stripe);
                 exchange.observe(Outcome::HeadTimeout);
-                (Failure::HeadTimeout, false)
+                Failure::HeadTimeout
             }
             TryError::BadAnswer(what) => {
                 metrics.protocol_error.inc(stripe);
                 exchange.observe(Outcome::Reset);
-                (Failure::BadAnswer(what), false)
+                Failure::BadAnswer(what)
             }
-            TryError::GatewayError(_) => (Failure::BadAnswer("gateway_error"), false),
-            TryError::Body(error) => (Failure::Body(error), false),
-            TryError::Client(_) => (Failure::ClientGone, false),
+            TryError::GatewayError(_) => Failure::BadAnswer("gateway_error"),
+            TryError::Body(error) => Failure::Body(error),
+            TryError::Client(_) => Failure::ClientGone,
             TryError::AnswerBroke => {
                 metrics.rx_reset.inc(stripe);
-                (Failure::AnswerBroke, false)
+                Failure::AnswerBroke
             }
-        }
+        };
+        failure.into()
     }
 
-    /// Whether what is held, or was never there, can be sent a second time.
-    fn may_repeat(&self, held: bool) -> bool {
-        held && self.request.repeatable
-    }
-
-    /// Whether another shard may be asked after this failure.
+    /// Whether another shard may be asked after this failure. `held`: the body, if there is one,
+    /// can be sent again.
     fn may_go_on(&self, failure: &Failure, held: bool) -> bool {
-        if !held || !may_spill(self.pool, self.request.class) {
-            return false;
-        }
-        match failure {
-            Failure::Connect(ConnectError::Local(_)) => false,
-            Failure::Connect(_) => true,
-            Failure::Reset => self.request.repeatable,
-            Failure::HeadTimeout | Failure::BadAnswer(_) => {
-                self.request.class == Class::Read && self.request.repeatable
+        let request = self.request;
+        let again = held && request.repeatable;
+        may_spill(self.pool, request.class)
+            && match failure {
+                Failure::Connect(ConnectError::Local(_)) => false,
+                // Nothing was sent, and nothing of the body read.
+                Failure::Connect(_) => true,
+                Failure::Reset => again,
+                Failure::HeadTimeout | Failure::BadAnswer(_) => {
+                    again && request.class == Class::Read
+                }
+                _ => false,
             }
-            _ => false,
-        }
     }
 
     fn no_shard(&self, no_shard: NoShard) -> Failure {
@@ -354,9 +349,9 @@ impl Run<'_> {
         }
     }
 
-    fn take_down(&self, note: &mut Note, shard: &Arc<Shard>, chosen: Chosen) {
+    fn take_down(&self, note: &mut Note, chosen: Chosen) {
         note.attempts += 1;
-        note.shard = Some(Arc::clone(shard));
+        note.shard = Some(chosen.shard);
         note.spilled = chosen.spilled;
         if chosen.spilled {
             self.pool.metrics.spilled.inc(self.worker.stripe);
@@ -412,12 +407,19 @@ impl Run<'_> {
         }
     }
 
-    async fn connection(&self, shard: &Shard, anew: bool) -> Result<Upstream, ConnectError> {
+    async fn connection(
+        &self,
+        shard: &Shard,
+        anew: bool,
+        surely: bool,
+    ) -> Result<Upstream, ConnectError> {
         let now_ms = self.timer.timers().now_ms();
         let (key, generation) = (shard.key, shard.generation());
         let idle = match anew {
             true => None,
-            false => self.worker.upstreams.checkout(key, generation, now_ms, &self.pool.keep),
+            false => {
+                self.worker.upstreams.checkout(key, generation, now_ms, surely, &self.pool.keep)
+            }
         };
         if let Some(upstream) = idle {
             return Ok(upstream);

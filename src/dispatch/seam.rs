@@ -68,6 +68,9 @@ pub trait Body {
     /// client does not wait, or was told before.
     async fn ask(&mut self) -> Result<(), BodyError>;
 
+    /// Whether more of it is here already, so that the next part comes without waiting.
+    fn has_more_here(&self) -> bool;
+
     /// Whether all of it was read.
     fn is_complete(&self) -> bool;
 }

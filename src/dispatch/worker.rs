@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use crate::metrics::Stripe;
 use crate::net::buffer::Buffers;
+use crate::net::http1::request::RequestHead;
 use crate::net::http1::response::ResponseHead;
 use crate::net::timers::Timers;
 use crate::net::upstream::Upstreams;
@@ -20,14 +21,17 @@ pub struct Worker {
     pub upstreams: Upstreams,
     /// Which stripe of each counter this thread writes.
     pub stripe: Stripe,
-    /// Whether the process is going down: connections are closed after their present request.
+    /// Whether the process is going down: answers ask clients to close their connections.
     pub draining: Cell<bool>,
+    /// Whether connections without a request are closed.
+    pub closing: Cell<bool>,
     /// Heads to parse into, for their vectors.
     spare_heads: RefCell<Vec<ResponseHead>>,
+    spare_request_heads: RefCell<Vec<RequestHead>>,
 }
 
 /// Spare heads kept.
-const SPARE_HEADS_MAX: usize = 64;
+const SPARE_HEADS_MAX: usize = 256;
 
 impl Worker {
     /// A worker with nothing yet. `epoch` is where the process's clock begins, one for all
@@ -40,7 +44,22 @@ impl Worker {
             upstreams: Upstreams::default(),
             stripe: Stripe::of_worker(number),
             draining: Cell::new(false),
+            closing: Cell::new(false),
             spare_heads: RefCell::default(),
+            spare_request_heads: RefCell::default(),
+        }
+    }
+
+    /// A request's head to parse into.
+    pub fn spare_request_head(&self) -> RequestHead {
+        self.spare_request_heads.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes a request's head back.
+    pub fn keep_request_head(&self, head: RequestHead) {
+        let mut spare = self.spare_request_heads.borrow_mut();
+        if spare.len() < SPARE_HEADS_MAX {
+            spare.push(head);
         }
     }
 

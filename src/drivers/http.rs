@@ -116,6 +116,9 @@ pub fn write_framing(out: &mut Vec<u8>, framing: Framing, say_empty: bool) {
 }
 
 #[cfg(test)]
+mod round_trip;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

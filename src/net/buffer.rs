@@ -13,9 +13,15 @@ pub const SMALL_BYTES: usize = 8 * 1024;
 /// The size for bodies. The most of a stream that is ever held, per direction.
 pub const LARGE_BYTES: usize = 64 * 1024;
 
-/// Free buffers kept of each size. More go back to the allocator, so that a burst of connections
-/// does not hold its memory for ever.
-const KEPT_MAX: usize = 64;
+/// Free small buffers and vectors kept: what some hundred requests in flight need. More go back to
+/// the allocator, so that a burst of connections does not hold its memory for ever.
+const SMALL_KEPT_MAX: usize = 256;
+
+/// Free large buffers kept.
+const LARGE_KEPT_MAX: usize = 32;
+
+/// Free vectors kept: a request in flight has up to three.
+const TEXT_KEPT_MAX: usize = 512;
 
 #[derive(Default)]
 struct Free {
@@ -59,13 +65,13 @@ impl Buffers {
 
     fn take_back(&self, bytes: Box<[u8]>) {
         let mut free = self.free.borrow_mut();
-        let shelf = match bytes.len() {
-            SMALL_BYTES => &mut free.small,
-            LARGE_BYTES => &mut free.large,
+        let (shelf, kept_max) = match bytes.len() {
+            SMALL_BYTES => (&mut free.small, SMALL_KEPT_MAX),
+            LARGE_BYTES => (&mut free.large, LARGE_KEPT_MAX),
             // A head that outgrew both sizes: rare, not kept.
             _ => return,
         };
-        if shelf.len() < KEPT_MAX {
+        if shelf.len() < kept_max {
             shelf.push(bytes);
         }
     }
@@ -94,7 +100,7 @@ impl Drop for TextBuffer {
     fn drop(&mut self) {
         let mut text = std::mem::take(&mut self.text);
         let mut free = self.home.free.borrow_mut();
-        if free.text.len() < KEPT_MAX && text.capacity() <= LARGE_BYTES {
+        if free.text.len() < TEXT_KEPT_MAX && text.capacity() <= SMALL_BYTES {
             text.clear();
             free.text.push(text);
         }

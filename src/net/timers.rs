@@ -163,12 +163,14 @@ pub struct Timer {
 
 impl Timer {
     /// The clock and wheel this timer belongs to.
+    #[must_use]
     pub fn timers(&self) -> &Timers {
         &self.timers
     }
 
     /// Whether `deadline_ms` has passed; if not, the task is woken when it has. To be called
     /// whenever a poll returns pending, with the deadline of that wait.
+    #[must_use]
     pub fn poll_expired(&self, cx: &Context<'_>, deadline_ms: u64) -> bool {
         if self.timers.now_ms() >= deadline_ms {
             return true;
@@ -249,7 +251,7 @@ mod tests {
     impl Task {
         fn new(timers: &Rc<Timers>) -> Self {
             let count = Arc::new(Count::default());
-            Self { timer: timers.register(), waker: count.clone().into(), count }
+            Self { timer: timers.register(), waker: Waker::from(Arc::clone(&count)), count }
         }
 
         fn expired(&self, deadline_ms: u64) -> bool {
@@ -274,7 +276,8 @@ mod tests {
             at(&timers, timers.now_ms() / 1000 * 1000 + 1000);
             let (begun, deadline) = (timers.now_ms(), timers.now_ms() + deadline);
             assert!(!task.expired(deadline));
-            for now in (begun..deadline).step_by(TICK_MS as usize) {
+            let tick = usize::try_from(TICK_MS).expect("a small number");
+            for now in (begun..deadline).step_by(tick) {
                 at(&timers, now);
                 // Far deadlines wake early once in a while, to be armed again.
                 if task.woken() > 0 {

@@ -107,22 +107,27 @@ pub struct Upstreams {
 
 impl Upstreams {
     /// Takes the connection to `key` that was used last, if a usable one is left. `generation`
-    /// moves when the shard failed: connections from before are dropped unseen.
+    /// moves when the shard failed: connections from before are dropped unseen. `surely` asks the
+    /// kernel whether the connection is alive, for a request that cannot be repeated.
     pub fn checkout(
         &self,
         key: UpstreamKey,
         generation: u64,
         now_ms: u64,
+        surely: bool,
         keep: &Keep,
     ) -> Option<Upstream> {
         let mut idle = self.idle.borrow_mut();
         let stack = idle.get_mut(&key)?;
-        let mut cx = Context::from_waker(Waker::noop());
         while let Some(Idle { mut upstream, since_ms }) = stack.pop() {
             let fresh = upstream.generation == generation
                 && now_ms - since_ms <= keep.idle_ms_max
                 && now_ms - upstream.born_ms <= keep.age_ms_max;
-            if fresh && !upstream.wire.is_stale(&mut cx) {
+            let mut cx = Context::from_waker(Waker::noop());
+            let mut stale = |wire: &Wire<TcpStream>| {
+                if surely { wire.is_stale_now() } else { wire.is_stale(&mut cx) }
+            };
+            if fresh && !stale(&upstream.wire) {
                 upstream.reused = true;
                 return Some(upstream);
             }

@@ -11,7 +11,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, recv};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 
 use super::buffer::ReadBuffer;
 use super::timers::Timer;
@@ -76,8 +80,8 @@ impl Pace {
     }
 
     fn moved(&mut self, waited_ms: u64, bytes: usize) {
-        if self.rate > 0 {
-            let earned = (bytes as u64).saturating_mul(1000) / self.rate;
+        // A rate of 0 is none.
+        if let Some(earned) = (bytes as u64).saturating_mul(1000).checked_div(self.rate) {
             let left = self.credit_ms.saturating_sub(waited_ms);
             self.credit_ms = left.saturating_add(earned).min(self.grace_ms);
         }
@@ -107,6 +111,20 @@ impl Waiting {
     }
 }
 
+/// A stream that can be ended in a way that nobody takes for a regular end.
+pub trait Abort {
+    /// Has the connection reset when it is dropped, instead of closed in order.
+    fn abort(&self);
+}
+
+impl Abort for TcpStream {
+    fn abort(&self) {
+        // Closing with a linger time of zero sends RST. If the option cannot be set, the socket
+        // is broken already, which is what was wanted.
+        let _: io::Result<()> = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
 /// A connection that one task reads and writes, both at once if it likes.
 pub struct Wire<S> {
     stream: RefCell<S>,
@@ -118,9 +136,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         Self { stream: RefCell::new(stream) }
     }
 
-    /// Takes the stream out again.
-    pub fn into_inner(self) -> S {
-        self.stream.into_inner()
+    /// Has the connection reset when it is dropped.
+    pub fn abort(&self)
+    where
+        S: Abort,
+    {
+        self.stream.borrow().abort();
     }
 
     /// Reads into the buffer's room if bytes are there; for a wait that is bounded by its caller.
@@ -189,9 +210,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         parts: [&[u8]; N],
         pace: &mut Pace,
     ) -> Result<(), WireError> {
-        let mut parts = parts.map(IoSlice::new);
-        let mut rest = &mut parts[..];
-        IoSlice::advance_slices(&mut rest, 0);
+        // Empty parts are left out, so that one part that is not goes by the cheaper call.
+        let mut slices = [IoSlice::new(&[]); N];
+        let mut count = 0;
+        for part in parts.into_iter().filter(|part| !part.is_empty()) {
+            slices[count] = IoSlice::new(part);
+            count += 1;
+        }
+        let mut rest = &mut slices[..count];
         let mut waiting = Waiting::default();
         poll_fn(|cx| {
             let mut stream = self.stream.borrow_mut();
@@ -234,6 +260,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub fn is_stale(&self, cx: &mut Context<'_>) -> bool {
         let mut byte = [0];
         self.poll_read_into(cx, &mut byte).is_ready()
+    }
+}
+
+impl Wire<TcpStream> {
+    /// Whether the peer has closed, broken or spoken out of turn, as the kernel knows it now: one
+    /// system call more certain than [`is_stale`](Self::is_stale), for requests that cannot be
+    /// repeated.
+    pub fn is_stale_now(&self) -> bool {
+        let mut byte = [0u8];
+        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
+        !matches!(recv(&*self.stream.borrow(), &mut byte, flags), Err(Errno::AGAIN))
     }
 }
 

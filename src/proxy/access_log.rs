@@ -91,7 +91,8 @@ impl Record<'_> {
                 "{} - - [{time}] \"{} {} {}\" {} {} shard={} attempts={} flags={} time={:.3}ms id={}",
                 self.client,
                 self.method,
-                self.target,
+                // A quotation mark would end the field; the path has none, the query may.
+                self.target.replace('"', "%22"),
                 self.protocol,
                 self.status,
                 self.bytes_out,
@@ -235,7 +236,7 @@ mod tests {
         record().write(LogFormat::Common, &mut out);
         assert_eq!(
             String::from_utf8(out).expect("text"),
-            "127.0.0.1 - - [1970-01-01T00:00:00.000Z] \"GET /a?b=\"c\" HTTP/1.1\" 200 5 shard=s1 \
+            "127.0.0.1 - - [1970-01-01T00:00:00.000Z] \"GET /a?b=%22c%22 HTTP/1.1\" 200 5 shard=s1 \
              attempts=1 flags=- time=1.500ms id=0123456789abcdef\n"
         );
         let mut out = Vec::new();

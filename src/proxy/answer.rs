@@ -76,6 +76,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
         self.keep_alive
     }
 
+    /// Whether only the end of the connection tells the client that the answer is complete: then
+    /// a cut must not look like an end.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        self.framing == Framing::UntilClose
+    }
+
     /// Bytes of content sent.
     pub(super) fn sent(&self) -> u64 {
         self.sent

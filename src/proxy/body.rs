@@ -6,7 +6,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
 use crate::dispatch::seam::{Body, BodyError, Part};
-use crate::net::buffer::{ReadBuffer, TextBuffer};
+use crate::net::buffer::ReadBuffer;
 use crate::net::http1::chunked::{ChunkLimits, Decoder, Step, trailer_fields};
 use crate::net::http1::framing::Framing;
 use crate::net::wire::{Pace, WireError};
@@ -20,23 +20,24 @@ enum State {
 /// A request's body, read from the client as it is asked for.
 pub(super) struct RequestBody<'a, S> {
     client: &'a Client<'a, S>,
-    /// Begins with what came behind the head; holds at the end what came behind the body.
-    buffer: ReadBuffer,
+    /// Begins with what came behind the head; holds at the end what came behind the body. None:
+    /// there is no body.
+    buffer: Option<ReadBuffer>,
     /// Bytes at the buffer's front that were given out.
     given: usize,
     state: State,
     pace: Pace,
-    trailers: TextBuffer,
+    trailers: Vec<u8>,
     /// Whether the client waits to be told to send.
     waits: bool,
     received: u64,
 }
 
 impl<'a, S: AsyncRead + AsyncWrite + Unpin> RequestBody<'a, S> {
-    /// A body of which `buffer` holds the first bytes, if any came.
+    /// A body of which `buffer` holds the first bytes, if any came; `None` for no body.
     pub(super) fn new(
         client: &'a Client<'a, S>,
-        buffer: ReadBuffer,
+        buffer: Option<ReadBuffer>,
         framing: Framing,
         expects_continue: bool,
     ) -> Self {
@@ -50,10 +51,10 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> RequestBody<'a, S> {
             })),
         };
         // A client that has begun to send does not wait (RFC 9110, section 10.1.1).
-        let waits = expects_continue && buffer.is_empty();
+        let waits = expects_continue && buffer.as_ref().is_some_and(ReadBuffer::is_empty);
         Self {
             pace: client.body_pace(),
-            trailers: client.local.worker.buffers.text(),
+            trailers: Vec::new(),
             client,
             buffer,
             given: 0,
@@ -68,61 +69,69 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> RequestBody<'a, S> {
         self.received
     }
 
-    /// Gives back what came behind the body: the next request.
-    pub(super) fn into_rest(mut self) -> ReadBuffer {
-        self.buffer.consume(self.given);
+    /// Gives back what came behind the body: the next request. `None` if there was no body.
+    pub(super) fn into_rest(mut self) -> Option<ReadBuffer> {
+        if let Some(buffer) = &mut self.buffer {
+            buffer.consume(self.given);
+        }
         self.buffer
     }
 
     /// Finds the next data in the buffer, reading as needed. `None`: the end.
     async fn find(&mut self) -> Result<Option<Range<usize>>, BodyError> {
-        self.buffer.consume(std::mem::take(&mut self.given));
+        let Some(buffer) = &mut self.buffer else { return Ok(None) };
+        buffer.consume(std::mem::take(&mut self.given));
         loop {
             match &mut self.state {
                 State::Ended => return Ok(None),
                 State::Bytes { left: 0 } => self.state = State::Ended,
-                State::Bytes { left } if !self.buffer.is_empty() => {
-                    let here = self.buffer.filled().len();
+                State::Bytes { left } if !buffer.is_empty() => {
+                    let here = buffer.filled().len();
                     let here = here.min(usize::try_from(*left).unwrap_or(usize::MAX));
                     *left -= here as u64;
                     return Ok(Some(0..here));
                 }
                 State::Bytes { left } => {
                     let left = *left;
-                    self.read(left).await?;
+                    read(self.client, buffer, &mut self.pace, left).await?;
                 }
                 State::Chunks(decoder) => {
-                    let (used, step) = decoder.step(self.buffer.filled())?;
+                    let (used, step) = decoder.step(buffer.filled())?;
                     match step {
                         Step::Data(range) => {
-                            self.buffer.consume(range.start);
+                            buffer.consume(range.start);
                             return Ok(Some(0..range.len()));
                         }
                         Step::End => {
                             trailer_fields(decoder.trailers(), &mut self.trailers)?;
                             self.state = State::Ended;
-                            self.buffer.consume(used);
+                            buffer.consume(used);
                         }
                         Step::NeedMore => {
-                            self.buffer.consume(used);
-                            self.read(u64::MAX).await?;
+                            buffer.consume(used);
+                            read(self.client, buffer, &mut self.pace, u64::MAX).await?;
                         }
                     }
                 }
             }
         }
     }
+}
 
-    async fn read(&mut self, left: u64) -> Result<(), BodyError> {
-        if left > self.buffer.capacity() as u64 {
-            self.buffer.enlarge();
-        }
-        let client = self.client;
-        match client.wire.read(client.timer, &mut self.buffer, &mut self.pace).await {
-            Ok(0) | Err(WireError::Broken(_)) => Err(BodyError::Gone),
-            Ok(_) => Ok(()),
-            Err(WireError::TimedOut) => Err(BodyError::TooSlow),
-        }
+/// Reads on; `left` is the most that the body still has.
+async fn read<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &Client<'_, S>,
+    buffer: &mut ReadBuffer,
+    pace: &mut Pace,
+    left: u64,
+) -> Result<(), BodyError> {
+    if left > buffer.capacity() as u64 {
+        buffer.enlarge();
+    }
+    match client.wire.read(client.timer, buffer, pace).await {
+        Ok(0) | Err(WireError::Broken(_)) => Err(BodyError::Gone),
+        Ok(_) => Ok(()),
+        Err(WireError::TimedOut) => Err(BodyError::TooSlow),
     }
 }
 
@@ -134,7 +143,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Body for RequestBody<'_, S> {
             return Err(BodyError::TooLarge);
         }
         self.given = range.len();
-        Ok(Part::Data(&self.buffer.filled()[range]))
+        let buffer = self.buffer.as_ref().expect("data was found in it");
+        Ok(Part::Data(&buffer.filled()[range]))
     }
 
     async fn ask(&mut self) -> Result<(), BodyError> {
@@ -146,6 +156,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Body for RequestBody<'_, S> {
             WireError::TimedOut => BodyError::TooSlow,
             WireError::Broken(_) => BodyError::Gone,
         })
+    }
+
+    fn has_more_here(&self) -> bool {
+        self.buffer.as_ref().is_some_and(|buffer| buffer.filled().len() > self.given)
     }
 
     fn is_complete(&self) -> bool {

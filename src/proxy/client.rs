@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -58,6 +58,7 @@ impl Local {
 
     /// A number that names one request: 64 bits that no other request of the fleet has, as far as
     /// chance allows.
+    #[allow(clippy::cast_possible_truncation, reason = "four bits are taken")]
     pub(super) fn request_id(&self) -> [u8; 16] {
         // SplitMix64 (Steele, Lea and Flood 2014): a bijection of a counter, so no repeats here.
         let count = self.request_ids.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -75,6 +76,7 @@ impl Local {
         let (second, mut date) = self.date.get();
         let now = self.worker.timers.now_ms() / 1000 + 1;
         if second != now {
+            #[allow(clippy::disallowed_methods, reason = "the field tells the wall clock")]
             let text = httpdate::fmt_http_date(SystemTime::now());
             if let Ok(text) = <[u8; DATE_BYTES]>::try_from(text.as_bytes()) {
                 date = text;
@@ -91,6 +93,7 @@ impl Local {
         if self.log.is_none() {
             return;
         }
+        #[allow(clippy::disallowed_methods, reason = "the log tells the wall clock")]
         let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let unix_ms = u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX);
         write(unix_ms, &mut self.log_lines.borrow_mut());
@@ -122,12 +125,15 @@ pub(super) struct Client<'a, S> {
     writing: Cell<bool>,
     /// A write was given up in its middle: whatever followed would be misread.
     torn: Cell<bool>,
+    /// Who waits for its turn to write.
+    waiting: Cell<Option<Waker>>,
 }
 
 /// The turn to write. Given up before the write is done, it leaves the connection torn.
 struct Turn<'a> {
     writing: &'a Cell<bool>,
     torn: &'a Cell<bool>,
+    waiting: &'a Cell<Option<Waker>>,
     done: bool,
 }
 
@@ -135,6 +141,9 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         self.writing.set(false);
         self.torn.set(self.torn.get() || !self.done);
+        if let Some(waker) = self.waiting.take() {
+            waker.wake();
+        }
     }
 }
 
@@ -147,7 +156,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
         address: IpAddr,
     ) -> Self {
         let (writing, torn) = (Cell::new(false), Cell::new(false));
-        Self { local, site, wire, timer, address, writing, torn }
+        Self { local, site, wire, timer, address, writing, torn, waiting: Cell::new(None) }
     }
 
     /// How slowly a body may move.
@@ -165,8 +174,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
     ) -> Result<(), WireError> {
         poll_fn(|cx| {
             if self.writing.get() {
-                // Both writers are polled whenever the task is: come again in the next turn.
-                cx.waker().wake_by_ref();
+                self.waiting.set(Some(cx.waker().clone()));
                 return Poll::Pending;
             }
             Poll::Ready(())
@@ -176,7 +184,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
             return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
         }
         self.writing.set(true);
-        let mut turn = Turn { writing: &self.writing, torn: &self.torn, done: false };
+        let mut turn =
+            Turn { writing: &self.writing, torn: &self.torn, waiting: &self.waiting, done: false };
         self.wire.write_all(self.timer, parts, pace).await?;
         turn.done = true;
         Ok(())

@@ -24,13 +24,12 @@ use super::exchange::{Exchange, Next};
 use super::problem::Problem;
 use super::site::Site;
 use crate::net::buffer::ReadBuffer;
-use crate::net::http1::request::RequestHead;
 use crate::net::http1::scan::Scanner;
 use crate::net::timers::Timer;
-use crate::net::wire::{Pace, Wire, WireError};
+use crate::net::wire::{Abort, Pace, Wire, WireError};
 
 /// Serves one client until its connection ends.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Abort>(
     local: Rc<Local>,
     stream: S,
     address: IpAddr,
@@ -83,7 +82,7 @@ enum Head {
     TimedOut,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Abort> Connection<'_, S> {
     async fn requests(&self) {
         let mut rest = None;
         let mut served = 0;
@@ -105,6 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 Next::Request(buffer) => rest = buffer,
                 Next::Close => return self.linger().await,
                 Next::Cut => return,
+                Next::Reset => return self.wire.abort(),
             }
         }
     }
@@ -116,7 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
         let wait = if first { timeouts.head } else { timeouts.keep_alive };
         let deadline_ms = worker.timers.after(wait);
         poll_fn(|cx| {
-            if worker.draining.get() && !first {
+            if worker.closing.get() {
                 return Poll::Ready(Arrival::Ended);
             }
             let mut buffer = worker.buffers.small();
@@ -148,9 +148,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
                 exchange.refuse(&problem).await
             }
             Head::Complete { buffer, length } => {
-                let mut head = RequestHead::default();
+                let worker = &self.local.worker;
+                let mut head = worker.spare_request_head();
                 match head.parse(&buffer.filled()[..length]) {
-                    Ok(()) => exchange.run(&head, buffer, length).await,
+                    Ok(()) => {
+                        let next = exchange.run(&head, buffer, length).await;
+                        worker.keep_request_head(head);
+                        next
+                    }
                     Err(error) => {
                         self.local.metrics.protocol_error.inc(self.local.worker.stripe);
                         exchange.refuse(&Problem::of_request(error)).await
@@ -170,6 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<'_, S> {
             // One empty line before a request is an old habit that does no harm (RFC 9112, 2.2).
             if empty_line_allowed && buffer.filled().starts_with(b"\r\n") {
                 buffer.consume(2);
+                scanner = Scanner::default();
                 empty_line_allowed = false;
             }
             empty_line_allowed &= buffer.filled().len() < 2;

@@ -35,6 +35,8 @@ pub(super) enum Next {
     Close,
     /// It ends at once.
     Cut,
+    /// It ends at once, and the client is to see that the answer is not complete.
+    Reset,
 }
 
 /// One request on one connection.
@@ -123,32 +125,39 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         let keep_alive = head.persistence() == Persistence::KeepAlive && !self.last;
         let mut answer =
             ClientAnswer::new(self.client, &self.request_id, head.minor(), head_asked, keep_alive);
-        // Without a body what follows the head stays where it is. With one, it moves to a buffer of
-        // its own, since the head is looked at until the end.
-        let has_body = head.framing() != Framing::None;
-        let mut following = local.worker.buffers.small();
-        if has_body {
+        let framing = head.framing();
+        let has_body = framing != Framing::None;
+        // With a body, what came behind the head moves to a buffer of its own, since the head is
+        // looked at until the end; without one it stays where it is.
+        let following = has_body.then(|| {
             let rest = &buffer.filled()[length..];
-            while following.room().len() < rest.len() {
-                following.enlarge();
+            let mut following = local.worker.buffers.small();
+            // A head may be allowed to be so large that more lies behind it than a buffer takes.
+            while following.capacity() < rest.len() {
+                following.grow(usize::MAX);
             }
             following.room()[..rest.len()].copy_from_slice(rest);
             following.fill(rest.len());
-        }
-        let framing = head.framing();
+            following
+        });
         let mut body = RequestBody::new(self.client, following, framing, head.expects_continue());
 
         let whole = &buffer.filled()[..length];
         if self.answer(head, whole, &mut body, &mut answer).await.is_err() {
-            return Next::Cut;
+            let truncated = answer.has_begun() && answer.ends_with_connection();
+            return if truncated { Next::Reset } else { Next::Cut };
         }
         if !answer.keeps_alive() || !body.is_complete() {
-            return Next::Close;
+            // A client that asked for the end sends nothing more, so no reset can take its answer.
+            // (But for old ones that send an empty line behind a body.)
+            let client_ends = head.persistence() == Persistence::Close
+                && !has_body
+                && buffer.filled().len() == length;
+            return if client_ends { Next::Cut } else { Next::Close };
         }
-        if has_body {
-            buffer = body.into_rest();
-        } else {
-            buffer.consume(length);
+        match body.into_rest() {
+            Some(following) => buffer = following,
+            None => buffer.consume(length),
         }
         Next::Request(Some(buffer).filter(|buffer| !buffer.is_empty()))
     }
@@ -317,7 +326,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         }
         let about = ProblemAbout {
             pool: seen.pool.map(|pool| pool.agreed.name.as_str()),
-            shard: note.shard.as_ref().map(|shard| shard.id.as_str()),
+            shard: shard_name(seen, note),
             epoch: seen.pool.map(|pool| pool.agreed.epoch.0),
             request_id: self.id(),
         };
@@ -357,7 +366,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
                 duration_ms,
                 route: seen.route.map_or("", |route| site.route_name(route)),
                 pool: seen.pool.map_or("", |pool| pool.agreed.name.as_str()),
-                shard: note.shard.as_ref().map_or("", |shard| shard.id.as_str()),
+                shard: shard_name(seen, note).unwrap_or(""),
                 upstream_status: note.upstream_status,
                 attempts: note.attempts,
                 spilled: note.spilled,
@@ -367,6 +376,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
             record.write(format, out);
         });
     }
+}
+
+/// The value of `Destination`, if there is one.
+fn only_destination<'a>(head: &RequestHead, whole: &'a [u8]) -> Result<Option<&'a [u8]>, Problem> {
+    let mut all = head.fields().iter().filter(|field| field.kind == FieldKind::Destination);
+    match (all.next(), all.next()) {
+        (None, _) => Ok(None),
+        (Some(field), None) => Ok(Some(field.value.of_bytes(whole))),
+        (Some(_), Some(_)) => Err(Problem::bad_destination()),
+    }
+}
+
+/// The name of the shard asked last.
+fn shard_name<'s>(seen: &Seen<'s>, note: &Note) -> Option<&'s str> {
+    Some(seen.pool?.shards[note.shard?].id.as_str())
 }
 
 fn canonical<'a>(path: &'a [u8], query: Option<&[u8]>) -> Result<Cow<'a, [u8]>, Problem> {
@@ -394,7 +418,7 @@ fn route<'s>(
     {
         return Err(Problem::body_too_large());
     }
-    let host = without_port(head.host(whole)).to_ascii_lowercase();
+    let host = lower_case(without_port(head.host(whole)));
     let fields = HeadFields { whole, fields: head.fields() };
     let view = RequestView {
         method: seen.method,
@@ -418,9 +442,9 @@ fn route<'s>(
     let token = token_of(&view)?;
     let mut destination = None;
     if matches!(seen.method, b"COPY" | b"MOVE")
-        && let Some(field) = head.fields().iter().find(|f| f.kind == FieldKind::Destination)
+        && let Some(value) = only_destination(head, whole)?
     {
-        let path = destination_path(field.value.of_bytes(whole), head.host(whole))?;
+        let path = destination_path(value, head.host(whole))?;
         // What another route would take lies in another pool, or under another key.
         let there = RequestView { path: &path, query: None, ..view };
         if site.routes.find(&there) != Some(route) {
@@ -429,6 +453,14 @@ fn route<'s>(
         destination = Some((token_of(&there)?, path));
     }
     Ok(Routed { pool, token, destination })
+}
+
+/// Host names do not differ by case (RFC 3986, section 3.2.2); nearly all come in lower case.
+fn lower_case(host: &[u8]) -> Cow<'_, [u8]> {
+    match host.iter().any(u8::is_ascii_uppercase) {
+        true => Cow::Owned(host.to_ascii_lowercase()),
+        false => Cow::Borrowed(host),
+    }
 }
 
 /// A host without its port; an IPv6 address keeps its brackets.

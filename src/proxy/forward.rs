@@ -106,6 +106,7 @@ pub(super) fn render_fields(
             FieldKind::ForwardedProto if append => proto = true,
             FieldKind::ForwardedHost if append => host = true,
             FieldKind::ForwardedProto | FieldKind::ForwardedHost => continue,
+            FieldKind::Forwarded if !append => continue,
             FieldKind::Destination if !keep_destination => continue,
             _ => {}
         }
@@ -139,7 +140,8 @@ fn write_forwarded_for(out: &mut Vec<u8>, head: &RequestHead, whole: &[u8], clie
 /// A [`Problem`] when it is neither.
 pub(super) fn destination_path(value: &[u8], host: &[u8]) -> Result<Vec<u8>, Problem> {
     let path = match value.first() {
-        Some(b'/') => value,
+        // `//host/path` is a reference to another host (RFC 3986, section 4.2).
+        Some(b'/') if !value.starts_with(b"//") => value,
         _ => {
             let rest = [&b"http://"[..], b"https://"]
                 .into_iter()

@@ -5,7 +5,7 @@
 //! published and what is counted.
 
 use std::io;
-use std::net::TcpListener as StdListener;
+use std::net::{SocketAddr, TcpListener as StdListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,12 +23,14 @@ use crate::dispatch::worker::Worker;
 use crate::net::timers::TICK_MS;
 
 /// In which part of its life a process is; workers follow it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
     /// Serving.
     Serving,
-    /// No new connections; each present one ends with its request.
+    /// Still serving, but each answer asks its client to close the connection.
     Draining,
+    /// No new connections; those without a request are closed, the others end with theirs.
+    Closing,
     /// Everything ends now.
     Ended,
 }
@@ -85,11 +87,13 @@ async fn serve(
         accepting.push(tokio::task::spawn_local(accept(local, listener, phase)));
     }
     // A sender that is gone means that the process is going down in disorder: end as well.
-    let ended = async |phase: &mut watch::Receiver<Phase>, wanted: Phase| {
-        let _: Result<_, _> = phase.wait_for(|now| *now == wanted || *now == Phase::Ended).await;
+    let reached = async |phase: &mut watch::Receiver<Phase>, wanted: Phase| {
+        let _: Result<_, _> = phase.wait_for(|now| *now >= wanted).await;
     };
-    ended(&mut phase, Phase::Draining).await;
+    reached(&mut phase, Phase::Draining).await;
     local.worker.draining.set(true);
+    reached(&mut phase, Phase::Closing).await;
+    local.worker.closing.set(true);
     for task in accepting {
         // The listener closes with its task; what waited in its queue was accepted before.
         let _: Result<(), tokio::task::JoinError> = task.await;
@@ -105,7 +109,7 @@ async fn serve(
     tokio::select! {
         biased;
         () = drained => {}
-        () = ended(&mut phase, Phase::Ended) => {}
+        () = reached(&mut phase, Phase::Ended) => {}
     }
     local.flush_log();
     Ok(())
@@ -137,32 +141,45 @@ async fn accept(local: Rc<Local>, listener: TcpListener, mut phase: watch::Recei
     loop {
         let accepted = tokio::select! {
             biased;
+            _ = phase.wait_for(|now| *now >= Phase::Closing) => break,
             accepted = listener.accept() => accepted,
-            _ = phase.wait_for(|now| *now != Phase::Serving) => return,
         };
         match accepted {
-            Ok((stream, address)) => {
-                local.worker.timers.refresh();
-                local.metrics.cx_total.inc(local.worker.stripe);
-                let max = local.sites.read().limits.connections_max;
-                if local.metrics.connections() >= max {
-                    local.metrics.cx_overflow.inc(local.worker.stripe);
-                    refuse(&stream);
-                    continue;
-                }
-                // Answers are written in as few pieces as can be; none waits for another.
-                if stream.set_nodelay(true).is_err() {
-                    continue;
-                }
-                let local = Rc::clone(&local);
-                tokio::task::spawn_local(connection::serve(local, stream, address.ip()));
-            }
+            Ok((stream, address)) => begin(&local, stream, address),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 tracing::warn!(%error, "a client connection could not be accepted");
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
+    }
+    // Connections that the kernel has completed already would be reset with the listener.
+    let Ok(listener) = listener.into_std() else { return };
+    for _ in 0..BACKLOG_MAX {
+        let Ok((stream, address)) = listener.accept() else { return };
+        let tokio_stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+        if let Ok(stream) = tokio_stream {
+            begin(&local, stream, address);
+        }
+    }
+}
+
+/// The most connections that can wait in a listener's queue.
+const BACKLOG_MAX: usize = 4096;
+
+fn begin(local: &Rc<Local>, stream: TcpStream, address: SocketAddr) {
+    local.worker.timers.refresh();
+    local.metrics.cx_total.inc(local.worker.stripe);
+    let max = local.sites.read().limits.connections_max;
+    if local.metrics.connections() >= max {
+        local.metrics.cx_overflow.inc(local.worker.stripe);
+        refuse(&stream);
+        return;
+    }
+    // Answers are written in as few pieces as can be; none waits for another. A socket that does
+    // not take the option is broken.
+    if stream.set_nodelay(true).is_ok() {
+        tokio::task::spawn_local(connection::serve(Rc::clone(local), stream, address.ip()));
     }
 }
 

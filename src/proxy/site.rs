@@ -140,6 +140,7 @@ pub type Published = Arc<ArcSwap<Site>>;
 /// write.
 pub struct SiteReader {
     published: Published,
+    #[allow(clippy::redundant_allocation, reason = "the outer count belongs to this thread")]
     current: RefCell<Rc<Arc<Site>>>,
 }
 
@@ -153,6 +154,7 @@ impl SiteReader {
 
     /// The site as it is published now.
     #[must_use]
+    #[allow(clippy::redundant_allocation, reason = "as above")]
     pub fn read(&self) -> Rc<Arc<Site>> {
         let published = self.published.load();
         let mut current = self.current.borrow_mut();

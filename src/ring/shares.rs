@@ -43,6 +43,7 @@ impl Ratio {
 
     /// An approximation, for gauges; no decision rests on it.
     #[must_use]
+    #[allow(clippy::cast_precision_loss, reason = "an approximation is asked for")]
     pub fn as_f64(self) -> f64 {
         self.part as f64 / self.whole as f64
     }

@@ -109,6 +109,20 @@ impl RingSpec {
         Ok(())
     }
 
+    /// The part of this that decides replica sets: specs of which this part is equal place all keys
+    /// alike. Members of weight 0 are not in it, nor the zones of a ring of one replica; the members
+    /// are sorted by id.
+    #[must_use]
+    pub fn deciding(&self) -> RingSpec {
+        let mut members = self.members.clone();
+        members.retain(|member| member.weight.get() > 0);
+        members.sort_unstable_by(|a, b| a.id.cmp(&b.id));
+        if self.replicas == 1 {
+            members.iter_mut().for_each(|member| member.zone = Zone::default());
+        }
+        RingSpec { members, hash_seed: self.hash_seed.clone(), ..*self }
+    }
+
     /// Virtual nodes in all. Cannot overflow: 2^16 members of 2^8 units of 2^16 each at most
     /// within [`MEMBERS_MAX`].
     pub(super) fn tokens(&self) -> u64 {

@@ -48,6 +48,7 @@ impl Zones {
         let number = |zone: &Zone| names.binary_search(&zone).unwrap_or(0);
         let mut sizes = vec![0; names.len()];
         owning().for_each(|member| sizes[number(&member.zone)] += 1);
+        #[allow(clippy::cast_possible_truncation, reason = "see above")]
         let of_shard = spec.members.iter().map(|member| number(&member.zone) as u16).collect();
         Self { of_shard, sizes }
     }

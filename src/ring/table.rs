@@ -151,8 +151,8 @@ impl Ring {
         size_of_val(&*self.tokens) + size_of_val(&*self.buckets) + size_of_val(&*self.sets)
     }
 
-    /// The digest of the spec and of everything made from it: nodes with equal digests send every
-    /// key to the same shards. Computed anew at each call (about 3 ms for a large ring).
+    /// The digest of [`RingSpec::deciding`] and of everything made from it: nodes with equal digests
+    /// send every key to the same shards. Computed anew at each call (about 3 ms for a large ring).
     #[must_use]
     pub fn digest(&self) -> Digest {
         let mut hasher = blake3::Hasher::new_derive_key("ringway ring v1: digest");
@@ -161,18 +161,29 @@ impl Ring {
             bytes.extend((text.len() as u64).to_be_bytes());
             bytes.extend(text.as_bytes());
         };
-        text(&mut bytes, &self.spec.hash_seed);
-        bytes.extend(self.spec.vnodes.to_be_bytes());
-        bytes.push(self.spec.replicas);
-        bytes.extend((self.spec.members.len() as u64).to_be_bytes());
-        for member in &self.spec.members {
+        let deciding = self.spec.deciding();
+        text(&mut bytes, &deciding.hash_seed);
+        bytes.extend(deciding.vnodes.to_be_bytes());
+        bytes.push(deciding.replicas);
+        bytes.extend((deciding.members.len() as u64).to_be_bytes());
+        for member in &deciding.members {
             text(&mut bytes, member.id.as_str());
             text(&mut bytes, member.zone.as_str());
             bytes.extend(member.weight.get().to_be_bytes());
         }
+        // A shard is named by its place among those that own anything, so that one that owns
+        // nothing leaves no trace.
+        let mut owner: u16 = 0;
+        let places: Vec<[u8; 2]> = (self.spec.members.iter())
+            .map(|member| {
+                let place = owner.to_be_bytes();
+                owner += u16::from(member.weight.get() > 0);
+                place
+            })
+            .collect();
         for position in 0..self.vnodes() {
             bytes.extend(self.token_at(position).to_be_bytes());
-            bytes.extend(self.set(position).iter().flat_map(|shard| shard.0.to_be_bytes()));
+            bytes.extend(self.set(position).iter().flat_map(|shard| places[usize::from(shard.0)]));
             if bytes.len() >= 64 * 1024 {
                 hasher.update(&bytes);
                 bytes.clear();
@@ -205,6 +216,7 @@ impl Ring {
     /// one past the last, where the first one's row stands once more.
     #[inline]
     pub(super) fn position(&self, token: Token) -> usize {
+        #[allow(clippy::cast_possible_truncation, reason = "at most 22 bits are left")]
         let number = (token.0 >> self.shift) as usize;
         let Bucket { start, fragments } = &self.buckets[number];
         let fragment = fragment_of(token.0, self.shift);
@@ -235,6 +247,7 @@ impl Ring {
 
 /// The 16 bits of a token that follow its top bits.
 #[inline]
+#[allow(clippy::cast_possible_truncation, reason = "the top bits are left out on purpose")]
 fn fragment_of(token: u64, shift: u32) -> u16 {
     // At most 21 top bits, for at most 2^22 tokens, leave 43 to take them from.
     (token >> (shift - u16::BITS)) as u16

@@ -1,7 +1,8 @@
 //! The ring against a naive one that walks the whole circle for every token, the laws that every
 //! change of members obeys, and vectors that hold the ring still from release to release.
 
-use proptest::prelude::*;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop};
+use proptest::{prop_assert, prop_assert_eq, prop_assume, prop_compose, prop_oneof, proptest};
 
 use super::vnodes::{Hashing, Vnode};
 use super::*;
@@ -94,7 +95,8 @@ prop_compose! {
         let mut members = members;
         members[0].weight = Weight::ONE;
         let owners = members.iter().filter(|member| member.weight.get() > 0).count();
-        spec(vnodes, replicas.min(owners as u8), members)
+        let owners = u8::try_from(owners).expect("a few");
+        spec(vnodes, replicas.min(owners), members)
     }
 }
 
@@ -167,7 +169,7 @@ proptest! {
                     2 => 1 << 40 | offset,
                     _ => 0x5555_5555_0000_0000 | offset << 8,
                 },
-                owner: ShardIx(at as u16),
+                owner: ShardIx(u16::try_from(at).expect("a few")),
             })
             .collect();
         spec.members.sort_by(|a, b| a.id.cmp(&b.id));
@@ -256,6 +258,23 @@ proptest! {
         let share = after.shares().shards[0].primary;
         prop_assert_eq!(share.thousandths(), (primary * 2000 + (1 << 64)) / (1 << 65));
     }
+}
+
+/// What places no key leaves the digest alone, and what does changes it: an epoch has one digest.
+#[test]
+fn digests_tell_of_what_decides_and_of_nothing_else() {
+    let two = |zone: &str, replicas| {
+        spec(16, replicas, vec![member("a", zone, 1), member("b", "z", 2), member("c", "z", 1)])
+    };
+    let with = |mut spec: RingSpec, member: Member| {
+        spec.members.insert(0, member);
+        spec
+    };
+    let alone = build(&two("z", 1)).digest();
+    assert_eq!(build(&two("y", 1)).digest(), alone);
+    assert_eq!(build(&with(two("z", 1), member("aa", "x", 0))).digest(), alone);
+    assert_ne!(build(&with(two("z", 1), member("aa", "x", 1))).digest(), alone);
+    assert_ne!(build(&two("y", 2)).digest(), build(&two("z", 2)).digest());
 }
 
 #[test]

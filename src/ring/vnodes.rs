@@ -78,6 +78,7 @@ impl Hashing {
 /// time, not correctness.
 pub(super) fn sort_by_top_bits(vnodes: &[Vnode], bits: u32) -> (Vec<Vnode>, Vec<u32>) {
     let shift = 64 - bits;
+    #[allow(clippy::cast_possible_truncation, reason = "`bits` bits are left")]
     let bucket = |vnode: &Vnode| (vnode.token >> shift) as usize;
 
     // First the size of each bucket, one place further up; then, summed up, its start; then, as

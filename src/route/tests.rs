@@ -1,3 +1,5 @@
+//! Routes and key rules, example by example, and against what must hold for any request.
+
 use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
 use proptest::{prop_assert, prop_assert_eq, proptest};
 

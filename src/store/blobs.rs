@@ -28,8 +28,9 @@ use crate::store::record::BodyId;
 
 /// The longest body that is kept in the index; longer ones are files.
 ///
-/// Measured: up to about here one batched commit beats a file's own two syncs by far; above, redb
-/// would copy through its cache what a file streams.
+/// A small body costs a share of one sync in the index and a sync of its own as a file. A large
+/// one must be contiguous in redb, passes through its cache and is rounded up to a power of two,
+/// and streams as a file (1 MiB: 36 MB/s in redb, 91 as files, on one machine).
 pub const INLINE_BYTES_MAX: usize = 64 * 1024;
 
 /// Names of the folders within the store's own.
@@ -70,6 +71,7 @@ impl Blobs {
         if syncs {
             crate::disk::atomic::sync_folder(root)?;
         }
+        #[allow(clippy::disallowed_methods, reason = "the writer must not wait for a removal")]
         let (sender, paths) = mpsc::channel::<PathBuf>();
         let thread =
             std::thread::Builder::new().name("store-sweep".to_owned()).spawn(move || {

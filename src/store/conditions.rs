@@ -166,7 +166,7 @@ fn read_date(fields: &HeaderMap, name: &HeaderName) -> Option<u64> {
 
 /// All lines of a field are one list (section 5.3).
 fn read_tags(fields: &HeaderMap, name: HeaderName) -> Result<Option<Tags>, ConditionError> {
-    let mut lines = fields.get_all(&name).iter().map(|value| value.as_bytes()).peekable();
+    let mut lines = fields.get_all(&name).iter().map(http::HeaderValue::as_bytes).peekable();
     if lines.peek().is_none() {
         return Ok(None);
     }

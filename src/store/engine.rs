@@ -31,7 +31,7 @@ use crate::store::index::{Index, IndexError, IndexOpenError, Totals, View};
 use crate::store::index_file::IndexFile;
 use crate::store::metrics::Metrics;
 use crate::store::options::StoreOptions;
-use crate::store::record::{BodyId, Place, Record};
+use crate::store::record::BodyId;
 use crate::store::reserve::{Reserve, is_no_space};
 use crate::store::writer::{Job, Room, Write, WriteError, Writer, Written};
 
@@ -134,15 +134,6 @@ pub enum ReadError {
     Damaged,
 }
 
-/// The bytes of a value.
-#[derive(Debug)]
-pub enum Content {
-    /// In memory.
-    Memory(bytes::Bytes),
-    /// In a file that stays readable though it be unlinked.
-    File(File),
-}
-
 /// Read and write health, apart: a full disk serves reads.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Health {
@@ -202,6 +193,7 @@ impl Store {
         });
         core.show_totals();
         core.room();
+        #[allow(clippy::disallowed_methods, reason = "each job holds one of `places`")]
         let (sender, queue) = mpsc::channel();
         let writer = Writer::new(Arc::clone(&core), queue, options.fsync, options.clock);
         let thread = std::thread::Builder::new()
@@ -234,26 +226,21 @@ impl Store {
         self.core.index.view()
     }
 
-    /// The bytes of a value that `view` has; `None` when it was replaced or deleted since, and a
-    /// later view will show that.
+    /// Opens the file of a large body; `None` when its value was replaced or deleted since its
+    /// record was read, and a later view will show that. An open file stays readable. Blocks.
     ///
     /// # Errors
     /// See [`ReadError`].
-    pub(super) fn content(
-        &self,
-        view: &Arc<View>,
-        record: &Record,
-    ) -> Result<Option<Content>, ReadError> {
-        if record.place == Place::Index {
-            let body = view.body(record.body)?.ok_or(ReadError::Damaged)?;
-            let whole = body.len() as u64 == record.size;
-            return if whole { Ok(Some(Content::Memory(body))) } else { Err(ReadError::Damaged) };
-        }
-        match self.core.blobs.open_body(record.body) {
-            Ok(file) if file.metadata()?.len() == record.size => Ok(Some(Content::File(file))),
+    pub(super) fn open_body(&self, id: BodyId, size: u64) -> Result<Option<File>, ReadError> {
+        match self.core.blobs.open_body(id) {
+            Ok(file) if file.metadata()?.len() == size => Ok(Some(file)),
             Ok(_) => Err(ReadError::Damaged),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                if self.view().has_file(record.body)? { Err(ReadError::Damaged) } else { Ok(None) }
+                if self.view().has_file(id)? {
+                    Err(ReadError::Damaged)
+                } else {
+                    Ok(None)
+                }
             }
             Err(error) => Err(error.into()),
         }
@@ -385,7 +372,7 @@ impl Core {
         let mut reserve = self.index.file().reserve();
         let room = if reserve.restore() {
             Room::Puts
-        } else if reserve.is_half() {
+        } else if reserve.covers_deletes() {
             Room::Deletes
         } else {
             Room::Nothing

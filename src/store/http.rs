@@ -14,6 +14,8 @@
 //! Every answer bears `Ringway-Store`. What hyper refuses by itself (a head that does not parse or
 //! is too long) never gets here and bears nothing.
 
+use std::fs::File;
+use std::io::{Seek, SeekFrom};
 use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,12 +30,12 @@ use hyper::body::{Body as _, Incoming as RequestBody};
 
 use crate::store::body::Body;
 use crate::store::conditions::{Conditions, Current, Verdict};
-use crate::store::engine::{Content, ReadError, Store};
+use crate::store::engine::{ReadError, Store};
 use crate::store::list::Query;
 use crate::store::meta::{Meta, MetaError};
 use crate::store::problem::Problem;
 use crate::store::range::{Selection, select};
-use crate::store::record::Record;
+use crate::store::record::{Place, Record};
 use crate::store::upload::{UploadError, receive};
 use crate::store::writer::{Action, Write, WriteError, Written};
 
@@ -142,137 +144,101 @@ impl Validators {
     }
 }
 
-/// What was found for a GET or HEAD.
-enum Found {
-    Nothing,
-    ConditionFailed,
-    NotModified(Record),
-    Unsatisfiable(u64),
-    /// The record, what of it was asked for, and the bytes unless only the head was.
-    Value(Record, Selection, Option<Content>),
-}
-
+/// Looks up what a GET or HEAD asks for and answers it.
+///
+/// The index is looked at here and now: [`crate::store::index_file`] says why that holds nobody
+/// up. A file is opened on the blocking pool, where it is read anyway.
 async fn get(store: &Arc<Store>, parts: &Parts, key: &[u8]) -> Answer {
-    let wanted = Wanted {
-        key: key.to_vec(),
-        conditions: conditions(&parts.headers)?,
-        // Range is defined for GET alone (RFC 9110, section 14.2); two fields are no range.
-        range: Some(&parts.headers)
-            .filter(|_| parts.method == Method::GET)
-            .map(|fields| fields.get_all(RANGE))
-            .filter(|lines| lines.iter().count() == 1)
-            .and_then(|lines| lines.iter().next().cloned()),
-        content: parts.method == Method::GET,
-    };
-    let store_too = Arc::clone(store);
-    let found = on_disk(move || wanted.find(&store_too)).await?;
-    let found = found.map_err(|error| Problem::unreadable(&error.to_string()))?;
-    match found {
-        Found::Nothing => Err(Problem::not_found()),
-        Found::ConditionFailed => Err(Problem::precondition_failed()),
-        Found::Unsatisfiable(size) => Err(Problem::unsatisfiable(size)),
-        Found::NotModified(record) => {
-            let mut response = Response::new(Body::empty());
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            describe(&record, response.headers_mut());
-            Ok(response)
-        }
-        Found::Value(record, selection, content) => send(store, &record, selection, content),
-    }
-}
-
-/// A GET or HEAD, ready to be looked up.
-struct Wanted {
-    key: Vec<u8>,
-    conditions: Conditions,
-    range: Option<HeaderValue>,
-    content: bool,
-}
-
-impl Wanted {
-    /// Looks up everything in one view, so that head and bytes belong together. Blocks.
-    fn find(&self, store: &Store) -> Result<Found, ReadError> {
-        for _ in 0..READ_ATTEMPTS_MAX {
-            let view = store.view();
-            let record = view.record(&self.key)?;
-            let validators = record.as_ref().map(Validators::of);
-            let current = validators.as_ref().map(Validators::current);
-            let verdict = self.conditions.for_read(current);
-            let (record, current) = match (verdict, record.zip(current)) {
-                (Verdict::Failed, _) => return Ok(Found::ConditionFailed),
-                (_, None) => return Ok(Found::Nothing),
-                (Verdict::NotModified, Some((record, _))) => {
-                    return Ok(Found::NotModified(record));
-                }
-                (Verdict::Proceed, Some(both)) => both,
-            };
-            let range = self.range.as_ref().filter(|_| self.conditions.range_counts(current));
-            let selection =
-                range.map_or(Selection::Whole, |range| select(range.as_bytes(), record.size));
-            if selection == Selection::Unsatisfiable {
-                return Ok(Found::Unsatisfiable(record.size));
+    let conditions = conditions(&parts.headers)?;
+    let wants_content = parts.method == Method::GET;
+    for _ in 0..READ_ATTEMPTS_MAX {
+        // One view for all, so that head and bytes belong together.
+        let view = store.view();
+        let record = view.record(key).map_err(|error| unreadable(&error))?;
+        let validators = record.as_ref().map(Validators::of);
+        let verdict = conditions.for_read(validators.as_ref().map(Validators::current));
+        let (record, validators) = match (verdict, record.zip(validators)) {
+            (Verdict::Failed, _) => return Err(Problem::precondition_failed()),
+            (_, None) => return Err(Problem::not_found()),
+            (Verdict::NotModified, Some((record, validators))) => {
+                let mut response = Response::new(Body::empty());
+                *response.status_mut() = StatusCode::NOT_MODIFIED;
+                describe(&record, &validators, response.headers_mut());
+                return Ok(response);
             }
-            if !self.content {
-                return Ok(Found::Value(record, selection, None));
+            (Verdict::Proceed, Some(both)) => both,
+        };
+        let range = range(parts).filter(|_| conditions.range_counts(validators.current()));
+        let selection =
+            range.map_or(Selection::Whole, |range| select(range.as_bytes(), record.size));
+        let (status, first, length) = match selection {
+            Selection::Whole => (StatusCode::OK, 0, record.size),
+            Selection::Part { first, length } => (StatusCode::PARTIAL_CONTENT, first, length),
+            Selection::Unsatisfiable => return Err(Problem::unsatisfiable(record.size)),
+        };
+        let body = match record.place {
+            _ if !wants_content => Some(Body::empty()),
+            Place::Index => {
+                let bytes = view.body(&record).map_err(|error| unreadable(&error))?;
+                let index = |at: u64| usize::try_from(at).expect("a body in memory is small");
+                Some(Body::memory(bytes.slice(index(first)..index(first + length))))
             }
-            // `None`: the file went between the look at the index and this one. The next view
-            // has what came instead.
-            if let Some(content) = store.content(&view, &record)? {
-                let content = at_start(content, selection)?;
-                return Ok(Found::Value(record, selection, Some(content)));
-            }
+            Place::File => open_file(store, &record, first).await?.map(|f| Body::file(f, length)),
+        };
+        // None: the file went between the look at the index and this one. The next view has what
+        // came instead.
+        let Some(body) = body else { continue };
+        let mut response = Response::new(body.counted(&store.metrics().sent_bytes));
+        *response.status_mut() = status;
+        let fields = response.headers_mut();
+        describe(&record, &validators, fields);
+        if !record.meta.has(&CONTENT_TYPE) {
+            fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
         }
-        Err(ReadError::Damaged)
+        fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
+        if status == StatusCode::PARTIAL_CONTENT {
+            let field = format!("bytes {first}-{}/{}", first + length - 1, record.size);
+            fields.insert(CONTENT_RANGE, HeaderValue::from_str(&field).expect("ASCII"));
+        }
+        return Ok(response);
     }
+    Err(unreadable(&ReadError::Damaged))
 }
 
-/// Puts a file where the selection begins.
-fn at_start(mut content: Content, selection: Selection) -> Result<Content, ReadError> {
-    if let (Content::File(file), Selection::Part { first, .. }) = (&mut content, selection) {
-        std::io::Seek::seek(file, std::io::SeekFrom::Start(first))?;
-    }
-    Ok(content)
+/// The one `Range` field of a GET. It is defined for no other method (RFC 9110, section 14.2),
+/// and two of them are none.
+fn range(parts: &Parts) -> Option<&HeaderValue> {
+    let mut lines = parts.headers.get_all(RANGE).iter();
+    let first = lines.next().filter(|_| parts.method == Method::GET)?;
+    lines.next().is_none().then_some(first)
 }
 
-fn send(store: &Store, record: &Record, selection: Selection, content: Option<Content>) -> Answer {
-    let mut response = Response::new(Body::empty());
-    let fields = response.headers_mut();
-    describe(record, fields);
-    if !record.meta.has(&CONTENT_TYPE) {
-        fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
-    }
-    fields.insert(ACCEPT_RANGES, HeaderValue::from_static("bytes"));
-    let (first, length) = match selection {
-        Selection::Part { first, length } => {
-            let (last, size) = (first + length - 1, record.size);
-            let field = HeaderValue::from_str(&format!("bytes {first}-{last}/{size}"));
-            fields.insert(CONTENT_RANGE, field.expect("ASCII"));
-            (first, length)
-        }
-        Selection::Whole | Selection::Unsatisfiable => (0, record.size),
-    };
-    fields.insert(CONTENT_LENGTH, HeaderValue::from(length));
-    if matches!(selection, Selection::Part { .. }) {
-        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-    }
-    let body = match content {
-        None => Body::empty(),
-        Some(Content::File(file)) => Body::file(file, length),
-        Some(Content::Memory(bytes)) => {
-            let index = |at: u64| usize::try_from(at).expect("a body in memory is small");
-            Body::memory(bytes.slice(index(first)..index(first + length)))
-        }
-    };
-    *response.body_mut() = body.counted(&store.metrics().sent_bytes);
-    Ok(response)
+/// Opens a value's file at an offset; `None` when it was removed since its record was read.
+async fn open_file(
+    store: &Arc<Store>,
+    record: &Record,
+    first: u64,
+) -> Result<Option<File>, Problem> {
+    let (store, body, size) = (Arc::clone(store), record.body, record.size);
+    let opened = on_disk(move || {
+        let Some(mut file) = store.open_body(body, size)? else { return Ok(None) };
+        file.seek(SeekFrom::Start(first))?;
+        Ok(Some(file))
+    });
+    opened.await?.map_err(|error: ReadError| unreadable(&error))
+}
+
+fn unreadable(error: &dyn std::error::Error) -> Problem {
+    Problem::unreadable(&error.to_string())
 }
 
 /// The fields that a value has on 200, 206 and 304 alike.
-fn describe(record: &Record, fields: &mut HeaderMap) {
+fn describe(record: &Record, validators: &Validators, fields: &mut HeaderMap) {
     for (name, value) in record.meta.iter() {
         fields.append(name.clone(), value.clone());
     }
-    Validators::of(record).write_to(fields);
+    validators.write_to(fields);
 }
 
 async fn put(store: &Arc<Store>, parts: &Parts, key: &[u8], body: &mut RequestBody) -> Answer {
@@ -286,7 +252,7 @@ async fn put(store: &Arc<Store>, parts: &Parts, key: &[u8], body: &mut RequestBo
     // Neither look is the last word; both spare the client a body that nobody wants.
     store.check_fence().map_err(|error| Problem::write(&error))?;
     if conditions != Conditions::default() {
-        fails_already(store, key, conditions.clone()).await?;
+        fails_already(store, key, &conditions)?;
     }
     let body = match receive(store, body, body.size_hint().exact()).await {
         Ok(body) => body,
@@ -309,21 +275,12 @@ fn meta_problem(error: &MetaError) -> Problem {
 }
 
 /// Refuses a write whose conditions do not hold before its body is asked for.
-async fn fails_already(
-    store: &Arc<Store>,
-    key: &[u8],
-    conditions: Conditions,
-) -> Result<(), Problem> {
-    let (store, key) = (Arc::clone(store), key.to_vec());
-    let verdict = on_disk(move || {
-        let validators = store.view().record(&key)?.as_ref().map(Validators::of);
-        Ok(conditions.for_write(validators.as_ref().map(Validators::current)))
-    })
-    .await?;
-    match verdict {
-        Ok(Verdict::Failed) => Err(Problem::precondition_failed()),
-        Ok(_) => Ok(()),
-        Err::<_, ReadError>(error) => Err(Problem::unreadable(&error.to_string())),
+fn fails_already(store: &Store, key: &[u8], conditions: &Conditions) -> Result<(), Problem> {
+    let record = store.view().record(key).map_err(|error| unreadable(&error))?;
+    let validators = record.as_ref().map(Validators::of);
+    match conditions.for_write(validators.as_ref().map(Validators::current)) {
+        Verdict::Failed => Err(Problem::precondition_failed()),
+        Verdict::Proceed | Verdict::NotModified => Ok(()),
     }
 }
 
@@ -356,7 +313,7 @@ async fn answer_own(store: &Arc<Store>, path: &str, query: Option<&str>) -> Answ
             .map_err(|error| Problem::bad_request("list", format!("{error}.")))?;
         let store = Arc::clone(store);
         let page = on_disk(move || store.view().list(&query)).await?;
-        let page = page.map_err(|error| Problem::unreadable(&error.to_string()))?;
+        let page = page.map_err(|error| unreadable(&error))?;
         return Ok(json(StatusCode::OK, &page));
     }
     let (reads, writes) = match path {
@@ -377,7 +334,8 @@ async fn answer_own(store: &Arc<Store>, path: &str, query: Option<&str>) -> Answ
         return Err(Problem::bad_request("query", "Ask for health without a query."));
     }
     let own = Arc::clone(store);
-    let (health, totals) = on_disk(move || (own.health(), own.totals())).await?;
+    let health = on_disk(move || own.health()).await?;
+    let totals = store.totals();
     let sick = (reads && health.read.is_err()) || (writes && health.write.is_err());
     let status = if sick { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
     let side = |side: &Result<(), String>| match side {

@@ -16,17 +16,19 @@
 //! transaction of their own: redb would show them a commit whose sync has failed. The view pins
 //! the pages of one commit only.
 
+use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use redb::{
-    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition,
-    WriteTransaction,
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, RepairSession, Table,
+    TableDefinition, WriteTransaction,
 };
 
 use crate::store::identity::StoreId;
@@ -78,6 +80,9 @@ pub enum IndexError {
     /// A record does not decode.
     #[error("the index has a damaged row: {0}")]
     Record(#[from] RecordError),
+    /// A record's body is missing or has another length.
+    #[error("the index has not the body that a row of it names")]
+    Body,
     /// What a step of the change did beside the index failed.
     #[error("making the change durable failed: {0}")]
     Beside(#[from] io::Error),
@@ -140,7 +145,9 @@ impl Index {
         Ok(file)
     }
 
-    /// Opens the index in `file`, repairing it first if the last process did not close it.
+    /// Opens the index in `file`, repairing it first if the last process did not close it. A file
+    /// that breaks meanwhile, on a full disk without a reserve, is opened all the same: its fence
+    /// is up, and it can be read.
     ///
     /// # Errors
     /// See [`IndexOpenError`].
@@ -149,19 +156,13 @@ impl Index {
         let opened = catch_unwind(AssertUnwindSafe(|| Self::open_db(&file)));
         let (db, view, id) = opened
             .unwrap_or_else(|_| Err(IndexOpenError::Damaged("redb panicked on it".to_owned())))?;
-        if file.is_broken() {
-            return Err(io::Error::other("it could be read but not written").into());
-        }
         Ok(Self { view: ArcSwap::from_pointee(view), db, file, id })
     }
 
     fn open_db(file: &IndexFile) -> Result<(Database, View, StoreId), IndexOpenError> {
         let db = Database::builder()
             .set_cache_size(CACHE_BYTES)
-            .set_repair_callback(|session| {
-                let percent = session.progress() * 100.0;
-                tracing::warn!("the index was not closed: checking it, {percent:.0} % done");
-            })
+            .set_repair_callback(report_repair())
             .create_with_backend(file.clone())
             .map_err(|error| open_error(error.into()))?;
         let id = check_facts(&db)?;
@@ -228,6 +229,22 @@ impl Index {
         }
         self.view.store(Arc::new(View::new(&self.db)?));
         Ok(())
+    }
+}
+
+/// Says that the index is being checked, and every few seconds how far that is.
+fn report_repair() -> impl Fn(&mut RepairSession) {
+    let told = Cell::new(None::<Instant>);
+    move |session| match told.get() {
+        None => {
+            tracing::warn!("the index was not closed when the store last ended: checking it");
+            told.set(Some(Instant::now()));
+        }
+        Some(last) if last.elapsed() >= Duration::from_secs(5) => {
+            tracing::warn!("checking the index: {:.0} % done", session.progress() * 100.0);
+            told.set(Some(Instant::now()));
+        }
+        Some(_) => {}
     }
 }
 
@@ -312,10 +329,12 @@ impl View {
     /// would hold back the reuse of every page freed since.
     ///
     /// # Errors
-    /// When the index cannot be read.
-    pub fn body(&self, id: BodyId) -> Result<Option<Bytes>, IndexError> {
-        let row = self.bodies.get(id.0)?;
-        Ok(row.map(|row| Bytes::copy_from_slice(row.value())))
+    /// When the index cannot be read, or has no such body of that length.
+    pub fn body(&self, record: &Record) -> Result<Bytes, IndexError> {
+        let row = self.bodies.get(record.body.0)?;
+        let bytes = row.as_ref().map(redb::AccessGuard::value);
+        let whole = bytes.filter(|bytes| bytes.len() as u64 == record.size);
+        whole.map(Bytes::copy_from_slice).ok_or(IndexError::Body)
     }
 
     /// One page of the keys.
@@ -473,7 +492,7 @@ impl Totals {
 
     fn read(facts: &impl ReadableTable<&'static str, &'static [u8]>) -> Result<Self, IndexError> {
         let row = facts.get("totals")?;
-        let bytes = row.as_ref().map(|row| row.value());
+        let bytes = row.as_ref().map(redb::AccessGuard::value);
         let parts = bytes.and_then(|bytes| {
             let (objects, rest) = bytes.split_first_chunk()?;
             Some((u64::from_le_bytes(*objects), u64::from_le_bytes(rest.try_into().ok()?)))

@@ -16,6 +16,12 @@
 //!
 //! A failed *read* is passed on and does latch redb: a disk that cannot be read has nothing to
 //! serve.
+//!
+//! Reads may be called from a task of the server. Most find their page in memory, ours or the
+//! kernel's, and a hop to the blocking pool would cost them more than all else (measured: GET of
+//! 1 KiB at 64 connections 27 µs of CPU with the hop, 11 without). So a read asks the kernel for
+//! what it has at hand, and only if that is not all hands the thread's other tasks to another
+//! thread and waits for the disk.
 
 use std::fs::File;
 use std::io;
@@ -24,6 +30,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::StorageBackend;
+use rustix::io::{Errno, ReadWriteFlags};
+use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::store::fence::Fence;
 use crate::store::reserve::{Reserve, is_no_space};
@@ -40,6 +48,8 @@ struct Inner {
     reserve: Mutex<Reserve>,
     fence: Arc<Fence>,
     broken: AtomicBool,
+    /// False once the file system said that it cannot tell what it has at hand.
+    tells_at_hand: AtomicBool,
     /// Used once broken.
     overlay: Mutex<Overlay>,
 }
@@ -62,6 +72,7 @@ impl IndexFile {
             reserve: Mutex::new(reserve),
             fence,
             broken: AtomicBool::new(false),
+            tells_at_hand: AtomicBool::new(true),
             overlay: Mutex::default(),
         }))
     }
@@ -79,6 +90,23 @@ impl IndexFile {
 
     fn overlay(&self) -> MutexGuard<'_, Overlay> {
         self.0.overlay.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what the kernel has in memory, and says how much of `out` that was.
+    fn read_at_hand(&self, offset: u64, out: &mut [u8]) -> usize {
+        if !self.0.tells_at_hand.load(Ordering::Relaxed) {
+            return 0;
+        }
+        let bufs = &mut [io::IoSliceMut::new(out)];
+        match rustix::io::preadv2(&self.0.file, bufs, offset, ReadWriteFlags::NOWAIT) {
+            Ok(count) => count,
+            Err(Errno::OPNOTSUPP | Errno::NOSYS | Errno::INVAL) => {
+                self.0.tells_at_hand.store(false, Ordering::Relaxed);
+                0
+            }
+            // A true error comes again when the rest is read.
+            Err(_) => 0,
+        }
     }
 
     /// Runs a step that may need space, on the reserve if need be.
@@ -112,7 +140,12 @@ impl StorageBackend for IndexFile {
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         if !self.is_broken() {
-            return self.0.file.read_exact_at(out, offset);
+            let done = self.read_at_hand(offset, out);
+            if done == out.len() {
+                return Ok(());
+            }
+            let read = || self.0.file.read_exact_at(&mut out[done..], offset + done as u64);
+            return without_others(read);
         }
         let overlay = self.overlay();
         let mut filled = 0;
@@ -161,6 +194,19 @@ impl StorageBackend for IndexFile {
         overlay.len = overlay.len.max(offset + data.len() as u64);
         overlay.writes.push((offset, data.to_vec()));
         Ok(())
+    }
+}
+
+/// Runs what waits for the disk. On a thread that serves other tasks as well, those go elsewhere
+/// meanwhile; a runtime of one thread has no elsewhere.
+#[allow(
+    clippy::disallowed_methods,
+    reason = "for stores' runtimes only, which have threads to spare"
+)]
+fn without_others<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
+        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
+        _ => work(),
     }
 }
 

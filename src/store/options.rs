@@ -38,7 +38,8 @@ pub struct StoreOptions {
     pub reserve_bytes: u64,
     /// How long clients may take.
     pub timeouts: ClientTimeouts,
-    /// Connections served at once; further ones wait to be accepted.
+    /// Connections served at once; further ones wait to be accepted. Each may hold some 400 KiB
+    /// while a large value passes through it.
     pub connections_max: usize,
     /// How long requests under way may take to end once the store is told to stop.
     pub drain: Duration,
@@ -59,7 +60,7 @@ impl StoreOptions {
             value_bytes_max: 5 * 1024 * 1024 * 1024,
             reserve_bytes: RESERVE_BYTES,
             timeouts: ClientTimeouts::default(),
-            connections_max: 4096,
+            connections_max: 1024,
             drain: Duration::from_secs(10),
             clock,
             metrics,

@@ -4,19 +4,22 @@
 //! connection may idle in a proxy's pool for a minute and still must not dribble a head for one.
 //! So the waiting is bounded here, under hyper, by what the connection is in the middle of:
 //!
-//! - *idle*: no byte of a next head has come; [`ClientTimeouts::keep_alive`];
+//! - *idle*: no byte of a next head has come; [`ClientTimeouts::keep_alive`], and at most as long
+//!   again, because the timer of a request may have to run out first;
 //! - *head*: from its first byte to its last; [`ClientTimeouts::head`];
 //! - *busy*: a request is being served; its body is bounded by who reads it;
 //! - and in any of them, a write of which the client takes nothing;
 //!   [`ClientTimeouts::body_idle`].
 //!
-//! Whoever waits too long finds the connection broken.
+//! Whoever waits too long finds the connection broken. A head whose first bytes came while the
+//! request before it was still being served counts as idling: that is longer, but holds a
+//! connection no longer than asking once in a while does.
 
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -135,12 +138,17 @@ impl Read for Patient {
                 Poll::Ready(result)
             }
             Poll::Pending => {
-                let limit = match phase % 3 {
-                    IDLE => self.timeouts.keep_alive,
-                    HEAD => self.timeouts.head,
-                    _ => return Poll::Pending,
-                };
-                self.read.poll(phase, limit, cx).map(Err)
+                let limit =
+                    if phase % 3 == HEAD { self.timeouts.head } else { self.timeouts.keep_alive };
+                loop {
+                    let ran_out = ready!(self.read.poll(phase, limit, cx));
+                    if phase % 3 != BUSY {
+                        return Poll::Ready(Err(ran_out));
+                    }
+                    // Nothing to wait for yet; but nobody polls us when the request is done, and
+                    // the timer will, so that it can begin to run for the idling.
+                    self.read.stop();
+                }
             }
         }
     }

@@ -25,6 +25,10 @@ use rustix::io::Errno;
 /// copies, per write, a path of some 4 KiB pages in three trees (256 x 9 x 4 KiB = 9 MiB).
 pub const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
 
+/// What must be left for a batch of deletes, which [`super::writer`] keeps small meanwhile: 16
+/// writes that copy 9 pages of 4 KiB each, twice over.
+const DELETES_BYTES: u64 = 2 * 1024 * 1024;
+
 /// What is given back at the least, so that a commit does not crawl through it page by page.
 const PIECE_BYTES: u64 = 1024 * 1024;
 
@@ -93,11 +97,10 @@ impl Reserve {
         self.held == self.whole
     }
 
-    /// Whether deletes may be taken: they are what makes room, need little, and so live on the
-    /// first half of the reserve.
+    /// Whether deletes may be taken though puts may not: they are what makes room.
     #[must_use]
-    pub fn is_half(&self) -> bool {
-        self.held >= self.whole / 2
+    pub fn covers_deletes(&self) -> bool {
+        self.held >= DELETES_BYTES
     }
 }
 
@@ -130,9 +133,9 @@ mod tests {
         let mut reserve = Reserve::open(&path, 4 * PIECE_BYTES).expect("a writable folder");
         assert!(reserve.is_whole());
         assert!(reserve.release(1));
-        assert!(!reserve.is_whole() && reserve.is_half());
+        assert!(!reserve.is_whole() && reserve.covers_deletes());
         assert!(reserve.release(2 * PIECE_BYTES));
-        assert!(!reserve.is_half());
+        assert!(!reserve.covers_deletes());
         assert!(reserve.release(1));
         assert!(!reserve.release(1), "it is used up");
         assert!(reserve.restore());

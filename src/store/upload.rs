@@ -18,8 +18,9 @@ use crate::store::blobs::{INLINE_BYTES_MAX, Incoming};
 use crate::store::engine::Store;
 use crate::store::writer::{NewBody, WriteError};
 
-/// Bytes of one buffer. Large enough that a hop to the blocking pool does not count.
-const BUFFER_BYTES: usize = 256 * 1024;
+/// Bytes of one buffer. Large enough that a hop to the blocking pool does not count, small enough
+/// that [`crate::store::StoreOptions::connections_max`] uploads at once have room.
+const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Why a body was not taken in.
 #[derive(Debug)]

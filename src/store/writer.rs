@@ -37,6 +37,10 @@ use crate::store::reserve::is_no_space;
 /// all of them already.
 const BATCH_WRITES_MAX: usize = 256;
 
+/// Writes in one commit while the disk is full, so that deletes find room for it in what is left
+/// of the reserve.
+const BATCH_WRITES_WHEN_FULL_MAX: usize = 16;
+
 /// Bytes of bodies and kept fields in one commit; see [`crate::store::reserve::RESERVE_BYTES`],
 /// which must cover it.
 const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
@@ -139,7 +143,7 @@ pub(super) struct Writer {
 
 /// What the thread does next.
 enum Next {
-    Batch(Vec<Job>),
+    Batch(Vec<Job>, Room),
     Flush,
     Stop,
 }
@@ -153,7 +157,7 @@ impl Writer {
     pub(super) fn run(mut self) {
         loop {
             match self.next() {
-                Next::Batch(jobs) => self.guarded(|writer| writer.carry_out(jobs)),
+                Next::Batch(jobs, room) => self.guarded(|writer| writer.carry_out(jobs, room)),
                 Next::Flush => self.guarded(Self::flush),
                 Next::Stop => break,
             }
@@ -182,14 +186,17 @@ impl Writer {
                 Err(_) => return Next::Stop,
             },
         };
+        let room = self.core.room();
+        let writes_max =
+            if room == Room::Puts { BATCH_WRITES_MAX } else { BATCH_WRITES_WHEN_FULL_MAX };
         let mut bytes = first.cost_bytes();
         let mut jobs = vec![first];
-        while jobs.len() < BATCH_WRITES_MAX && bytes < BATCH_BYTES_MAX {
+        while jobs.len() < writes_max && bytes < BATCH_BYTES_MAX {
             let Ok(job) = self.queue.try_recv() else { break };
             bytes += job.cost_bytes();
             jobs.push(job);
         }
-        Next::Batch(jobs)
+        Next::Batch(jobs, room)
     }
 
     /// How long until a durable commit is due; `None` when all is durable.
@@ -198,13 +205,12 @@ impl Writer {
         Some(interval.saturating_sub(self.undurable_since?.elapsed()))
     }
 
-    fn carry_out(&mut self, mut jobs: Vec<Job>) {
+    fn carry_out(&mut self, mut jobs: Vec<Job>, room: Room) {
         if let Some(reason) = self.core.fence.reason() {
             let error = WriteError::Fenced(reason.to_owned());
             return jobs.into_iter().for_each(|job| job.answer(Err(error.clone())));
         }
         let started = Instant::now();
-        let room = self.core.room();
         let now_ms = (self.clock)();
         let core = Arc::clone(&self.core);
         let durable = !matches!(self.fsync, Fsync::Interval(_));
@@ -234,6 +240,7 @@ impl Writer {
         {
             core.metrics.commits[COMMIT_OK].inc();
             core.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+            #[allow(clippy::cast_precision_loss, reason = "a batch is far below 2^53")]
             core.metrics.commit_writes.observe(jobs.len() as f64);
             core.show_totals();
             if !durable {

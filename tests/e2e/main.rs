@@ -8,7 +8,13 @@
 mod ccache;
 mod dav;
 mod failover;
+mod http_client;
 mod reload;
+mod store_child;
+mod store_fsync;
+mod store_kill;
+mod store_life;
+mod store_memory;
 mod strict;
 mod support;
 mod telemetry;

@@ -254,7 +254,8 @@ fn status_and_locate_agree_with_where_requests_go() {
         lines.find(|line| line.starts_with(shard)).expect("a row for each shard").to_owned()
     };
     assert!(row("s1").contains(" up ") && !row("s1").contains("down"), "{}", said.stdout);
-    assert!(row("s2").contains("down: "), "{}", said.stdout);
+    assert!(row("s2").contains("down"), "{}", said.stdout);
+    assert!(said.stdout.contains("s2: reads and writes are down: "), "{}", said.stdout);
     assert!(row("s2").contains(&stores[1].address.to_string()));
     let json = ringway_says(&["status", "--json", "--admin", &serve.admin.to_string()]);
     let json: serde_json::Value = serde_json::from_str(&json.stdout).expect("JSON");

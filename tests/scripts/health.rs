@@ -14,6 +14,13 @@
 //! if not given), `times=`, `begun=` (seconds; now, if not given), `retry_after=true`,
 //! `body_sent=false`.
 
+#![allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_precision_loss,
+    clippy::cast_sign_loss,
+    reason = "stories tell of seconds, the machine of milliseconds; both are small"
+)]
+
 use std::error::Error;
 use std::fmt::Write as _;
 use std::time::Duration;

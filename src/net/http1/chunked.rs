@@ -235,19 +235,46 @@ pub fn trailer_fields(section: &[u8], out: &mut Vec<u8>) -> Result<(), ChunkErro
     Ok(())
 }
 
-/// Fields that say how the content is read or who sends it, beside those with a kind of their own.
+/// Fields that say who asks, under which conditions, or how the content is read, beside those with
+/// a kind of their own (RFC 9110, section 6.5.1). By then it has been acted upon.
 fn never_a_trailer(name: &str) -> bool {
-    const NEVER: [&str; 10] = [
+    const NEVER: [&str; 33] = [
+        "age",
+        "authentication-info",
         "authorization",
         "cache-control",
+        "content-disposition",
         "content-encoding",
+        "content-language",
+        "content-location",
         "content-range",
         "content-type",
         "cookie",
+        "depth",
+        "expires",
+        "forwarded",
+        "if",
+        "if-match",
+        "if-modified-since",
+        "if-none-match",
+        "if-range",
+        "if-unmodified-since",
+        "location",
         "max-forwards",
+        "overwrite",
+        "pragma",
+        "prefer",
+        "proxy-authenticate",
         "proxy-authorization",
         "range",
         "set-cookie",
+        "timeout",
+        "vary",
+        "via",
+        "www-authenticate",
     ];
     NEVER.iter().any(|known| known.eq_ignore_ascii_case(name))
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,6 +36,9 @@ pub enum FramingError {
     /// A transfer coding other than one `chunked`.
     #[error("a Transfer-Encoding other than `chunked` alone")]
     Encoding,
+    /// An interim answer that announces content.
+    #[error("an interim answer announces content")]
+    Misplaced,
 }
 
 /// What the framing fields of a head say: a length, or chunks, or neither.
@@ -97,24 +100,29 @@ pub(super) fn of_request(
     })
 }
 
-/// How an answer's body is delimited, given its status and whether HEAD was asked.
+/// How an answer's body is delimited, given its status and whether HEAD was asked; and whether the
+/// connection can carry another answer after it.
 ///
 /// A wrong framing field is an error even where no body follows: such a shard is not to be
-/// trusted with the next answer on this connection.
+/// trusted with the next answer on this connection. Neither is one that announces content where
+/// none may be: if it sends it, the next answer would begin with it.
 pub(super) fn of_response(
     whole: &[u8],
     fields: &[Field],
     version_minor: u8,
     status: u16,
     head_asked: bool,
-) -> Result<Framing, FramingError> {
-    let stated = stated(whole, fields, version_minor)?;
-    if head_asked || status < 200 || status == 204 || status == 304 {
-        return Ok(Framing::None);
+) -> Result<(Framing, bool), FramingError> {
+    let stated = match stated(whole, fields, version_minor)? {
+        Some(Framing::Length(0)) => Some(Framing::None),
+        stated => stated,
+    };
+    let announces = !matches!(stated, None | Some(Framing::None));
+    match status {
+        ..200 if announces => Err(FramingError::Misplaced),
+        204 => Ok((Framing::None, !announces)),
+        ..200 | 304 => Ok((Framing::None, true)),
+        _ if head_asked => Ok((Framing::None, true)),
+        _ => Ok(stated.map_or((Framing::UntilClose, false), |framing| (framing, true))),
     }
-    Ok(match stated {
-        Some(Framing::Length(0)) => Framing::None,
-        Some(framing) => framing,
-        None => Framing::UntilClose,
-    })
 }

@@ -64,6 +64,8 @@ pub enum FieldKind {
     ForwardedProto,
     /// `X-Forwarded-Host`.
     ForwardedHost,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
     /// `Destination` (WebDAV COPY and MOVE).
     Destination,
     /// `Date`.
@@ -101,6 +103,7 @@ impl FieldKind {
             4 if is("date") => Self::Date,
             6 if is("expect") => Self::Expect,
             7 if is("upgrade") || is("trailer") => Self::HopByHop,
+            9 if is("forwarded") => Self::Forwarded,
             10 if is("connection") => Self::Connection,
             10 if is("keep-alive") => Self::HopByHop,
             11 if is("destination") => Self::Destination,

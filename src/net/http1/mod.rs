@@ -28,3 +28,6 @@ pub mod head;
 pub mod request;
 pub mod response;
 pub mod scan;
+
+#[cfg(test)]
+pub(crate) mod differential;

@@ -80,6 +80,7 @@ impl RequestHead {
     /// # Errors
     /// [`RequestError`]; the connection cannot be used further.
     pub fn parse(&mut self, whole: &[u8]) -> Result<(), RequestError> {
+        self.facts = None;
         head::check_first_byte(whole)?;
         let mut parsed = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
         let mut request = httparse::Request::new(&mut []);

@@ -34,6 +34,7 @@ impl ResponseHead {
     /// # Errors
     /// [`ResponseError`]; the connection cannot be used further.
     pub fn parse(&mut self, whole: &[u8], head_asked: bool) -> Result<(), ResponseError> {
+        self.facts = None;
         head::check_first_byte(whole)?;
         let mut parsed = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
         let mut response = httparse::Response::new(&mut []);
@@ -52,9 +53,9 @@ impl ResponseHead {
             if reason.is_empty() { Span::default() } else { Span::of(reason.as_bytes(), whole) };
         let minor = response.version.unwrap_or(0);
         let persistence = head::classify(whole, response.headers, &mut self.fields, minor)?;
-        let framing = framing::of_response(whole, &self.fields, minor, self.status, head_asked)?;
-        let persistence =
-            if framing == Framing::UntilClose { Persistence::Close } else { persistence };
+        let (framing, can_go_on) =
+            framing::of_response(whole, &self.fields, minor, self.status, head_asked)?;
+        let persistence = if can_go_on { persistence } else { Persistence::Close };
         self.facts = Some((framing, persistence));
         Ok(())
     }
@@ -99,3 +100,6 @@ impl ResponseHead {
         self.facts().1
     }
 }
+
+#[cfg(test)]
+mod tests;

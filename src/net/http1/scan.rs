@@ -84,7 +84,7 @@ impl Scanner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::{prop_assert_eq, proptest};
 
     const LIMITS: HeadLimits = HeadLimits { head_bytes_max: 64, line_bytes_max: 24, fields_max: 3 };
 

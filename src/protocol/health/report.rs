@@ -250,6 +250,7 @@ impl fmt::Display for Change {
             Self::Down { why, .. } => write!(f, "down: {why}"),
             Self::Up { passed, .. } => write!(f, "up: {passed} probes in a row passed"),
             Self::Ejected { scope, why, for_ms, times, .. } => {
+                #[allow(clippy::cast_precision_loss, reason = "far below 2^53 ms, and to be read")]
                 let seconds = *for_ms as f64 / 1000.0;
                 write!(f, "{scope} ejected for {seconds} s (ejection {times}): {why}")
             }

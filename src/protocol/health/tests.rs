@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use proptest::prelude::*;
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop};
+use proptest::{prop_assert, prop_assert_eq, prop_oneof, proptest};
 
 use super::evidence::{Evidence, Finding};
 use super::*;
@@ -284,7 +285,7 @@ proptest! {
                     let found = record.failed(now_ms, Token(key), Failure::Reset, &rules);
                     let keys: BTreeSet<_> = row.iter().collect();
                     let met = row.len() >= 4 && keys.len() >= usize::from(keys_min);
-                    let streak = Finding::Streak { failures: row.len() as u32 };
+                    let streak = Finding::Streak { failures: u32::try_from(row.len()).expect("a few") };
                     prop_assert_eq!(found, met.then_some(streak));
                 }
                 5..=7 => {

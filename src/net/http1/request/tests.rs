@@ -359,3 +359,12 @@ fn a_head_lends_its_vector_and_nothing_else() {
     assert_eq!((head.framing(), head.host(second), head.minor()), (Framing::None, &b""[..], 0));
     assert!(head.fields().is_empty() && !head.wants_trailers());
 }
+
+#[test]
+#[should_panic(expected = "from a parsed head only")]
+fn a_refused_head_has_no_facts_of_the_one_before() {
+    let mut head = RequestHead::default();
+    head.parse(&get("Content-Length: 5\r\n")).expect("a good head");
+    head.parse(b"GET / HTTP/1.1\r\n\r\n").expect_err("a head without Host");
+    let _: Framing = head.framing();
+}

@@ -2,6 +2,8 @@
 //!
 //! The command line and nothing else: each command hands what was said to its module in `app`.
 
+#![allow(clippy::print_stderr, reason = "a refusal is told to who typed the command")]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -112,7 +114,7 @@ struct DevShard {
 
 #[derive(Debug, Args)]
 struct Store {
-    /// Address to listen on, as HOST:PORT; port 0 takes any free one.
+    /// Address to listen on, as IP:PORT; port 0 takes any free one.
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8081")]
     listen: SocketAddr,
     /// Address for /metrics, /livez and /readyz; none unless given.
@@ -169,7 +171,7 @@ pub fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(AppError::Config(diagnostics)) => {
-            eprint!("{diagnostics}");
+            eprintln!("{diagnostics}");
             ExitCode::FAILURE
         }
         Err(error) => {
