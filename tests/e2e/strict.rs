@@ -480,7 +480,7 @@ fn a_bad_answer_is_never_taken_for_a_good_one_and_its_connection_never_used_agai
 
 #[test]
 fn what_a_shard_says_unasked_is_nobodys_answer() {
-    let (say, said) = mpsc::channel();
+    let (say, said) = mpsc::sync_channel(8);
     let backend = Backend::start(move |connection| {
         while connection.request().is_some() {
             connection.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\ngood");

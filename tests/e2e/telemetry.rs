@@ -148,6 +148,7 @@ fn the_access_log_has_one_true_line_for_each_request() {
     let mut serve = Serve::start(&troubled(&backend, lasting_address(), &log));
 
     // What is asked, and what its line must say: status, flags, shard.
+    #[allow(clippy::type_complexity, reason = "it is read as a table")]
     let asked: &[(&str, &str, &[u8], u16, &str, &str)] = &[
         ("GET", "/works/a?x=\"1\"", b"", 200, "-", "works-1"),
         ("PUT", "/works/b", b"12345678", 200, "-", "works-1"),
