@@ -183,7 +183,9 @@ async fn get(store: &Arc<Store>, parts: &Parts, key: &[u8]) -> Answer {
                 let index = |at: u64| usize::try_from(at).expect("a body in memory is small");
                 Some(Body::memory(bytes.slice(index(first)..index(first + length))))
             }
-            Place::File => open_file(store, &record, first).await?.map(|f| Body::file(f, length)),
+            Place::File => open_file(store, &record, first)
+                .await?
+                .map(|f| Body::file(f, length, store.share())),
         };
         // None: the file went between the look at the index and this one. The next view has what
         // came instead.
