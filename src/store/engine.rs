@@ -318,7 +318,7 @@ impl Store {
     ///
     /// # Errors
     /// See [`WriteError`].
-    pub async fn write(&self, write: Write) -> Result<Written, WriteError> {
+    pub(super) async fn write(&self, write: Write) -> Result<Written, WriteError> {
         self.check_fence()?;
         let place = tokio::time::timeout(QUEUE_WAIT, Arc::clone(&self.places).acquire_owned());
         let place =

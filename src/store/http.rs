@@ -3,7 +3,7 @@
 //! | target | methods |
 //! | --- | --- |
 //! | `/KEY` | GET, HEAD, PUT, DELETE, OPTIONS |
-//! | `/_ringway/list?prefix=&cursor=&limit=` | GET, HEAD: a page of keys ([`Page`]) |
+//! | `/_ringway/list?prefix=&cursor=&limit=` | GET, HEAD: a page of keys ([`crate::store::list::Page`]) |
 //! | `/_ringway/health` | GET, HEAD: 200 while reads work; the body tells reads and writes apart |
 //! | `/_ringway/health/read`, `/_ringway/health/write` | GET, HEAD: 200 or 503, for probes |
 //!

@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::Incoming as RequestBody;
 use tokio::task::JoinHandle;
@@ -56,21 +56,17 @@ pub(super) async fn receive(
         if received > bytes_max {
             return Err(UploadError::TooLong);
         }
+        if file.is_none() && received > INLINE_BYTES_MAX as u64 {
+            file = Some(Spill::new(store));
+        }
+        let Some(file) = &mut file else {
+            buffer.extend_from_slice(&data);
+            continue;
+        };
         while data.has_remaining() {
-            let part = data.chunk();
-            if file.is_none() && received > INLINE_BYTES_MAX as u64 {
-                file = Some(Spill::new(store));
-            }
-            let Some(file) = &mut file else {
-                buffer.extend_from_slice(part);
-                data.advance(part.len());
-                continue;
-            };
             // What was gathered so far may be more than a narrow buffer has.
             let room = file.buffer_bytes().saturating_sub(buffer.len());
-            let taken = part.len().min(room);
-            buffer.extend_from_slice(&part[..taken]);
-            data.advance(taken);
+            buffer.extend_from_slice(&data.split_to(room.min(data.len())));
             if buffer.len() >= file.buffer_bytes() {
                 buffer = file.swap(buffer).await?;
             }
@@ -88,7 +84,7 @@ pub(super) async fn receive(
 async fn next_data(
     body: &mut RequestBody,
     idle_max: Duration,
-) -> Result<Option<bytes::Bytes>, UploadError> {
+) -> Result<Option<Bytes>, UploadError> {
     loop {
         let frame = tokio::time::timeout(idle_max, body.frame()).await;
         match frame.map_err(|_| UploadError::TooSlow)? {
