@@ -15,5 +15,6 @@ mod store_fsync;
 mod store_kill;
 mod store_life;
 mod store_memory;
+mod strict;
 mod support;
 mod telemetry;
