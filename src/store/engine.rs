@@ -213,6 +213,7 @@ impl Store {
         });
         core.show_totals();
         core.room();
+        #[allow(clippy::disallowed_methods, reason = "each job holds one of `places`")]
         let (sender, queue) = mpsc::channel();
         let writer = Writer::new(Arc::clone(&core), queue, options.fsync, options.clock);
         let thread = std::thread::Builder::new()
