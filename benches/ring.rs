@@ -2,8 +2,8 @@
 //! for a build, at 1000 shards of 256 virtual nodes. pingora-ketama has its fixed 160 points per
 //! server, which is less to search and to sort.
 //!
-//! Both sides take turns in short rounds, so that a machine that slows down slows both; read the
-//! ratios and the minima first. The tokens and keys of a lookup do not depend on the one before:
+//! Both sides take turns in short rounds, so that a machine that slows down slows both. Where other
+//! work shares the machine, the least times are the ones to read. The tokens and keys of a lookup do not depend on the one before:
 //! what is measured is throughput, with the tables in the cache as far as they fit.
 //!
 //! Run: `cargo bench --bench ring`.
@@ -180,9 +180,9 @@ fn main() {
     println!("{:<30} {:>8}", "MiB", "held");
     println!("{:<30} {:>8.2}            8", "tables", sets.table_bytes() as f64 / 1_048_576.0);
     let ratio =
-        |ours: &Series, theirs: &Series| theirs.least_and_median(1).1 / ours.least_and_median(1).1;
+        |ours: &Series, theirs: &Series| theirs.least_and_median(1).0 / ours.least_and_median(1).0;
     println!(
-        "\npingora-ketama over ours (medians): {:.1} for the owner, its hash of 8 bytes included; \
+        "\npingora-ketama over ours (least times): {:.1} for the owner, its hash of 8 bytes included; \
          {:.2} for a 64-byte key, its CRC32 against BLAKE3 and its one owner against a set of three",
         ratio(&owner_of_token, &ketama_short),
         ratio(&set_of_key, &ketama_key),

@@ -12,9 +12,9 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use super::outcome::{Note, TryError};
 use super::relay::Relay;
-use super::run::Note;
-use super::seam::{About, Answer, Body, BodyError, ClientGone, Part, Request};
+use super::seam::{About, Answer, Body, BodyError, Part, Request};
 use super::view::{Pool, Shard};
 use super::worker::Worker;
 use crate::drivers::http::write_head;
@@ -28,33 +28,6 @@ use crate::net::timers::Timer;
 use crate::net::upstream::Upstream;
 use crate::net::wire::Pace;
 use crate::protocol::health::{Observation, Outcome};
-
-/// Why a try brought no whole answer to the client. But for [`AnswerBroke`](Self::AnswerBroke) and
-/// [`Client`](Self::Client), nothing of an answer has reached it.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum TryError {
-    /// The connection broke before the answer's head was complete.
-    #[error("the connection broke before an answer came")]
-    Reset,
-    /// No head in time.
-    #[error("no answer in time")]
-    HeadTimeout,
-    /// What came is no answer.
-    #[error("the answer cannot be understood: {0}")]
-    BadAnswer(&'static str),
-    /// 502, 503 or 504, and the request may be tried on another shard.
-    #[error("the shard answered {0}")]
-    GatewayError(u16),
-    /// The client's body stopped.
-    #[error(transparent)]
-    Body(#[from] BodyError),
-    /// The client is gone.
-    #[error(transparent)]
-    Client(#[from] ClientGone),
-    /// The answer had begun and broke off.
-    #[error("the connection broke in the middle of the answer")]
-    AnswerBroke,
-}
 
 /// Where the request's body comes from.
 pub(super) enum Source<'a, B> {

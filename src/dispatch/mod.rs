@@ -24,6 +24,7 @@
 pub mod choose;
 pub mod exchange;
 pub mod metrics;
+pub mod outcome;
 mod relay;
 pub mod run;
 pub mod seam;

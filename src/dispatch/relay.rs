@@ -5,7 +5,7 @@
 
 use tokio::net::TcpStream;
 
-use super::exchange::TryError;
+use super::outcome::TryError;
 use super::seam::Answer;
 use super::view::Shard;
 use super::worker::Worker;

@@ -22,7 +22,8 @@
 use std::time::Duration;
 
 use super::choose::{Chosen, NoShard, choose, may_spill};
-use super::exchange::{Exchange, Source, TryError};
+use super::exchange::{Exchange, Source};
+use super::outcome::{Failure, Note, TryError};
 use super::seam::{Answer, Body, BodyError, Part, Request};
 use super::view::{Pool, Shard};
 use super::worker::Worker;
@@ -31,82 +32,6 @@ use crate::net::http1::framing::Framing;
 use crate::net::timers::Timer;
 use crate::net::upstream::{ConnectError, Upstream, connect};
 use crate::protocol::health::{Class, Outcome};
-
-/// Why a request was not answered by a shard.
-#[derive(Debug, thiserror::Error)]
-pub enum Failure {
-    /// No shard looks able to answer.
-    #[error("no shard of the pool can be asked")]
-    NoneHealthy,
-    /// The shard that owns the key is down, and nobody else may take the write.
-    #[error("the shard that owns the key is down")]
-    OwnerDown,
-    /// COPY or MOVE between keys of different shards.
-    #[error("the destination belongs to another shard")]
-    CrossShard,
-    /// All of the shard's places were taken for too long.
-    #[error("the shard has too many requests in flight")]
-    Overflow,
-    /// No connection to the shard.
-    #[error("the shard cannot be reached: {0}")]
-    Connect(#[source] ConnectError),
-    /// The connection broke before an answer came.
-    #[error("the connection to the shard broke before an answer came")]
-    Reset,
-    /// No answer in time.
-    #[error("the shard did not answer in time")]
-    HeadTimeout,
-    /// What the shard sent cannot be understood.
-    #[error("the shard's answer cannot be understood: {0}")]
-    BadAnswer(&'static str),
-    /// The request as a whole took too long.
-    #[error("the request took longer than allowed")]
-    RequestTimeout,
-    /// The client's body stopped.
-    #[error(transparent)]
-    Body(BodyError),
-    /// The client is gone, or takes its answer too slowly.
-    #[error("the client is gone")]
-    ClientGone,
-    /// The answer broke off after it had begun.
-    #[error("the shard's answer broke off")]
-    AnswerBroke,
-}
-
-impl Failure {
-    /// Whether a shard may have carried the request out, as far as this failure tells.
-    fn may_have_been_applied(&self) -> bool {
-        match self {
-            Self::NoneHealthy
-            | Self::OwnerDown
-            | Self::CrossShard
-            | Self::Overflow
-            | Self::Connect(_) => false,
-            Self::Reset
-            | Self::HeadTimeout
-            | Self::BadAnswer(_)
-            | Self::RequestTimeout
-            | Self::Body(_)
-            | Self::ClientGone
-            | Self::AnswerBroke => true,
-        }
-    }
-}
-
-/// What is remembered of a request for its log line.
-#[derive(Default)]
-pub struct Note {
-    /// The shard asked last: its place in the pool.
-    pub shard: Option<usize>,
-    /// Its status, 0 if it gave none.
-    pub upstream_status: u16,
-    /// How often a shard was asked.
-    pub attempts: u32,
-    /// Whether the last shard was another than the key's owner.
-    pub spilled: bool,
-    /// Whether further tries were allowed by everything but the limits.
-    pub retries_exhausted: bool,
-}
 
 /// Carries one request out, from the choice of a shard to the last byte of the answer.
 ///

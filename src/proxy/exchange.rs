@@ -14,7 +14,8 @@ use super::forward::{
 };
 use super::problem::{Problem, ProblemAbout};
 use super::site::Site;
-use crate::dispatch::run::{Failure, Note, run};
+use crate::dispatch::outcome::{Failure, Note};
+use crate::dispatch::run::run;
 use crate::dispatch::seam::{Body, BodyError, ClientGone, Request};
 use crate::dispatch::view::Pool;
 use crate::drivers::http::{HostRule, Outbound};

@@ -6,7 +6,7 @@
 
 use serde::Serialize;
 
-use crate::dispatch::run::Failure;
+use crate::dispatch::outcome::Failure;
 use crate::dispatch::seam::BodyError;
 use crate::key::KeyError;
 use crate::net::http1::chunked::ChunkError;

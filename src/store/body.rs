@@ -14,11 +14,8 @@ use http_body::{Frame, SizeHint};
 use prometheus::IntCounter;
 use tokio::task::JoinHandle;
 
+use crate::store::engine::Share;
 use crate::store::patience::Busy;
-
-/// Bytes of one piece of a file: enough that a hop to the blocking pool (some 10 µs) does not
-/// count beside reading and sending it.
-const PIECE_BYTES: u64 = 128 * 1024;
 
 /// The body of an answer.
 #[derive(Debug)]
@@ -32,7 +29,7 @@ pub struct Body {
 #[derive(Debug)]
 enum Source {
     Memory(Bytes),
-    File { left: u64, reading: JoinHandle<io::Result<(File, Bytes)>> },
+    File { left: u64, share: Share, reading: JoinHandle<io::Result<(File, Bytes)>> },
 }
 
 impl Body {
@@ -48,13 +45,15 @@ impl Body {
         Self { source: Source::Memory(bytes), sent: None, _busy: None }
     }
 
-    /// The next `length` bytes of a file. To be called within a runtime.
+    /// The next `length` bytes of a file, in pieces as large as `share` has it. To be called
+    /// within a runtime.
     #[must_use]
-    pub fn file(file: File, length: u64) -> Self {
+    pub(super) fn file(file: File, length: u64, share: Share) -> Self {
         if length == 0 {
             return Self::empty();
         }
-        let source = Source::File { left: length, reading: read(file, length) };
+        let reading = read(file, length, &share);
+        let source = Source::File { left: length, share, reading };
         Self { source, sent: None, _busy: None }
     }
 
@@ -73,11 +72,11 @@ impl Body {
     }
 }
 
-fn read(mut file: File, left: u64) -> JoinHandle<io::Result<(File, Bytes)>> {
+fn read(mut file: File, left: u64, share: &Share) -> JoinHandle<io::Result<(File, Bytes)>> {
+    let length = share.buffer_bytes.min(usize::try_from(left).unwrap_or(usize::MAX));
     tokio::task::spawn_blocking(move || {
-        let length = left.min(PIECE_BYTES);
-        let mut piece = Vec::with_capacity(usize::try_from(length).expect("a piece is small"));
-        Read::by_ref(&mut file).take(length).read_to_end(&mut piece)?;
+        let mut piece = Vec::with_capacity(length);
+        Read::by_ref(&mut file).take(length as u64).read_to_end(&mut piece)?;
         if piece.is_empty() {
             return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the file was cut short"));
         }
@@ -96,13 +95,13 @@ impl http_body::Body for Body {
         let piece = match &mut self.source {
             Source::Memory(bytes) => std::mem::take(bytes),
             Source::File { left: 0, .. } => Bytes::new(),
-            Source::File { left, reading } => {
+            Source::File { left, share, reading } => {
                 let read_piece = ready!(Pin::new(&mut *reading).poll(cx));
                 match read_piece.map_err(io::Error::other).flatten() {
                     Ok((file, piece)) => {
                         *left -= piece.len() as u64;
                         if *left > 0 {
-                            *reading = read(file, *left);
+                            *reading = read(file, *left, share);
                         }
                         piece
                     }

@@ -3,7 +3,7 @@
 //! | target | methods |
 //! | --- | --- |
 //! | `/KEY` | GET, HEAD, PUT, DELETE, OPTIONS |
-//! | `/_ringway/list?prefix=&cursor=&limit=` | GET, HEAD: a page of keys ([`Page`](super::list::Page)) |
+//! | `/_ringway/list?prefix=&cursor=&limit=` | GET, HEAD: a page of keys ([`crate::store::list::Page`]) |
 //! | `/_ringway/health` | GET, HEAD: 200 while reads work; the body tells reads and writes apart |
 //! | `/_ringway/health/read`, `/_ringway/health/write` | GET, HEAD: 200 or 503, for probes |
 //!
@@ -183,7 +183,9 @@ async fn get(store: &Arc<Store>, parts: &Parts, key: &[u8]) -> Answer {
                 let index = |at: u64| usize::try_from(at).expect("a body in memory is small");
                 Some(Body::memory(bytes.slice(index(first)..index(first + length))))
             }
-            Place::File => open_file(store, &record, first).await?.map(|f| Body::file(f, length)),
+            Place::File => open_file(store, &record, first)
+                .await?
+                .map(|f| Body::file(f, length, store.share())),
         };
         // None: the file went between the look at the index and this one. The next view has what
         // came instead.

@@ -76,7 +76,7 @@ impl FromStr for StoreId {
 /// The id that stands in `folder`; `None` when there is no such file.
 ///
 /// # Errors
-/// `InvalidData` when the file is not what `write` makes, else what the system said.
+/// `InvalidData` when the file is not what [`write()`] makes, else what the system said.
 pub(super) fn read(folder: &Path) -> io::Result<Option<StoreId>> {
     let text = match std::fs::read_to_string(folder.join(IDENTITY_FILE)) {
         Ok(text) => text,

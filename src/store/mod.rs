@@ -58,6 +58,7 @@ mod writer;
 
 pub use engine::{Health, OpenError, Store};
 pub use identity::StoreId;
+pub use index::Totals;
 pub use metrics::Metrics;
 pub use options::{Clock, Fsync, StoreOptions};
 pub use serve::serve;

@@ -38,8 +38,8 @@ pub struct StoreOptions {
     pub reserve_bytes: u64,
     /// How long clients may take.
     pub timeouts: ClientTimeouts,
-    /// Connections served at once; further ones wait to be accepted. Each may hold some 400 KiB
-    /// while a large value passes through it.
+    /// Connections served at once; further ones wait to be accepted. Each may hold some 200 KiB,
+    /// and 64 of them 600, while a large value passes through it.
     pub connections_max: usize,
     /// How long requests under way may take to end once the store is told to stop.
     pub drain: Duration,

@@ -20,7 +20,7 @@ use crate::store::http::answer;
 use crate::store::patience::{Patient, Phase};
 
 /// Bytes that hyper reads or writes at once, which also bounds a request's head.
-const BUFFER_BYTES: usize = 64 * 1024;
+const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Bytes of a request's head: a key of 1 KiB, 8 KiB of kept fields, and what proxies add.
 const HEAD_BYTES_MAX: usize = 32 * 1024;

@@ -8,19 +8,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes};
 use http_body_util::BodyExt;
 use hyper::body::Incoming as RequestBody;
 use tokio::task::JoinHandle;
 
 use crate::ids::Digest;
 use crate::store::blobs::{INLINE_BYTES_MAX, Incoming};
-use crate::store::engine::Store;
+use crate::store::engine::{Share, Store};
 use crate::store::writer::{NewBody, WriteError};
-
-/// Bytes of one buffer. Large enough that a hop to the blocking pool does not count, small enough
-/// that [`crate::store::StoreOptions::connections_max`] uploads at once have room.
-const BUFFER_BYTES: usize = 128 * 1024;
 
 /// Why a body was not taken in.
 #[derive(Debug)]
@@ -49,13 +45,9 @@ pub(super) async fn receive(
         return Err(UploadError::TooLong);
     }
     let idle_max = store.options().timeouts.body_idle;
-    let goes_inline = length.is_none_or(|length| length <= INLINE_BYTES_MAX as u64);
-    let first_capacity = match length {
-        Some(length) if goes_inline => usize::try_from(length).unwrap_or(INLINE_BYTES_MAX),
-        Some(_) => BUFFER_BYTES,
-        None => 0,
-    };
-    let mut buffer: Vec<u8> = Vec::with_capacity(first_capacity);
+    let small = length.and_then(|length| usize::try_from(length).ok());
+    let small = small.filter(|&length| length <= INLINE_BYTES_MAX);
+    let mut buffer: Vec<u8> = Vec::with_capacity(small.unwrap_or(0));
     let mut file: Option<Spill> = None;
     let mut received: u64 = 0;
     while let Some(mut data) = next_data(body, idle_max).await? {
@@ -64,33 +56,35 @@ pub(super) async fn receive(
         if received > bytes_max {
             return Err(UploadError::TooLong);
         }
+        if file.is_none() && received > INLINE_BYTES_MAX as u64 {
+            file = Some(Spill::new(store));
+        }
+        let Some(file) = &mut file else {
+            buffer.extend_from_slice(&data);
+            continue;
+        };
         while data.has_remaining() {
-            let part = data.chunk();
-            let room = if file.is_some() || received > INLINE_BYTES_MAX as u64 {
-                BUFFER_BYTES.saturating_sub(buffer.len())
-            } else {
-                part.len()
-            };
-            let taken = part.len().min(room);
-            buffer.extend_from_slice(&part[..taken]);
-            data.advance(taken);
-            if buffer.len() >= BUFFER_BYTES {
-                buffer = file.get_or_insert_with(|| Spill::new(store)).swap(buffer).await?;
+            // What was gathered so far may be more than a narrow buffer has.
+            let room = file.buffer_bytes().saturating_sub(buffer.len());
+            buffer.extend_from_slice(&data.split_to(room.min(data.len())));
+            if buffer.len() >= file.buffer_bytes() {
+                buffer = file.swap(buffer).await?;
             }
         }
     }
-    if received <= INLINE_BYTES_MAX as u64 {
-        let digest = Digest(*blake3::hash(&buffer).as_bytes());
-        return Ok(NewBody::Small(buffer.into(), digest));
+    match file {
+        Some(file) => file.finish(buffer).await.map(NewBody::Large),
+        None => {
+            let digest = Digest(*blake3::hash(&buffer).as_bytes());
+            Ok(NewBody::Small(buffer.into(), digest))
+        }
     }
-    let file = file.unwrap_or_else(|| Spill::new(store));
-    file.finish(buffer).await.map(NewBody::Large)
 }
 
 async fn next_data(
     body: &mut RequestBody,
     idle_max: Duration,
-) -> Result<Option<bytes::Bytes>, UploadError> {
+) -> Result<Option<Bytes>, UploadError> {
     loop {
         let frame = tokio::time::timeout(idle_max, body.frame()).await;
         match frame.map_err(|_| UploadError::TooSlow)? {
@@ -109,16 +103,21 @@ async fn next_data(
 /// A body on its way into a file, through a buffer that is being written at any time.
 struct Spill {
     store: Arc<Store>,
+    share: Share,
     writing: JoinHandle<Result<(Incoming, Vec<u8>), WriteError>>,
 }
 
 impl Spill {
     fn new(store: &Arc<Store>) -> Self {
-        let own = Arc::clone(store);
-        let writing = tokio::task::spawn_blocking(move || {
-            Ok((own.begin_body()?, Vec::with_capacity(BUFFER_BYTES)))
-        });
-        Self { store: Arc::clone(store), writing }
+        let (own, share) = (Arc::clone(store), store.share());
+        let bytes = share.buffer_bytes;
+        let begin = move || Ok((own.begin_body()?, Vec::with_capacity(bytes)));
+        let writing = tokio::task::spawn_blocking(begin);
+        Self { store: Arc::clone(store), share, writing }
+    }
+
+    fn buffer_bytes(&self) -> usize {
+        self.share.buffer_bytes
     }
 
     /// Sends off a full buffer once the one before it is written, and gives that back, empty.

@@ -226,6 +226,33 @@ async fn a_body_that_ends_early_leaves_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn crowded_out_of_wide_buffers_a_large_value_still_passes_whole() {
+    let (server, _folder) = fresh().await;
+    let mut slow = vec![];
+    for number in 0..70 {
+        let mut connection = server.connect().await;
+        connection
+            .send(head("PUT", &format!("/slow/{number}"), &[], Some(80_000)).as_bytes())
+            .await;
+        connection.send(&bytes(number, 79_999)).await;
+        slow.push(connection);
+    }
+    let begun = 70 * 79_999;
+    until("all have begun", || server.store().metrics().received_bytes.get() == begun).await;
+    let body = bytes(100, 1_000_001);
+    assert_eq!(server.put("/k", &body).await.status, 201);
+    assert!(server.get("/k").await.body == body);
+    for (number, connection) in (0..).zip(&mut slow) {
+        connection.send(&bytes(number, 80_000)[79_999..]).await;
+        assert_eq!(connection.reply("PUT").await.status, 201);
+        let get = connection.ask("GET", &format!("/slow/{number}"), &[], b"").await;
+        assert!(get.body == bytes(number, 80_000));
+    }
+    drop(slow);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn many_writes_share_a_commit_and_each_is_there_when_it_is_answered() {
     let (server, _folder) = fresh().await;
     let server = Arc::new(server);
