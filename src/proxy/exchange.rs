@@ -286,6 +286,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         let stripe = self.client.local.worker.stripe;
         match failure {
             Failure::Body(BodyError::TooSlow) => metrics.too_slow.inc(stripe),
+            Failure::ClientGone if answer.was_too_slow() => metrics.too_slow.inc(stripe),
             Failure::Body(BodyError::Malformed(_)) => metrics.protocol_error.inc(stripe),
             Failure::AnswerBroke => metrics.answer_cut.inc(stripe),
             _ => {}
@@ -293,6 +294,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         if answer.has_begun() {
             // The answer cannot be taken back, only cut, so that nobody takes a part for the whole.
             seen.flag = match failure {
+                Failure::ClientGone if answer.was_too_slow() => "SI",
                 Failure::ClientGone | Failure::Body(_) => "DC",
                 Failure::RequestTimeout => "DT",
                 _ => "UC",
@@ -321,9 +323,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         answer: &mut ClientAnswer<'_, S>,
     ) -> Result<(), ClientGone> {
         seen.flag = problem.flag;
+        let (metrics, stripe) = (&self.client.local.metrics, self.client.local.worker.stripe);
         if problem.flag == "NR" && seen.route.is_none() {
-            let local = self.client.local;
-            local.metrics.no_route.inc(local.worker.stripe);
+            metrics.no_route.inc(stripe);
+        }
+        if problem.status == 413 {
+            metrics.too_large.inc(stripe);
         }
         let about = ProblemAbout {
             pool: seen.pool.map(|pool| pool.agreed.name.as_str()),
@@ -339,10 +344,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         let (local, site) = (self.client.local, self.client.site);
         let micros = local.worker.timers.now_micros().saturating_sub(self.begun_micros);
         let status = answer.status();
-        if let Some(route) = seen.route {
-            let metrics = &site.route_metrics[usize::from(route.0)];
-            metrics.answered(local.worker.stripe, status, micros, received, answer.sent());
-        }
+        let metrics = match seen.route {
+            Some(route) => &site.route_metrics[usize::from(route.0)],
+            None => &local.metrics.unrouted,
+        };
+        metrics.answered(local.worker.stripe, status, micros, received, answer.sent());
         let Some(format) = site.log else { return };
         local.log(|unix_ms, out| {
             let target = match seen.query {

@@ -29,8 +29,10 @@ impl RouteMetrics {
     }
 
     pub(super) fn answered(&self, stripe: Stripe, status: u16, micros: u64, rx: u64, tx: u64) {
-        let class = usize::from(status / 100).clamp(2, 5) - 2;
-        self.classes[class].inc(stripe);
+        // Status 0 is a client that went away before it was answered.
+        if let Some(class) = usize::from(status / 100).checked_sub(2) {
+            self.classes[class.min(3)].inc(stripe);
+        }
         self.rq_time.observe(stripe, micros);
         if rx > 0 {
             self.rx_bytes.add(stripe, rx);
@@ -43,12 +45,15 @@ impl RouteMetrics {
 #[derive(Debug)]
 pub struct ClientMetrics {
     cx_active: AtomicUsize,
+    /// Requests refused before their route was known.
+    pub(super) unrouted: RouteMetrics,
     pub(super) cx_total: Counter,
     pub(super) cx_overflow: Counter,
     pub(super) idle_timeout: Counter,
     pub(super) head_timeout: Counter,
     pub(super) protocol_error: Counter,
     pub(super) no_route: Counter,
+    pub(super) too_large: Counter,
     pub(super) too_slow: Counter,
     pub(super) answer_cut: Counter,
     pub(super) log_dropped: Counter,
@@ -61,12 +66,14 @@ impl ClientMetrics {
         let counter = || Counter::new(workers);
         Self {
             cx_active: AtomicUsize::new(0),
+            unrouted: RouteMetrics::new(workers),
             cx_total: counter(),
             cx_overflow: counter(),
             idle_timeout: counter(),
             head_timeout: counter(),
             protocol_error: counter(),
             no_route: counter(),
+            too_large: counter(),
             too_slow: counter(),
             answer_cut: counter(),
             log_dropped: counter(),
@@ -89,11 +96,13 @@ impl ClientMetrics {
 }
 
 const ROUTE: &[&str] = &["route"];
+/// The label of requests without a route; no route can have this name.
+const NO_ROUTE: &str = "-";
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 type Pick = fn(&ClientMetrics) -> &Counter;
 
-const CLIENT_COUNTERS: [(&str, &str, Pick); 9] = [
+const CLIENT_COUNTERS: [(&str, &str, Pick); 10] = [
     ("ringway_downstream_cx_total", "Client connections accepted.", |m| &m.cx_total),
     (
         "ringway_downstream_cx_overflow_total",
@@ -117,6 +126,11 @@ const CLIENT_COUNTERS: [(&str, &str, Pick); 9] = [
     ),
     ("ringway_downstream_rq_no_route_total", "Requests that no route takes.", |m| &m.no_route),
     (
+        "ringway_downstream_rq_too_large_total",
+        "Requests refused because of a body larger than allowed.",
+        |m| &m.too_large,
+    ),
+    (
         "ringway_downstream_rq_too_slow_total",
         "Requests whose client sent or took a body too slowly.",
         |m| &m.too_slow,
@@ -138,7 +152,7 @@ const CLIENT_COUNTERS: [(&str, &str, Pick); 9] = [
 pub fn export(site: &Site, clients: &ClientMetrics) -> Vec<MetricFamily> {
     let mut requests = Group::new(
         "ringway_downstream_rq_total",
-        "Requests answered, by class of status.",
+        "Requests answered, by class of status; those refused before their route was known as `-`.",
         Kind::Counter,
         &["route", "code_class"],
     );
@@ -160,8 +174,9 @@ pub fn export(site: &Site, clients: &ClientMetrics) -> Vec<MetricFamily> {
         Kind::Counter,
         ROUTE,
     );
-    for (route, metrics) in site.routes.routes().iter().zip(&site.route_metrics) {
-        let name = route.name.as_str();
+    let names = site.routes.routes().iter().map(|route| route.name.as_str());
+    let routed = names.zip(site.route_metrics.iter().map(|metrics| &**metrics));
+    for (name, metrics) in routed.chain([(NO_ROUTE, &clients.unrouted)]) {
         for (class, counter) in CLASSES.iter().zip(&metrics.classes) {
             requests.push(&[name, class], Sample::Counter(counter.sum()));
         }
