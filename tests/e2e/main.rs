@@ -5,6 +5,13 @@
 //! process killed by its own id. A test whose program is not installed says so aloud and passes;
 //! with `RINGWAY_REQUIRE_ALL=1` it fails.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "counts are compared with metrics, and what is said is read when a test fails"
+)]
+
 mod ccache;
 mod dav;
 mod dev;

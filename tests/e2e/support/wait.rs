@@ -21,6 +21,7 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
             return found;
         }
         assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        #[allow(clippy::disallowed_methods, reason = "the pause between two looks")]
         std::thread::sleep(LOOK_EVERY);
     }
 }
