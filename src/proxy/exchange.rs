@@ -228,7 +228,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         }
         let routed = match route(head, whole, site, seen) {
             Ok(routed) => routed,
-            Err(problem) => return self.tell(&problem, seen, note, body, answer).await,
+            Err(problem) => {
+                if problem.kind == Problem::BODY_TOO_LARGE {
+                    let local = self.client.local;
+                    local.metrics.too_large.inc(local.worker.stripe);
+                }
+                return self.tell(&problem, seen, note, body, answer).await;
+            }
         };
         let mut fields = self.client.local.worker.buffers.text();
         let rewrites = routed.pool.settings.host == HostRule::Shard;
@@ -286,6 +292,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         let stripe = self.client.local.worker.stripe;
         match failure {
             Failure::Body(BodyError::TooSlow) => metrics.too_slow.inc(stripe),
+            Failure::Body(BodyError::TooLarge) => metrics.too_large.inc(stripe),
+            Failure::Body(BodyError::Gone) | Failure::ClientGone => metrics.client_gone.inc(stripe),
+            Failure::RequestTimeout => metrics.timeout.inc(stripe),
             Failure::Body(BodyError::Malformed(_)) => metrics.protocol_error.inc(stripe),
             Failure::AnswerBroke => metrics.answer_cut.inc(stripe),
             _ => {}
@@ -341,7 +350,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         let status = answer.status();
         if let Some(route) = seen.route {
             let metrics = &site.route_metrics[usize::from(route.0)];
-            metrics.answered(local.worker.stripe, status, micros, received, answer.sent());
+            metrics.ended(local.worker.stripe, status, micros, received, answer.sent());
         }
         let Some(format) = site.log else { return };
         local.log(|unix_ms, out| {
@@ -417,7 +426,7 @@ fn route<'s>(
     if let (Framing::Length(length), Some(max)) = (head.framing(), site.limits.body_bytes_max)
         && length > max
     {
-        return Err(Problem::body_too_large());
+        return Err(Problem::announced_body_too_large());
     }
     let host = lower_case(without_port(head.host(whole)));
     let fields = HeadFields { whole, fields: head.fields() };

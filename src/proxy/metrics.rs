@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use prometheus::proto::MetricFamily;
 
 use super::site::Site;
-use crate::metrics::{Counter, Group, Kind, Latency, Sample, Stripe};
+use crate::metrics::{Counter, Group, Kind, Latency, Sample, StatusClasses, Stripe};
 
 /// Counters of one route.
 #[derive(Debug)]
 pub struct RouteMetrics {
-    /// Answers by class; index 0 is 2xx.
-    classes: [Counter; 4],
+    classes: StatusClasses,
     rq_time: Latency,
     rx_bytes: Counter,
     tx_bytes: Counter,
@@ -21,16 +20,16 @@ impl RouteMetrics {
     pub(super) fn new(workers: usize) -> Self {
         let counter = || Counter::new(workers);
         Self {
-            classes: [counter(), counter(), counter(), counter()],
+            classes: StatusClasses::new(workers),
             rq_time: Latency::new(workers),
             rx_bytes: counter(),
             tx_bytes: counter(),
         }
     }
 
-    pub(super) fn answered(&self, stripe: Stripe, status: u16, micros: u64, rx: u64, tx: u64) {
-        let class = usize::from(status / 100).clamp(2, 5) - 2;
-        self.classes[class].inc(stripe);
+    /// Counts a request that has ended. `status` 0: its client went away before an answer.
+    pub(super) fn ended(&self, stripe: Stripe, status: u16, micros: u64, rx: u64, tx: u64) {
+        self.classes.answered(stripe, status);
         self.rq_time.observe(stripe, micros);
         if rx > 0 {
             self.rx_bytes.add(stripe, rx);
@@ -50,6 +49,9 @@ pub struct ClientMetrics {
     pub(super) protocol_error: Counter,
     pub(super) no_route: Counter,
     pub(super) too_slow: Counter,
+    pub(super) too_large: Counter,
+    pub(super) timeout: Counter,
+    pub(super) client_gone: Counter,
     pub(super) answer_cut: Counter,
     pub(super) log_dropped: Counter,
 }
@@ -68,6 +70,9 @@ impl ClientMetrics {
             protocol_error: counter(),
             no_route: counter(),
             too_slow: counter(),
+            too_large: counter(),
+            timeout: counter(),
+            client_gone: counter(),
             answer_cut: counter(),
             log_dropped: counter(),
         }
@@ -89,11 +94,10 @@ impl ClientMetrics {
 }
 
 const ROUTE: &[&str] = &["route"];
-const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 type Pick = fn(&ClientMetrics) -> &Counter;
 
-const CLIENT_COUNTERS: [(&str, &str, Pick); 9] = [
+const CLIENT_COUNTERS: [(&str, &str, Pick); 12] = [
     ("ringway_downstream_cx_total", "Client connections accepted.", |m| &m.cx_total),
     (
         "ringway_downstream_cx_overflow_total",
@@ -118,8 +122,23 @@ const CLIENT_COUNTERS: [(&str, &str, Pick); 9] = [
     ("ringway_downstream_rq_no_route_total", "Requests that no route takes.", |m| &m.no_route),
     (
         "ringway_downstream_rq_too_slow_total",
-        "Requests whose client sent or took a body too slowly.",
+        "Requests whose client sent its body too slowly.",
         |m| &m.too_slow,
+    ),
+    (
+        "ringway_downstream_rq_too_large_total",
+        "Requests refused or cut off because their body was larger than allowed.",
+        |m| &m.too_large,
+    ),
+    (
+        "ringway_downstream_rq_timeout_total",
+        "Requests that took longer than their pool's `timeouts.request`.",
+        |m| &m.timeout,
+    ),
+    (
+        "ringway_downstream_rq_rx_reset_total",
+        "Requests whose client went away, or took too long to take a byte, before their end.",
+        |m| &m.client_gone,
     ),
     (
         "ringway_downstream_rq_cut_total",
@@ -162,8 +181,8 @@ pub fn export(site: &Site, clients: &ClientMetrics) -> Vec<MetricFamily> {
     );
     for (route, metrics) in site.routes.routes().iter().zip(&site.route_metrics) {
         let name = route.name.as_str();
-        for (class, counter) in CLASSES.iter().zip(&metrics.classes) {
-            requests.push(&[name, class], Sample::Counter(counter.sum()));
+        for (class, sum) in metrics.classes.sums() {
+            requests.push(&[name, class], Sample::Counter(sum));
         }
         times.push(&[name], Sample::Latency(&metrics.rq_time));
         received.push(&[name], Sample::Counter(metrics.rx_bytes.sum()));

@@ -186,11 +186,18 @@ impl Problem {
         problem.outcome(Outcome::NotApplied).retry_after(1)
     }
 
-    /// The body that is announced is larger than allowed.
+    /// The kind of a problem with the size of a body.
+    pub const BODY_TOO_LARGE: &str = "body-too-large";
+
+    /// The body that is announced is larger than allowed; none of it was read.
     #[must_use]
-    pub fn body_too_large() -> Self {
+    pub fn announced_body_too_large() -> Self {
+        Self::body_too_large().outcome(Outcome::NotApplied)
+    }
+
+    fn body_too_large() -> Self {
         let detail = "the body is larger than this node takes";
-        Self::new(413, "body-too-large", "DPE", detail)
+        Self::new(413, Self::BODY_TOO_LARGE, "DPE", detail)
     }
 
     /// A request that dispatch could not have answered. `None`: the client is gone, there is
