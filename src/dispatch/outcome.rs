@@ -1,6 +1,6 @@
 //! What became of a request, or of one try of it?
 //!
-//! A [`TryError`] is about one shard, a [`Failure`] about the request; `run` makes one of the other
+//! A `TryError` is about one shard, a [`Failure`] about the request; `run` makes one of the other
 //! and decides in between what may be repeated.
 
 use super::seam::{BodyError, ClientGone};
