@@ -300,7 +300,7 @@ impl Exchange<'_> {
             retry_after: status >= 500 && fields.any(|field| field.kind == FieldKind::RetryAfter),
             body_fully_sent: state == Sending::Complete,
         });
-        self.shard.metrics.answered(self.worker.stripe, status);
+        self.shard.metrics.classes.answered(self.worker.stripe, status);
         note.upstream_status = status;
         if self.retry_gateway_errors && matches!(status, 502..=504) {
             return Err(TryError::GatewayError(status));

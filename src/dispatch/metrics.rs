@@ -6,13 +6,12 @@
 use prometheus::proto::MetricFamily;
 
 use super::view::View;
-use crate::metrics::{Counter, Group, Kind, Latency, Sample, Stripe};
+use crate::metrics::{Counter, Group, Kind, Latency, Sample, StatusClasses};
 
 /// Counters of one shard.
 #[derive(Debug)]
 pub struct ShardMetrics {
-    /// Final answers by class: 1xx is never counted, so index 0 is 2xx.
-    classes: [Counter; 4],
+    pub(super) classes: StatusClasses,
     pub(super) rx_reset: Counter,
     pub(super) rq_timeout: Counter,
     pub(super) protocol_error: Counter,
@@ -29,7 +28,7 @@ impl ShardMetrics {
     pub(super) fn new(workers: usize) -> Self {
         let counter = || Counter::new(workers);
         Self {
-            classes: [counter(), counter(), counter(), counter()],
+            classes: StatusClasses::new(workers),
             rx_reset: counter(),
             rq_timeout: counter(),
             protocol_error: counter(),
@@ -41,11 +40,6 @@ impl ShardMetrics {
             tx_bytes: counter(),
             rq_time: Latency::new(workers),
         }
-    }
-
-    pub(super) fn answered(&self, stripe: Stripe, status: u16) {
-        let class = usize::from(status / 100).clamp(2, 5) - 2;
-        self.classes[class].inc(stripe);
     }
 }
 
@@ -78,7 +72,6 @@ impl PoolMetrics {
 
 const SHARD: &[&str] = &["pool", "shard"];
 const POOL: &[&str] = &["pool"];
-const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 type PickShard = fn(&ShardMetrics) -> &Counter;
 type PickPool = fn(&PoolMetrics) -> &Counter;
@@ -86,7 +79,7 @@ type PickPool = fn(&PoolMetrics) -> &Counter;
 const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
     (
         "ringway_upstream_rq_rx_reset_total",
-        "Requests whose connection broke before the answer's head was complete.",
+        "Requests whose connection broke before the end of the answer.",
         |m| &m.rx_reset,
     ),
     ("ringway_upstream_rq_timeout_total", "Requests whose answer did not begin in time.", |m| {
@@ -181,8 +174,8 @@ fn by_class(view: &View) -> Group {
     let help = "Final answers of shards, by class of status.";
     let mut group = Group::new(name, help, Kind::Counter, &["pool", "shard", "code_class"]);
     each_shard(view, |labels, shard| {
-        for (class, counter) in CLASSES.iter().zip(&shard.classes) {
-            group.push(&[labels[0], labels[1], class], Sample::Counter(counter.sum()));
+        for (class, sum) in shard.classes.sums() {
+            group.push(&[labels[0], labels[1], class], Sample::Counter(sum));
         }
     });
     group

@@ -287,6 +287,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         match failure {
             Failure::Body(BodyError::TooSlow) => metrics.too_slow.inc(stripe),
             Failure::ClientGone if answer.was_too_slow() => metrics.too_slow.inc(stripe),
+            Failure::Body(BodyError::Gone) | Failure::ClientGone => metrics.client_gone.inc(stripe),
             Failure::Body(BodyError::Malformed(_)) => metrics.protocol_error.inc(stripe),
             Failure::AnswerBroke => metrics.answer_cut.inc(stripe),
             _ => {}
@@ -348,7 +349,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
             Some(route) => &site.route_metrics[usize::from(route.0)],
             None => &local.metrics.unrouted,
         };
-        metrics.answered(local.worker.stripe, status, micros, received, answer.sent());
+        metrics.ended(local.worker.stripe, status, micros, received, answer.sent());
         let Some(format) = site.log else { return };
         local.log(|unix_ms, out| {
             let target = match seen.query {
@@ -423,7 +424,7 @@ fn route<'s>(
     if let (Framing::Length(length), Some(max)) = (head.framing(), site.limits.body_bytes_max)
         && length > max
     {
-        return Err(Problem::body_too_large());
+        return Err(Problem::announced_body_too_large());
     }
     let host = lower_case(without_port(head.host(whole)));
     let fields = HeadFields { whole, fields: head.fields() };

@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use prometheus::proto::MetricFamily;
 
 use super::site::Site;
-use crate::metrics::{Counter, Group, Kind, Latency, Sample, Stripe};
+use crate::metrics::{Counter, Group, Kind, Latency, Sample, StatusClasses, Stripe};
 
 /// Counters of one route.
 #[derive(Debug)]
 pub struct RouteMetrics {
-    /// Answers by class; index 0 is 2xx.
-    classes: [Counter; 4],
+    classes: StatusClasses,
     rq_time: Latency,
     rx_bytes: Counter,
     tx_bytes: Counter,
@@ -21,18 +20,16 @@ impl RouteMetrics {
     pub(super) fn new(workers: usize) -> Self {
         let counter = || Counter::new(workers);
         Self {
-            classes: [counter(), counter(), counter(), counter()],
+            classes: StatusClasses::new(workers),
             rq_time: Latency::new(workers),
             rx_bytes: counter(),
             tx_bytes: counter(),
         }
     }
 
-    pub(super) fn answered(&self, stripe: Stripe, status: u16, micros: u64, rx: u64, tx: u64) {
-        // Status 0 is a client that went away before it was answered.
-        if let Some(class) = usize::from(status / 100).checked_sub(2) {
-            self.classes[class.min(3)].inc(stripe);
-        }
+    /// Counts a request that has ended. `status` 0: its client went away before an answer.
+    pub(super) fn ended(&self, stripe: Stripe, status: u16, micros: u64, rx: u64, tx: u64) {
+        self.classes.answered(stripe, status);
         self.rq_time.observe(stripe, micros);
         if rx > 0 {
             self.rx_bytes.add(stripe, rx);
@@ -55,6 +52,7 @@ pub struct ClientMetrics {
     pub(super) no_route: Counter,
     pub(super) too_large: Counter,
     pub(super) too_slow: Counter,
+    pub(super) client_gone: Counter,
     pub(super) answer_cut: Counter,
     pub(super) log_dropped: Counter,
 }
@@ -75,6 +73,7 @@ impl ClientMetrics {
             no_route: counter(),
             too_large: counter(),
             too_slow: counter(),
+            client_gone: counter(),
             answer_cut: counter(),
             log_dropped: counter(),
         }
@@ -98,11 +97,10 @@ impl ClientMetrics {
 const ROUTE: &[&str] = &["route"];
 /// The label of requests without a route; no route can have this name.
 const NO_ROUTE: &str = "-";
-const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 type Pick = fn(&ClientMetrics) -> &Counter;
 
-const CLIENT_COUNTERS: [(&str, &str, Pick); 10] = [
+const CLIENT_COUNTERS: [(&str, &str, Pick); 11] = [
     ("ringway_downstream_cx_total", "Client connections accepted.", |m| &m.cx_total),
     (
         "ringway_downstream_cx_overflow_total",
@@ -134,6 +132,11 @@ const CLIENT_COUNTERS: [(&str, &str, Pick); 10] = [
         "ringway_downstream_rq_too_slow_total",
         "Requests whose client sent or took a body too slowly.",
         |m| &m.too_slow,
+    ),
+    (
+        "ringway_downstream_rq_rx_reset_total",
+        "Requests whose client went away before their end.",
+        |m| &m.client_gone,
     ),
     (
         "ringway_downstream_rq_cut_total",
@@ -177,8 +180,8 @@ pub fn export(site: &Site, clients: &ClientMetrics) -> Vec<MetricFamily> {
     let names = site.routes.routes().iter().map(|route| route.name.as_str());
     let routed = names.zip(site.route_metrics.iter().map(|metrics| &**metrics));
     for (name, metrics) in routed.chain([(NO_ROUTE, &clients.unrouted)]) {
-        for (class, counter) in CLASSES.iter().zip(&metrics.classes) {
-            requests.push(&[name, class], Sample::Counter(counter.sum()));
+        for (class, sum) in metrics.classes.sums() {
+            requests.push(&[name, class], Sample::Counter(sum));
         }
         times.push(&[name], Sample::Latency(&metrics.rq_time));
         received.push(&[name], Sample::Counter(metrics.rx_bytes.sum()));

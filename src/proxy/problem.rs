@@ -186,9 +186,13 @@ impl Problem {
         problem.outcome(Outcome::NotApplied).retry_after(1)
     }
 
-    /// The body that is announced is larger than allowed.
+    /// The body that is announced is larger than allowed; none of it was read.
     #[must_use]
-    pub fn body_too_large() -> Self {
+    pub fn announced_body_too_large() -> Self {
+        Self::body_too_large().outcome(Outcome::NotApplied)
+    }
+
+    fn body_too_large() -> Self {
         let detail = "the body is larger than this node takes";
         Self::new(413, "body-too-large", "DPE", detail)
     }
