@@ -112,8 +112,18 @@ impl Run<'_> {
                 Some(bytes) => Source::Held(bytes),
                 None => Source::Stream(&mut *body),
             };
-            let is_last = note.attempts >= self.pool.settings.retry.attempts_max;
-            let tried_once = self.one_try(chosen.shard, source, anew, is_last, answer, note).await;
+            // A repeat on the same shard, below, is no other try.
+            let is_last = tried.len() + 1 >= self.pool.settings.retry.attempts_max as usize;
+            // The last shard's 503 is the client's: there is nobody left who might do better.
+            let retries_gateway_errors = self.pool.settings.retry.on_gateway_error
+                && class == Class::Read
+                && held.is_some()
+                && !is_last
+                && choose(self.pool, token, class, panic, &[&tried[..], &[chosen.shard]].concat())
+                    .is_ok();
+            let tried_once = self
+                .one_try(chosen.shard, source, anew, retries_gateway_errors, answer, note)
+                .await;
             let Err(Failed { failure, stale }) = tried_once else {
                 if repeat.is_some() {
                     metrics.rq_retry_success.inc(stripe);
@@ -168,7 +178,7 @@ impl Run<'_> {
         shard_index: usize,
         source: Source<'_, B>,
         anew: bool,
-        is_last: bool,
+        retries_gateway_errors: bool,
         answer: &mut A,
         note: &mut Note,
     ) -> Result<(), Failed> {
@@ -181,10 +191,7 @@ impl Run<'_> {
             shard_index,
             shard,
             request: self.request,
-            retry_gateway_errors: !is_last
-                && self.pool.settings.retry.on_gateway_error
-                && self.request.class == Class::Read
-                && matches!(source, Source::Held(_)),
+            retries_gateway_errors,
             begun_ms: self.timer.timers().now_ms(),
         };
         let _place = self.place(shard).await?;
@@ -237,7 +244,7 @@ impl Run<'_> {
                 exchange.observe(Outcome::Reset);
                 Failure::BadAnswer(what)
             }
-            TryError::GatewayError(_) => Failure::BadAnswer("gateway_error"),
+            TryError::GatewayError(status) => Failure::GatewayError(status),
             TryError::Body(error) => Failure::Body(error),
             TryError::Client(_) => Failure::ClientGone,
             TryError::AnswerBroke => {
@@ -259,7 +266,7 @@ impl Run<'_> {
                 // Nothing was sent, and nothing of the body read.
                 Failure::Connect(_) => true,
                 Failure::Reset => again,
-                Failure::HeadTimeout | Failure::BadAnswer(_) => {
+                Failure::HeadTimeout | Failure::BadAnswer(_) | Failure::GatewayError(_) => {
                     again && request.class == Class::Read
                 }
                 _ => false,
