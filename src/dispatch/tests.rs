@@ -90,7 +90,7 @@ async fn follow(listener: TcpListener, script: &[Does], asked: &AtomicUsize) {
         }
     }
     // Open connections stay open.
-    std::future::pending().await
+    std::future::pending::<()>().await;
 }
 
 struct NoBody;
