@@ -399,10 +399,9 @@ fn refuse_restarts(old: &Config, new: &Config) -> Result<(), AppError> {
         ("`log`", old.log != new.log),
         ("the target of `access_log`", assemble::log_target(old) != assemble::log_target(new)),
     ];
-    match fixed.into_iter().find(|(_, differs)| *differs) {
-        Some((what, _)) => Err(AppError::NeedsRestart(what)),
-        None => Ok(()),
-    }
+    let changed: Vec<_> =
+        fixed.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect();
+    if changed.is_empty() { Ok(()) } else { Err(AppError::NeedsRestart(changed)) }
 }
 
 fn bind(
@@ -459,3 +458,28 @@ const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// How long the control runtime may take to end: a name lookup can hang in it.
 pub const CONTROL_SHUTDOWN: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(head: &str) -> Config {
+        let text = format!(
+            "{head}pools: [ {{ name: p, shards: [ {{ id: a, url: 'http://127.0.0.1:9' }} ] }} ]\n\
+             routes: [ {{ name: r, pool: p }} ]\n"
+        );
+        crate::config::parse(&text, "file").expect("a good file").config
+    }
+
+    #[test]
+    fn everything_that_needs_a_restart_is_named_at_once() {
+        let old = config("");
+        assert!(refuse_restarts(&old, &config("drain_timeout: 7s\n")).is_ok());
+        let new = config("node: { name: other }\nlog: { level: debug }\n");
+        let refused = refuse_restarts(&old, &new).expect_err("both are bound at the start");
+        assert_eq!(
+            refused.to_string(),
+            "`node`, `log` cannot change while the node runs: restart it, or change that back"
+        );
+    }
+}
