@@ -276,12 +276,11 @@ impl Node {
 
     fn try_reload(&mut self, config: Config) -> Result<Report, AppError> {
         refuse_restarts(&self.config, &config)?;
-        // Whatever the routes might be refused for comes before anything is made durable.
-        crate::route::RouteTable::compile(config.routes.clone())?;
-        let report = self.standalone.reload(&config.desired())?;
-        let previous = self.published.load_full();
-        let topology = self.standalone.topology();
+        // Whatever might be refused comes before anything is made durable.
+        let prepared = self.standalone.prepare(&config.desired())?;
+        let (topology, previous) = (prepared.topology(), self.published.load_full());
         let site = assemble::site(&config, &self.name, topology, Some(&previous), self.workers)?;
+        let report = self.standalone.commit(prepared)?;
         self.published.store(Arc::new(site));
         self.config = config;
         self.follow_health();
