@@ -49,6 +49,7 @@ pub struct PoolMetrics {
     pub(super) rq_retry: Counter,
     pub(super) rq_retry_success: Counter,
     pub(super) rq_retry_overflow: Counter,
+    pub(super) rq_deadline: Counter,
     pub(super) spilled: Counter,
     pub(super) none_healthy: Counter,
     pub(super) panic: Counter,
@@ -61,6 +62,7 @@ impl PoolMetrics {
             rq_retry: counter(),
             rq_retry_success: counter(),
             rq_retry_overflow: counter(),
+            rq_deadline: counter(),
             spilled: counter(),
             none_healthy: counter(),
             panic: counter(),
@@ -104,7 +106,7 @@ const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
     ("ringway_upstream_cx_tx_bytes_total", "Bytes of request bodies sent.", |m| &m.tx_bytes),
 ];
 
-const POOL_COUNTERS: [(&str, &str, PickPool); 6] = [
+const POOL_COUNTERS: [(&str, &str, PickPool); 7] = [
     ("ringway_upstream_rq_retry_total", "Requests tried once more.", |m| &m.rq_retry),
     (
         "ringway_upstream_rq_retry_success_total",
@@ -115,6 +117,11 @@ const POOL_COUNTERS: [(&str, &str, PickPool); 6] = [
         "ringway_upstream_rq_retry_overflow_total",
         "Requests not tried once more because the retry budget was used up.",
         |m| &m.rq_retry_overflow,
+    ),
+    (
+        "ringway_upstream_rq_deadline_total",
+        "Requests given up because they took longer as a whole than the pool allows.",
+        |m| &m.rq_deadline,
     ),
     (
         "ringway_upstream_rq_spilled_total",

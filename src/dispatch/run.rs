@@ -52,7 +52,10 @@ pub async fn run<B: Body, A: Answer>(
         Some(limit) => {
             let deadline_ms = timer.timers().after(limit);
             let tries = run.tries(body, answer, note);
-            timer.limit(deadline_ms, tries).await.unwrap_or(Err(Failure::RequestTimeout))
+            timer.limit(deadline_ms, tries).await.unwrap_or_else(|| {
+                pool.metrics.rq_deadline.inc(worker.stripe);
+                Err(Failure::RequestTimeout)
+            })
         }
     }
 }

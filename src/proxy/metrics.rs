@@ -42,15 +42,16 @@ impl RouteMetrics {
 #[derive(Debug)]
 pub struct ClientMetrics {
     cx_active: AtomicUsize,
+    /// Requests refused before their route was known.
+    pub(super) unrouted: RouteMetrics,
     pub(super) cx_total: Counter,
     pub(super) cx_overflow: Counter,
     pub(super) idle_timeout: Counter,
     pub(super) head_timeout: Counter,
     pub(super) protocol_error: Counter,
     pub(super) no_route: Counter,
-    pub(super) too_slow: Counter,
     pub(super) too_large: Counter,
-    pub(super) timeout: Counter,
+    pub(super) too_slow: Counter,
     pub(super) client_gone: Counter,
     pub(super) answer_cut: Counter,
     pub(super) log_dropped: Counter,
@@ -63,15 +64,15 @@ impl ClientMetrics {
         let counter = || Counter::new(workers);
         Self {
             cx_active: AtomicUsize::new(0),
+            unrouted: RouteMetrics::new(workers),
             cx_total: counter(),
             cx_overflow: counter(),
             idle_timeout: counter(),
             head_timeout: counter(),
             protocol_error: counter(),
             no_route: counter(),
-            too_slow: counter(),
             too_large: counter(),
-            timeout: counter(),
+            too_slow: counter(),
             client_gone: counter(),
             answer_cut: counter(),
             log_dropped: counter(),
@@ -94,10 +95,12 @@ impl ClientMetrics {
 }
 
 const ROUTE: &[&str] = &["route"];
+/// The label of requests without a route; no route can have this name.
+const NO_ROUTE: &str = "-";
 
 type Pick = fn(&ClientMetrics) -> &Counter;
 
-const CLIENT_COUNTERS: [(&str, &str, Pick); 12] = [
+const CLIENT_COUNTERS: [(&str, &str, Pick); 11] = [
     ("ringway_downstream_cx_total", "Client connections accepted.", |m| &m.cx_total),
     (
         "ringway_downstream_cx_overflow_total",
@@ -121,23 +124,18 @@ const CLIENT_COUNTERS: [(&str, &str, Pick); 12] = [
     ),
     ("ringway_downstream_rq_no_route_total", "Requests that no route takes.", |m| &m.no_route),
     (
-        "ringway_downstream_rq_too_slow_total",
-        "Requests whose client sent its body too slowly.",
-        |m| &m.too_slow,
-    ),
-    (
         "ringway_downstream_rq_too_large_total",
-        "Requests refused or cut off because their body was larger than allowed.",
+        "Requests refused because of a body larger than allowed.",
         |m| &m.too_large,
     ),
     (
-        "ringway_downstream_rq_timeout_total",
-        "Requests that took longer than their pool's `timeouts.request`.",
-        |m| &m.timeout,
+        "ringway_downstream_rq_too_slow_total",
+        "Requests whose client sent or took a body too slowly.",
+        |m| &m.too_slow,
     ),
     (
         "ringway_downstream_rq_rx_reset_total",
-        "Requests whose client went away, or took too long to take a byte, before their end.",
+        "Requests whose client went away before their end.",
         |m| &m.client_gone,
     ),
     (
@@ -157,7 +155,7 @@ const CLIENT_COUNTERS: [(&str, &str, Pick); 12] = [
 pub fn export(site: &Site, clients: &ClientMetrics) -> Vec<MetricFamily> {
     let mut requests = Group::new(
         "ringway_downstream_rq_total",
-        "Requests answered, by class of status.",
+        "Requests answered, by class of status; those refused before their route was known as `-`.",
         Kind::Counter,
         &["route", "code_class"],
     );
@@ -179,8 +177,9 @@ pub fn export(site: &Site, clients: &ClientMetrics) -> Vec<MetricFamily> {
         Kind::Counter,
         ROUTE,
     );
-    for (route, metrics) in site.routes.routes().iter().zip(&site.route_metrics) {
-        let name = route.name.as_str();
+    let names = site.routes.routes().iter().map(|route| route.name.as_str());
+    let routed = names.zip(site.route_metrics.iter().map(|metrics| &**metrics));
+    for (name, metrics) in routed.chain([(NO_ROUTE, &clients.unrouted)]) {
         for (class, sum) in metrics.classes.sums() {
             requests.push(&[name, class], Sample::Counter(sum));
         }

@@ -186,9 +186,6 @@ impl Problem {
         problem.outcome(Outcome::NotApplied).retry_after(1)
     }
 
-    /// The kind of a problem with the size of a body.
-    pub const BODY_TOO_LARGE: &str = "body-too-large";
-
     /// The body that is announced is larger than allowed; none of it was read.
     #[must_use]
     pub fn announced_body_too_large() -> Self {
@@ -197,7 +194,7 @@ impl Problem {
 
     fn body_too_large() -> Self {
         let detail = "the body is larger than this node takes";
-        Self::new(413, Self::BODY_TOO_LARGE, "DPE", detail)
+        Self::new(413, "body-too-large", "DPE", detail)
     }
 
     /// A request that dispatch could not have answered. `None`: the client is gone, there is

@@ -189,7 +189,7 @@ fn refuse(stream: &TcpStream) {
     let json = problem.json(&ProblemAbout { request_id: "-", ..ProblemAbout::default() });
     let mut answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
-         Content-Length: {}\r\nRingway-Error: {}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
+         Content-Length: {}\r\nRingway-Error: {}\r\nRingway-Outcome: not-applied\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
         json.len(),
         problem.kind
     )

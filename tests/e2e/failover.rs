@@ -71,6 +71,7 @@ fn client(
     requests: &AtomicUsize,
 ) -> Vec<Done> {
     let mut connection = Client::connect(serve);
+    let mut random = fastrand::Rng::with_seed(number as u64);
     let mut done: Vec<Done> = Vec::new();
     for n in 0.. {
         if stop.load(Ordering::SeqCst) {
@@ -90,7 +91,7 @@ fn client(
             _ => "fixed",
         };
         // A read is of one of the latest three hundred of this client's keys.
-        let key = if kind.is_read() { n.saturating_sub(fastrand::usize(..300)) } else { n };
+        let key = if kind.is_read() { n.saturating_sub(random.usize(..300)) } else { n };
         let path = format!("/{pool}/{number}-{}", key / 6);
         let (method, body) = match kind.is_read() {
             true => ("GET", Vec::new()),

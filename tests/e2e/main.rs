@@ -5,10 +5,19 @@
 //! process killed by its own id. A test whose program is not installed says so aloud and passes;
 //! with `RINGWAY_REQUIRE_ALL=1` it fails.
 
+#![allow(
+    clippy::cast_precision_loss,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "counts are compared with metrics, and what is said is read when a test fails"
+)]
+
 mod ccache;
 mod dav;
+mod dev;
 mod failover;
 mod http_client;
+mod limits;
 mod reload;
 mod store_child;
 mod store_fsync;

@@ -4,9 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::http_client::{Client, Reply};
+use crate::support::wait::until;
 
 /// A running store; killed when dropped.
 pub struct StoreProcess {
@@ -65,14 +65,7 @@ impl StoreProcess {
     pub fn terminate(mut self) -> ExitStatus {
         let id = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(id, rustix::process::Signal::TERM).expect("the store runs");
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            if let Some(status) = self.child.try_wait().expect("a child") {
-                return status;
-            }
-            assert!(Instant::now() < deadline, "the store does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        until("the store ends", || self.child.try_wait().expect("a child"))
     }
 }
 

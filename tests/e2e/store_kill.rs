@@ -147,6 +147,10 @@ fn settle(store: &StoreProcess, data: &Path, known: &mut [BTreeMap<String, Known
     assert_eq!(page["keys"].as_array().map(Vec::len), Some(objects));
 }
 
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a kill falls where it may, so a pause is what is tested"
+)]
 fn kill_again_and_again(fsync: &[&str], forgets: bool, rounds: u64) {
     let data = tempfile::tempdir().expect("a temporary folder");
     let start = || {
@@ -155,7 +159,7 @@ fn kill_again_and_again(fsync: &[&str], forgets: bool, rounds: u64) {
         command.arg("--fsync").args(fsync).env("RINGWAY_LOG", "error");
         StoreProcess::start_with(command)
     };
-    let mut known: Vec<BTreeMap<String, Known>> = vec![BTreeMap::new(); WRITERS as usize];
+    let mut known: Vec<BTreeMap<String, Known>> = (0..WRITERS).map(|_| BTreeMap::new()).collect();
     let mut random = fastrand::Rng::with_seed(rounds);
     let (mut total, mut unknown) = (0, 0);
     for _round in 0..rounds {

@@ -11,8 +11,8 @@ use super::*;
 struct SmallDisk(TempDir);
 
 impl SmallDisk {
-    /// `None`, and a loud word, where we may not mount. With `RINGWAY_REQUIRE_ALL=1` that is a
-    /// failure.
+    /// `None`, and a loud word, where we may not mount. With `RINGWAY_REQUIRE_MOUNT=1`, which
+    /// `.ci/run` sets where it may, that is a failure.
     fn mount(mib: u32) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let size = format!("size={mib}m");
@@ -22,7 +22,7 @@ impl SmallDisk {
             .status()
             .is_ok_and(|status| status.success());
         if !mounted {
-            let required = std::env::var("RINGWAY_REQUIRE_ALL").is_ok_and(|value| value == "1");
+            let required = std::env::var("RINGWAY_REQUIRE_MOUNT").is_ok_and(|value| value == "1");
             assert!(!required, "cannot mount a tmpfs, which needs root");
             eprintln!("SKIPPED: this test mounts a tmpfs, which needs root");
             return None;

@@ -113,10 +113,8 @@ impl Connection {
 
     /// Reads more; false at the end of the stream.
     async fn fill(&mut self) -> bool {
-        let mut buffer = [0; 16 * 1024];
-        let count = self.stream.read(&mut buffer).await.unwrap_or(0);
-        self.read.extend_from_slice(&buffer[..count]);
-        count > 0
+        self.read.reserve(16 * 1024);
+        self.stream.read_buf(&mut self.read).await.unwrap_or(0) > 0
     }
 
     async fn closed(&mut self) -> bool {

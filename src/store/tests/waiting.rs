@@ -66,6 +66,7 @@ async fn a_reader_that_takes_nothing_is_cut() {
     connection.reply_head().await;
     until("the server stops sending", || {
         let sent = server.store().metrics().sent_bytes.get();
+        #[allow(clippy::disallowed_methods, reason = "that nothing moves is seen after a while")]
         std::thread::sleep(Duration::from_millis(100));
         sent == server.store().metrics().sent_bytes.get()
     })
