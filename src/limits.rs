@@ -147,7 +147,8 @@ impl Default for PoolLimits {
 /// When and how often a request is tried again, for one pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {
-    /// Tries in all, the first included; 1 never repeats.
+    /// Shards tried in all, the first included; 1 never asks another. A repeat on a new connection
+    /// to the same shard, because a kept-alive one was closed under the request, does not count.
     pub attempts_max: u32,
     /// Repeats in flight, as a percentage of requests in flight (Envoy's retry budget). Bounds
     /// what a sick pool is burdened with in addition.

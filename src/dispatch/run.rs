@@ -117,7 +117,8 @@ impl Run<'_> {
                 Some(bytes) => Source::Held(bytes),
                 None => Source::Stream(&mut *body),
             };
-            let is_last = note.attempts >= self.pool.settings.retry.attempts_max;
+            // A repeat on the same shard, below, is no other try.
+            let is_last = tried.len() + 1 >= self.pool.settings.retry.attempts_max as usize;
             let on_gateway_error = !is_last
                 && held.is_some()
                 && self.another_for_gateway_error(chosen, panic, &mut tried);
@@ -202,7 +203,7 @@ impl Run<'_> {
         shard_index: usize,
         source: Source<'_, B>,
         anew: bool,
-        retry_gateway_errors: bool,
+        retries_gateway_errors: bool,
         answer: &mut A,
         note: &mut Note,
     ) -> Result<(), Failed> {
@@ -215,7 +216,7 @@ impl Run<'_> {
             shard_index,
             shard,
             request: self.request,
-            retry_gateway_errors,
+            retries_gateway_errors,
             begun_ms: self.timer.timers().now_ms(),
         };
         let _place = self.place(shard).await?;
@@ -268,7 +269,7 @@ impl Run<'_> {
                 exchange.observe(Outcome::Reset);
                 Failure::BadAnswer(what)
             }
-            TryError::GatewayError(_) => Failure::BadAnswer("gateway_error"),
+            TryError::GatewayError(status) => Failure::GatewayError(status),
             TryError::Body(error) => Failure::Body(error),
             TryError::Client(_) => Failure::ClientGone,
             TryError::AnswerBroke => {
@@ -290,7 +291,7 @@ impl Run<'_> {
                 // Nothing was sent, and nothing of the body read.
                 Failure::Connect(_) => true,
                 Failure::Reset => again,
-                Failure::HeadTimeout | Failure::BadAnswer(_) => {
+                Failure::HeadTimeout | Failure::BadAnswer(_) | Failure::GatewayError(_) => {
                     again && request.class == Class::Read
                 }
                 _ => false,

@@ -356,7 +356,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
                 Some(query) => [seen.path, b"?", query].concat(),
                 None => seen.path.to_vec(),
             };
-            let flags = match note.retries_exhausted {
+            let flags = match note.retries_exhausted && seen.flag != "URX" {
                 true => format!("{},URX", seen.flag),
                 false => seen.flag.to_owned(),
             };

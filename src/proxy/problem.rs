@@ -257,9 +257,18 @@ impl Problem {
                 let detail = "the connection to the shard broke before it answered";
                 Self::new(502, "shard-broke", "UC", detail).outcome(Unknown)
             }
-            Failure::BadAnswer(_) => {
-                let detail = "the shard's answer cannot be understood: look at the node's log";
+            Failure::BadAnswer(what) => {
+                let detail = format!(
+                    "the shard's answer cannot be understood ({what}): look at the shard, and at \
+                     what stands before it"
+                );
                 Self::new(502, "bad-answer", "UPE", detail).outcome(Unknown)
+            }
+            Failure::GatewayError(status) => {
+                let detail = format!(
+                    "the shard answered {status}, and no other may be asked now: try again later"
+                );
+                Self::new(502, "bad-answer", "URX", detail).outcome(Unknown)
             }
             Failure::HeadTimeout => {
                 let detail = "the shard did not answer in time";
