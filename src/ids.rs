@@ -250,7 +250,7 @@ pub enum BaseUrlError {
     BadAuthority(String),
     /// Query, fragment, user name or a character that no path may have.
     #[error(
-        "`{0}`: a shard's URL has no user name, query or fragment, and its base path only plain characters"
+        "`{0}`: a shard's URL has no user name, query, fragment or dot segment, and its base path only plain characters"
     )]
     BadPath(String),
 }
@@ -276,7 +276,9 @@ impl BaseUrl {
         let base_path = path.trim_end_matches('/');
         let plain =
             |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'.' | b'_' | b'~');
-        if !base_path.bytes().all(plain) {
+        // Whoever resolves dot segments on the way would reach another place than `check` shows.
+        let has_dots = base_path.split('/').any(|segment| matches!(segment, "." | ".."));
+        if has_dots || !base_path.bytes().all(plain) {
             return Err(BaseUrlError::BadPath(own()));
         }
         let (host, port) =
@@ -402,6 +404,8 @@ mod tests {
             "http://[zz]",
             "http://a b",
             "http://a/%2e",
+            "http://a/../b",
+            "http://a/b/.",
             "a:80",
             "http://a:+1",
         ] {

@@ -64,6 +64,31 @@ impl Counter {
     }
 }
 
+/// Final answers by class of status, as the label `code_class` has them.
+#[derive(Debug)]
+pub struct StatusClasses([Counter; 4]);
+
+impl StatusClasses {
+    /// All classes at zero, with a stripe for each of `workers`.
+    #[must_use]
+    pub fn new(workers: usize) -> Self {
+        Self(std::array::from_fn(|_| Counter::new(workers)))
+    }
+
+    /// Counts a final answer. A status outside 200..=599 is none and is not counted.
+    pub fn answered(&self, stripe: Stripe, status: u16) {
+        let class = usize::from(status / 100).checked_sub(2);
+        if let Some(counter) = class.and_then(|class| self.0.get(class)) {
+            counter.inc(stripe);
+        }
+    }
+
+    /// Each class and its count, in the order of the classes.
+    pub fn sums(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        ["2xx", "3xx", "4xx", "5xx"].into_iter().zip(self.0.iter().map(Counter::sum))
+    }
+}
+
 /// The upper bounds of the latency buckets, in seconds. Twelve, from a memory hit on loopback to
 /// the longest default timeout: a histogram stands per route and per shard, never per pair.
 pub const LATENCY_BOUNDS: [f64; 12] =
@@ -234,6 +259,16 @@ mod tests {
         counter.add(Stripe::of_worker(1), 5);
         counter.inc(Stripe::of_worker(7));
         assert_eq!(counter.sum(), 7);
+    }
+
+    #[test]
+    fn what_is_no_final_answer_is_of_no_class() {
+        let classes = StatusClasses::new(1);
+        for status in [0, 100, 200, 299, 304, 404, 500, 599, 600] {
+            classes.answered(Stripe::SHARED, status);
+        }
+        let sums: Vec<_> = classes.sums().collect();
+        assert_eq!(sums, [("2xx", 2), ("3xx", 1), ("4xx", 1), ("5xx", 2)]);
     }
 
     #[test]

@@ -14,6 +14,20 @@ pub fn rfc3339(unix_ms: u64) -> String {
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{ms:03}Z")
 }
 
+/// Writes milliseconds since 1970 in UTC as the common log format has it,
+/// as `21/Nov/2026:05:32:00 +0000`.
+#[must_use]
+pub fn common_log(unix_ms: u64) -> String {
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    let (days, seconds) = (unix_ms / 86_400_000, unix_ms % 86_400_000 / 1000);
+    let (year, month, day) = civil_from_days(days);
+    let (hour, minute, second) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    // Months are 1 to 12.
+    let month = usize::try_from(month - 1).ok().and_then(|at| MONTHS.get(at)).unwrap_or(&"-");
+    format!("{day:02}/{month}/{year:04}:{hour:02}:{minute:02}:{second:02} +0000")
+}
+
 /// Days since 1970-01-01 to a date of the Gregorian calendar (Howard Hinnant, *chrono-Compatible
 /// Low-Level Date Algorithms*, `civil_from_days`, for days that are not negative).
 fn civil_from_days(days: u64) -> (u64, u64, u64) {
@@ -31,7 +45,7 @@ fn civil_from_days(days: u64) -> (u64, u64, u64) {
 
 #[cfg(test)]
 mod tests {
-    use super::rfc3339;
+    use super::{common_log, rfc3339};
 
     #[test]
     fn known_moments() {
@@ -42,6 +56,14 @@ mod tests {
             (4_102_444_799_999, "2099-12-31T23:59:59.999Z"),
         ] {
             assert_eq!(rfc3339(unix_ms), text);
+        }
+        for (unix_ms, text) in [
+            (0, "01/Jan/1970:00:00:00 +0000"),
+            (951_782_400_000, "29/Feb/2000:00:00:00 +0000"),
+            (1_795_239_120_125, "21/Nov/2026:05:32:00 +0000"),
+            (4_102_444_799_999, "31/Dec/2099:23:59:59 +0000"),
+        ] {
+            assert_eq!(common_log(unix_ms), text);
         }
     }
 }

@@ -24,9 +24,9 @@ pub enum AppError {
     /// A route leads nowhere.
     #[error(transparent)]
     UnknownPool(#[from] UnknownPool),
-    /// A change that a running process cannot make.
-    #[error("{0} cannot change while the node runs: restart it, or change it back")]
-    NeedsRestart(&'static str),
+    /// Changes that a running process cannot make: all of them.
+    #[error("{} cannot change while the node runs: restart it, or change that back", .0.join(", "))]
+    NeedsRestart(Vec<&'static str>),
     /// An address cannot be listened on.
     #[error("cannot listen on {address} ({what}): {error}{}", in_use(.error))]
     Listen {

@@ -57,7 +57,6 @@ pub struct Node {
     reloads: Arc<Reloads>,
     ready: Arc<AtomicBool>,
     phase: watch::Sender<Phase>,
-    clients: Arc<ClientMetrics>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     log: Option<(LogWriter, LogSender)>,
     /// Where it listens, as bound.
@@ -145,7 +144,6 @@ impl Node {
             reloads,
             ready,
             phase,
-            clients: Arc::clone(&clients),
             threads: Vec::new(),
             log,
             addresses,
@@ -276,12 +274,11 @@ impl Node {
 
     fn try_reload(&mut self, config: Config) -> Result<Report, AppError> {
         refuse_restarts(&self.config, &config)?;
-        // Whatever the routes might be refused for comes before anything is made durable.
-        crate::route::RouteTable::compile(config.routes.clone())?;
-        let report = self.standalone.reload(&config.desired())?;
-        let previous = self.published.load_full();
-        let topology = self.standalone.topology();
+        // Whatever might be refused comes before anything is made durable.
+        let prepared = self.standalone.prepare(&config.desired())?;
+        let (topology, previous) = (prepared.topology(), self.published.load_full());
         let site = assemble::site(&config, &self.name, topology, Some(&previous), self.workers)?;
+        let report = self.standalone.commit(prepared)?;
         self.published.store(Arc::new(site));
         self.config = config;
         self.follow_health();
@@ -314,15 +311,11 @@ impl Node {
         let mut hurry = std::pin::pin!(hurry);
         self.ready.store(false, Ordering::Relaxed);
         self.phase.send_replace(Phase::Draining);
-        let mut hurried = false;
-        let deadline = Instant::now() + self.config.drain_delay;
-        while !hurried && self.clients.connections() > 0 && Instant::now() < deadline {
-            hurried = tokio::select! {
-                biased;
-                () = &mut hurry => true,
-                () = tokio::time::sleep(DRAIN_POLL) => false,
-            };
-        }
+        let hurried = tokio::select! {
+            biased;
+            () = &mut hurry => true,
+            () = tokio::time::sleep(self.config.drain_delay) => false,
+        };
         self.phase.send_replace(Phase::Closing);
         let threads = std::mem::take(&mut self.threads);
         let joined = tokio::task::spawn_blocking(move || {
@@ -399,10 +392,9 @@ fn refuse_restarts(old: &Config, new: &Config) -> Result<(), AppError> {
         ("`log`", old.log != new.log),
         ("the target of `access_log`", assemble::log_target(old) != assemble::log_target(new)),
     ];
-    match fixed.into_iter().find(|(_, differs)| *differs) {
-        Some((what, _)) => Err(AppError::NeedsRestart(what)),
-        None => Ok(()),
-    }
+    let changed: Vec<_> =
+        fixed.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect();
+    if changed.is_empty() { Ok(()) } else { Err(AppError::NeedsRestart(changed)) }
 }
 
 fn bind(
@@ -454,8 +446,30 @@ pub fn admin_address(data_dir: &Path) -> Result<SocketAddr, AppError> {
     })
 }
 
-/// How often a node that is going looks whether its last client has gone.
-const DRAIN_POLL: Duration = Duration::from_millis(20);
-
 /// How long the control runtime may take to end: a name lookup can hang in it.
 pub const CONTROL_SHUTDOWN: Duration = Duration::from_millis(100);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn config(head: &str) -> Config {
+        let text = format!(
+            "{head}pools: [ {{ name: p, shards: [ {{ id: a, url: 'http://127.0.0.1:9' }} ] }} ]\n\
+             routes: [ {{ name: r, pool: p }} ]\n"
+        );
+        crate::config::parse(&text, "file").expect("a good file").config
+    }
+
+    #[test]
+    fn everything_that_needs_a_restart_is_named_at_once() {
+        let old = config("");
+        assert!(refuse_restarts(&old, &config("drain_timeout: 7s\n")).is_ok());
+        let new = config("node: { name: other }\nlog: { level: debug }\n");
+        let refused = refuse_restarts(&old, &new).expect_err("both are bound at the start");
+        assert_eq!(
+            refused.to_string(),
+            "`node`, `log` cannot change while the node runs: restart it, or change that back"
+        );
+    }
+}

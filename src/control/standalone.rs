@@ -1,8 +1,10 @@
 //! How does a node without a cluster keep its epochs?
 //!
 //! `state.json` in the node's `data_dir` holds the agreed state with a checksum before it. A start
-//! or a reload computes the commands that lead to what the file desires, applies them to a copy,
-//! makes the copy durable, and only then gives the new topology out: all of a change or nothing.
+//! or a reload computes the commands that lead to what the file desires and applies them to a copy
+//! ([`Standalone::prepare`]). Whoever serves the topology builds all that hangs on it, and only
+//! then is the copy made durable and put in force ([`Standalone::commit`]): all of a change or
+//! nothing.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +30,22 @@ pub struct Standalone {
     topology: Arc<Topology>,
     /// Held as long as the state may be written.
     _lock: FolderLock,
+}
+
+/// A change that can be made and is not made yet. Dropped, it leaves nothing.
+#[derive(Debug)]
+pub struct Prepared {
+    state: ClusterState,
+    topology: Arc<Topology>,
+    report: Report,
+}
+
+impl Prepared {
+    /// What requests will read.
+    #[must_use]
+    pub fn topology(&self) -> &Arc<Topology> {
+        &self.topology
+    }
 }
 
 /// Why a node cannot begin, or a reload is refused. What was in force stays in force.
@@ -76,7 +94,8 @@ impl Standalone {
         let state = read(&path)?;
         let topology = Arc::new(Topology::build(&state, None)?);
         let mut standalone = Self { path, state, topology, _lock: lock };
-        let report = standalone.reload(desired)?;
+        let prepared = standalone.prepare(desired)?;
+        let report = standalone.commit(prepared)?;
         Ok((standalone, report))
     }
 
@@ -92,22 +111,32 @@ impl Standalone {
         &self.state
     }
 
-    /// Brings the state to what is desired, durably. Tells what that changed.
+    /// Finds out how the state comes to what is desired. Changes nothing.
     ///
     /// # Errors
-    /// [`ControlError`]; nothing has changed.
-    pub fn reload(&mut self, desired: &Desired) -> Result<Report, ControlError> {
+    /// [`ControlError`] when that may not be.
+    pub fn prepare(&self, desired: &Desired) -> Result<Prepared, ControlError> {
         let mut state = self.state.clone();
         for command in changes(&self.state, desired) {
             state.apply(&command)?;
         }
         let report = report(&self.state, &state)?;
         let topology = Topology::build(&state, Some(&self.topology))?;
+        Ok(Prepared { state, topology: Arc::new(topology), report })
+    }
+
+    /// Puts in force what was prepared last, durably. Tells what that changed.
+    ///
+    /// # Errors
+    /// [`ControlError::Io`]; what was in force stays in force.
+    pub fn commit(&mut self, prepared: Prepared) -> Result<Report, ControlError> {
+        let Prepared { state, topology, report } = prepared;
+        assert!(state.revision() >= self.state.revision(), "only what was prepared last");
         if state != self.state {
             write(&self.path, &state)?;
         }
         self.state = state;
-        self.topology = Arc::new(topology);
+        self.topology = topology;
         Ok(report)
     }
 }
@@ -168,6 +197,11 @@ mod tests {
         [(PoolName::new("p").expect("a name"), DesiredPool { spec, shards })].into()
     }
 
+    fn reload(node: &mut Standalone, desired: &Desired) -> Result<Report, ControlError> {
+        let prepared = node.prepare(desired)?;
+        node.commit(prepared)
+    }
+
     fn epoch(standalone: &Standalone) -> Epoch {
         standalone.topology().pools()[0].epoch
     }
@@ -178,9 +212,9 @@ mod tests {
         let (mut node, _) = Standalone::open(folder.path(), &desired(&["a", "b"])).expect("opened");
         assert_eq!(epoch(&node), Epoch(1));
         let ring = Arc::clone(&node.topology().pools()[0].ring);
-        assert!(node.reload(&desired(&["a", "b"])).expect("the same").is_empty());
+        assert!(reload(&mut node, &desired(&["a", "b"])).expect("the same").is_empty());
         assert!(Arc::ptr_eq(&ring, &node.topology().pools()[0].ring));
-        assert_eq!(node.reload(&desired(&["a", "b", "c"])).expect("added").len(), 1);
+        assert_eq!(reload(&mut node, &desired(&["a", "b", "c"])).expect("added").len(), 1);
         assert_eq!(epoch(&node), Epoch(2));
         drop(node);
         let (node, report) =
@@ -200,7 +234,7 @@ mod tests {
         let (mut node, report) =
             Standalone::open(folder.path(), &desired(&["a", "b"])).expect("opened again");
         assert_eq!((epoch(&node), report.len()), (Epoch(1), 0));
-        node.reload(&desired(&["a", "b", "c"])).expect("added");
+        reload(&mut node, &desired(&["a", "b", "c"])).expect("added");
         assert!(!aside.exists());
         drop(node);
         let (node, _) = Standalone::open(folder.path(), &desired(&["a", "b", "c"])).expect("again");
@@ -213,7 +247,7 @@ mod tests {
         let (mut node, _) = Standalone::open(folder.path(), &desired(&["a", "b"])).expect("opened");
         let before =
             (node.state().clone(), std::fs::read(folder.path().join(STATE_FILE)).expect("a file"));
-        let refused = node.reload(&desired(&[])).expect_err("a pool without shards");
+        let refused = reload(&mut node, &desired(&[])).expect_err("a pool without shards");
         assert!(matches!(refused, ControlError::Refused(Refusal::Ring { .. })), "{refused}");
         assert_eq!(before.0, *node.state());
         assert_eq!(before.1, std::fs::read(folder.path().join(STATE_FILE)).expect("a file"));
@@ -233,6 +267,18 @@ mod tests {
             assert!(error.to_string().contains("state.json"), "{error}");
             assert_eq!(std::fs::read(&path).expect("still there"), damage);
         }
+    }
+
+    #[test]
+    fn what_is_prepared_and_not_committed_leaves_nothing() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (node, _) = Standalone::open(folder.path(), &desired(&["a", "b"])).expect("opened");
+        let before = std::fs::read(folder.path().join(STATE_FILE)).expect("a file");
+        let prepared = node.prepare(&desired(&["a", "b", "c"])).expect("may be");
+        assert_eq!(prepared.topology().pools()[0].epoch, Epoch(2));
+        drop(prepared);
+        assert_eq!(epoch(&node), Epoch(1));
+        assert_eq!(before, std::fs::read(folder.path().join(STATE_FILE)).expect("a file"));
     }
 
     #[test]

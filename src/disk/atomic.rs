@@ -13,7 +13,8 @@ use std::path::{Path, PathBuf};
 /// bytes survive a loss of power.
 ///
 /// # Errors
-/// What the file system says. The old file is then still there, whole.
+/// What the file system says. There is then the old file, whole, or, if only the last step failed,
+/// the new one, whole, which a loss of power may take back.
 pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let aside = aside(path)?;
     // What a crash left over is nobody's: the folder's lock is held.

@@ -50,7 +50,7 @@ pub(super) struct Exchange<'a> {
     pub(super) shard: &'a Shard,
     pub(super) request: &'a Request<'a>,
     /// Whether a gateway error of the shard is given back instead of passed on.
-    pub(super) retry_gateway_errors: bool,
+    pub(super) retries_gateway_errors: bool,
     pub(super) begun_ms: u64,
 }
 
@@ -300,9 +300,9 @@ impl Exchange<'_> {
             retry_after: status >= 500 && fields.any(|field| field.kind == FieldKind::RetryAfter),
             body_fully_sent: state == Sending::Complete,
         });
-        self.shard.metrics.answered(self.worker.stripe, status);
+        self.shard.metrics.classes.answered(self.worker.stripe, status);
         note.upstream_status = status;
-        if self.retry_gateway_errors && matches!(status, 502..=504) {
+        if self.retries_gateway_errors && matches!(status, 502..=504) {
             return Err(TryError::GatewayError(status));
         }
         Ok(())

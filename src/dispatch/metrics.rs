@@ -6,13 +6,12 @@
 use prometheus::proto::MetricFamily;
 
 use super::view::View;
-use crate::metrics::{Counter, Group, Kind, Latency, Sample, Stripe};
+use crate::metrics::{Counter, Group, Kind, Latency, Sample, StatusClasses};
 
 /// Counters of one shard.
 #[derive(Debug)]
 pub struct ShardMetrics {
-    /// Final answers by class: 1xx is never counted, so index 0 is 2xx.
-    classes: [Counter; 4],
+    pub(super) classes: StatusClasses,
     pub(super) rx_reset: Counter,
     pub(super) rq_timeout: Counter,
     pub(super) protocol_error: Counter,
@@ -29,7 +28,7 @@ impl ShardMetrics {
     pub(super) fn new(workers: usize) -> Self {
         let counter = || Counter::new(workers);
         Self {
-            classes: [counter(), counter(), counter(), counter()],
+            classes: StatusClasses::new(workers),
             rx_reset: counter(),
             rq_timeout: counter(),
             protocol_error: counter(),
@@ -42,11 +41,6 @@ impl ShardMetrics {
             rq_time: Latency::new(workers),
         }
     }
-
-    pub(super) fn answered(&self, stripe: Stripe, status: u16) {
-        let class = usize::from(status / 100).clamp(2, 5) - 2;
-        self.classes[class].inc(stripe);
-    }
 }
 
 /// Counters of one pool.
@@ -55,6 +49,7 @@ pub struct PoolMetrics {
     pub(super) rq_retry: Counter,
     pub(super) rq_retry_success: Counter,
     pub(super) rq_retry_overflow: Counter,
+    pub(super) rq_deadline: Counter,
     pub(super) spilled: Counter,
     pub(super) none_healthy: Counter,
     pub(super) panic: Counter,
@@ -67,6 +62,7 @@ impl PoolMetrics {
             rq_retry: counter(),
             rq_retry_success: counter(),
             rq_retry_overflow: counter(),
+            rq_deadline: counter(),
             spilled: counter(),
             none_healthy: counter(),
             panic: counter(),
@@ -76,7 +72,6 @@ impl PoolMetrics {
 
 const SHARD: &[&str] = &["pool", "shard"];
 const POOL: &[&str] = &["pool"];
-const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
 
 type PickShard = fn(&ShardMetrics) -> &Counter;
 type PickPool = fn(&PoolMetrics) -> &Counter;
@@ -84,7 +79,7 @@ type PickPool = fn(&PoolMetrics) -> &Counter;
 const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
     (
         "ringway_upstream_rq_rx_reset_total",
-        "Requests whose connection broke before the answer's head was complete.",
+        "Requests whose connection broke before the end of the answer.",
         |m| &m.rx_reset,
     ),
     ("ringway_upstream_rq_timeout_total", "Requests whose answer did not begin in time.", |m| {
@@ -111,7 +106,7 @@ const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
     ("ringway_upstream_cx_tx_bytes_total", "Bytes of request bodies sent.", |m| &m.tx_bytes),
 ];
 
-const POOL_COUNTERS: [(&str, &str, PickPool); 6] = [
+const POOL_COUNTERS: [(&str, &str, PickPool); 7] = [
     ("ringway_upstream_rq_retry_total", "Requests tried once more.", |m| &m.rq_retry),
     (
         "ringway_upstream_rq_retry_success_total",
@@ -122,6 +117,11 @@ const POOL_COUNTERS: [(&str, &str, PickPool); 6] = [
         "ringway_upstream_rq_retry_overflow_total",
         "Requests not tried once more because the retry budget was used up.",
         |m| &m.rq_retry_overflow,
+    ),
+    (
+        "ringway_upstream_rq_deadline_total",
+        "Requests given up because they took longer as a whole than the pool allows.",
+        |m| &m.rq_deadline,
     ),
     (
         "ringway_upstream_rq_spilled_total",
@@ -174,8 +174,8 @@ fn by_class(view: &View) -> Group {
     let help = "Final answers of shards, by class of status.";
     let mut group = Group::new(name, help, Kind::Counter, &["pool", "shard", "code_class"]);
     each_shard(view, |labels, shard| {
-        for (class, counter) in CLASSES.iter().zip(&shard.classes) {
-            group.push(&[labels[0], labels[1], class], Sample::Counter(counter.sum()));
+        for (class, sum) in shard.classes.sums() {
+            group.push(&[labels[0], labels[1], class], Sample::Counter(sum));
         }
     });
     group

@@ -21,12 +21,14 @@
 //! It does not know how the client speaks (`proxy` implements [`Body`](seam::Body) and
 //! [`Answer`](seam::Answer)), nor what a problem looks like.
 
-pub mod choose;
-pub mod exchange;
+mod choose;
+mod exchange;
 pub mod metrics;
 pub mod outcome;
 mod relay;
 pub mod run;
 pub mod seam;
+#[cfg(test)]
+mod tests;
 pub mod view;
 pub mod worker;

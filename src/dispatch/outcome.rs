@@ -1,6 +1,6 @@
 //! What became of a request, or of one try of it?
 //!
-//! A [`TryError`] is about one shard, a [`Failure`] about the request; `run` makes one of the other
+//! A `TryError` is about one shard, a [`Failure`] about the request; `run` makes one of the other
 //! and decides in between what may be repeated.
 
 use super::seam::{BodyError, ClientGone};
@@ -33,6 +33,9 @@ pub enum Failure {
     /// What the shard sent cannot be understood.
     #[error("the shard's answer cannot be understood: {0}")]
     BadAnswer(&'static str),
+    /// 502, 503 or 504, which another shard was to make good, and the retry budget was used up.
+    #[error("the shard answered {0}")]
+    GatewayError(u16),
     /// The request as a whole took too long.
     #[error("the request took longer than allowed")]
     RequestTimeout,
@@ -59,6 +62,7 @@ impl Failure {
             Self::Reset
             | Self::HeadTimeout
             | Self::BadAnswer(_)
+            | Self::GatewayError(_)
             | Self::RequestTimeout
             | Self::Body(_)
             | Self::ClientGone

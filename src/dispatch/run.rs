@@ -13,8 +13,9 @@
 //! | the answer had begun | cut | cut | cut |
 //!
 //! "If repeatable" means: the method is idempotent, it bears no condition that its own first
-//! success would make false, and its body is still held. Every repeat but that on a closed
-//! connection needs a token of the pool's retry budget, so that a sick pool is not drowned.
+//! success would make false, and its body is still held. A repeat of what was sent to a shard
+//! needs a token of the pool's retry budget, so that a sick pool is not drowned; a repeat on a new
+//! connection, or after none could be opened, does not, since it burdens nobody a second time.
 //!
 //! "Not applied" is said only if it is true of *every* try: a write that may have been applied by
 //! the first stays unknown, even if the last could not be sent.
@@ -52,7 +53,10 @@ pub async fn run<B: Body, A: Answer>(
         Some(limit) => {
             let deadline_ms = timer.timers().after(limit);
             let tries = run.tries(body, answer, note);
-            timer.limit(deadline_ms, tries).await.unwrap_or(Err(Failure::RequestTimeout))
+            timer.limit(deadline_ms, tries).await.unwrap_or_else(|| {
+                pool.metrics.rq_deadline.inc(worker.stripe);
+                Err(Failure::RequestTimeout)
+            })
         }
     }
 }
@@ -95,6 +99,7 @@ impl Run<'_> {
         let mut last = None;
         let mut held = None;
         let mut repeat = None;
+        let mut repeated = false;
         // Whether the next try must open a connection of its own.
         let mut anew = false;
         loop {
@@ -112,15 +117,23 @@ impl Run<'_> {
                 Some(bytes) => Source::Held(bytes),
                 None => Source::Stream(&mut *body),
             };
-            let is_last = note.attempts >= self.pool.settings.retry.attempts_max;
-            let tried_once = self.one_try(chosen.shard, source, anew, is_last, answer, note).await;
+            // A repeat on the same shard, below, is no other try.
+            let is_last = tried.len() + 1 >= self.pool.settings.retry.attempts_max as usize;
+            let on_gateway_error = !is_last
+                && held.is_some()
+                && self.another_for_gateway_error(chosen, panic, &mut tried);
+            let tried_once =
+                self.one_try(chosen.shard, source, anew, on_gateway_error, answer, note).await;
             let Err(Failed { failure, stale }) = tried_once else {
-                if repeat.is_some() {
+                if repeated {
                     metrics.rq_retry_success.inc(stripe);
                 }
                 return Ok(());
             };
             let may_go_on = self.may_go_on(&failure, held.is_some());
+            // Where nothing was sent, the repeat is the first burden that the request puts on
+            // anybody.
+            let is_burden = !matches!(failure, Failure::Connect(_));
             let failure = self.to_be_told(last.take(), failure);
             if stale && held.is_some() && self.request.repeatable {
                 anew = true;
@@ -132,8 +145,11 @@ impl Run<'_> {
             }
             // The token of the former repeat goes back before the next one is asked for.
             drop(repeat.take());
-            repeat = if is_last { None } else { self.pool.budget.repeat() };
-            if repeat.is_none() {
+            if is_burden && !is_last {
+                repeat = self.pool.budget.repeat();
+            }
+            let over_budget = is_burden && repeat.is_none();
+            if is_last || over_budget {
                 if !is_last {
                     metrics.rq_retry_overflow.inc(stripe);
                 }
@@ -141,10 +157,29 @@ impl Run<'_> {
                 return Err(failure);
             }
             metrics.rq_retry.inc(stripe);
+            repeated = true;
             tried.push(chosen.shard);
             last = Some(failure);
             anew = false;
         }
+    }
+
+    /// Whether a gateway error of the chosen shard is kept from the client, since another shard
+    /// can be asked. If none can, the shard's own answer says more than ours would.
+    fn another_for_gateway_error(
+        &self,
+        chosen: Chosen,
+        panic: bool,
+        tried: &mut Vec<usize>,
+    ) -> bool {
+        let (token, class) = (self.request.token, self.request.class);
+        if !self.pool.settings.retry.on_gateway_error || class != Class::Read {
+            return false;
+        }
+        tried.push(chosen.shard);
+        let another = choose(self.pool, token, class, panic, tried).is_ok();
+        tried.pop();
+        another
     }
 
     /// Of what went wrong before and now, what the client is told. A write that may have been
@@ -168,7 +203,7 @@ impl Run<'_> {
         shard_index: usize,
         source: Source<'_, B>,
         anew: bool,
-        is_last: bool,
+        retries_gateway_errors: bool,
         answer: &mut A,
         note: &mut Note,
     ) -> Result<(), Failed> {
@@ -181,10 +216,7 @@ impl Run<'_> {
             shard_index,
             shard,
             request: self.request,
-            retry_gateway_errors: !is_last
-                && self.pool.settings.retry.on_gateway_error
-                && self.request.class == Class::Read
-                && matches!(source, Source::Held(_)),
+            retries_gateway_errors,
             begun_ms: self.timer.timers().now_ms(),
         };
         let _place = self.place(shard).await?;
@@ -237,7 +269,7 @@ impl Run<'_> {
                 exchange.observe(Outcome::Reset);
                 Failure::BadAnswer(what)
             }
-            TryError::GatewayError(_) => Failure::BadAnswer("gateway_error"),
+            TryError::GatewayError(status) => Failure::GatewayError(status),
             TryError::Body(error) => Failure::Body(error),
             TryError::Client(_) => Failure::ClientGone,
             TryError::AnswerBroke => {
@@ -259,7 +291,7 @@ impl Run<'_> {
                 // Nothing was sent, and nothing of the body read.
                 Failure::Connect(_) => true,
                 Failure::Reset => again,
-                Failure::HeadTimeout | Failure::BadAnswer(_) => {
+                Failure::HeadTimeout | Failure::BadAnswer(_) | Failure::GatewayError(_) => {
                     again && request.class == Class::Read
                 }
                 _ => false,

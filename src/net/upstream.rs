@@ -147,8 +147,9 @@ impl Upstreams {
         }
     }
 
-    /// Closes what has been idle or open for too long and all of which `is_current` says no: those
-    /// of shards that left or failed. Called by the worker's ticker.
+    /// Closes what has been idle or open for too long, and all of shards that left or failed.
+    /// `keep_of` gives a shard's present generation and bounds, `None` for one that left. Called by
+    /// the worker's ticker.
     pub fn sweep(&self, now_ms: u64, mut keep_of: impl FnMut(UpstreamKey) -> Option<(u64, Keep)>) {
         self.idle.borrow_mut().retain(|&key, stack| {
             let Some((generation, keep)) = keep_of(key) else { return false };

@@ -62,12 +62,6 @@ impl Pace {
         Self { idle_ms: millis(idle), ..Self::until(NEVER) }
     }
 
-    /// The same, with an absolute end as well.
-    #[must_use]
-    pub fn not_after(self, deadline_ms: u64) -> Self {
-        Self { until_ms: self.until_ms.min(deadline_ms), ..self }
-    }
-
     /// The same, with a least rate in bytes per second, after `grace` of waiting.
     #[must_use]
     pub fn at_least(self, rate: u64, grace: Duration) -> Self {
@@ -295,7 +289,7 @@ mod tests {
 
     #[test]
     fn the_nearest_bound_counts() {
-        let pace = Pace::idle(Duration::from_secs(30)).not_after(25_000);
+        let pace = Pace { idle_ms: 30_000, ..Pace::until(25_000) };
         assert_eq!((pace.deadline(0), pace.deadline(24_000)), (25_000, 25_000));
         assert_eq!(Pace::idle(Duration::from_secs(30)).deadline(1), 30_001);
     }

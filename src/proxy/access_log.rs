@@ -14,12 +14,14 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread::JoinHandle;
 
 use serde::Serialize;
 
-use crate::time::rfc3339;
+use crate::time::{common_log, rfc3339};
 
 /// The form of a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,7 +35,7 @@ pub enum LogFormat {
 /// Everything a line says.
 #[derive(Debug, Serialize)]
 pub struct Record<'a> {
-    /// When the answer ended, RFC 3339.
+    /// When the answer ended, in milliseconds since 1970; written as each form has it.
     #[serde(skip)]
     pub unix_ms: u64,
     /// The client's address.
@@ -73,7 +75,6 @@ pub struct Record<'a> {
 impl Record<'_> {
     /// Appends the line to `out`.
     pub fn write(&self, format: LogFormat, out: &mut Vec<u8>) {
-        let time = rfc3339(self.unix_ms);
         let written = match format {
             LogFormat::Json => {
                 #[derive(Serialize)]
@@ -82,14 +83,16 @@ impl Record<'_> {
                     #[serde(flatten)]
                     record: &'a Record<'a>,
                 }
+                let time = rfc3339(self.unix_ms);
                 serde_json::to_writer(&mut *out, &Line { time: &time, record: self })
                     .map_err(io::Error::from)
                     .and_then(|()| out.write_all(b"\n"))
             }
             LogFormat::Common => writeln!(
                 out,
-                "{} - - [{time}] \"{} {} {}\" {} {} shard={} attempts={} flags={} time={:.3}ms id={}",
+                "{} - - [{}] \"{} {} {}\" {} {} shard={} attempts={} flags={} time={:.3}ms id={}",
                 self.client,
+                common_log(self.unix_ms),
                 self.method,
                 // A quotation mark would end the field; the path has none, the query may.
                 self.target.replace('"', "%22"),
@@ -116,11 +119,6 @@ pub enum LogTarget {
     File(PathBuf),
 }
 
-enum Message {
-    Lines(Vec<u8>),
-    Reopen,
-}
-
 /// Batches on their way to the writer. Each is at most [`BATCH_BYTES`] and a line.
 const QUEUE_BATCHES_MAX: usize = 256;
 
@@ -130,20 +128,23 @@ pub const BATCH_BYTES: usize = 16 * 1024;
 /// The end at which workers hand lines in.
 #[derive(Debug, Clone)]
 pub struct LogSender {
-    queue: SyncSender<Message>,
+    queue: SyncSender<Vec<u8>>,
+    /// Whether the file is to be opened anew before the next batch is written.
+    reopen: Arc<AtomicBool>,
 }
 
 impl LogSender {
     /// Hands a batch of whole lines over. False when the writer is behind and the batch is lost.
     #[must_use]
     pub fn send(&self, lines: Vec<u8>) -> bool {
-        !matches!(self.queue.try_send(Message::Lines(lines)), Err(TrySendError::Full(_)))
+        !matches!(self.queue.try_send(lines), Err(TrySendError::Full(_)))
     }
 
-    /// Has the file opened anew.
+    /// Has the file opened anew, before anything that is handed in after this.
     pub fn reopen(&self) {
-        // A full queue means the writer is behind; the operator's next SIGHUP finds it ready.
-        let _: Result<(), TrySendError<Message>> = self.queue.try_send(Message::Reopen);
+        self.reopen.store(true, Ordering::Release);
+        // An empty batch wakes a writer with nothing to do. If the queue is full, it has.
+        let _: Result<(), TrySendError<Vec<u8>>> = self.queue.try_send(Vec::new());
     }
 }
 
@@ -160,10 +161,12 @@ impl LogWriter {
     pub fn start(target: LogTarget) -> io::Result<(Self, LogSender)> {
         let output = open(&target)?;
         let (queue, received) = sync_channel(QUEUE_BATCHES_MAX);
-        let thread = std::thread::Builder::new()
-            .name("access-log".to_owned())
-            .spawn(move || write_all(&target, output, &received))?;
-        Ok((Self { thread }, LogSender { queue }))
+        let reopen = Arc::new(AtomicBool::new(false));
+        let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn({
+            let reopen = Arc::clone(&reopen);
+            move || write_all(&target, output, &received, &reopen)
+        })?;
+        Ok((Self { thread }, LogSender { queue, reopen }))
     }
 
     /// Waits until everything handed in is written. All senders must be dropped before.
@@ -185,15 +188,22 @@ fn open_file(path: &Path) -> io::Result<File> {
     File::options().append(true).create(true).open(path)
 }
 
-fn write_all(target: &LogTarget, mut output: Box<dyn Write + Send>, received: &Receiver<Message>) {
+fn write_all(
+    target: &LogTarget,
+    mut output: Box<dyn Write + Send>,
+    received: &Receiver<Vec<u8>>,
+    reopen: &AtomicBool,
+) {
     // Said once per trouble, not once per line: the disk that is full also holds the node's log.
     let mut in_trouble = false;
-    for message in received {
-        let done = match message {
-            Message::Lines(lines) => output.write_all(&lines).and_then(|()| output.flush()),
-            Message::Reopen => open(target).map(|reopened| output = reopened),
+    for lines in received {
+        let reopened = match reopen.swap(false, Ordering::Acquire) {
+            true => open(target).map(|reopened| output = reopened),
+            false => Ok(()),
         };
-        match done {
+        // A file that cannot be opened anew leaves the old one, which is better than none.
+        let written = output.write_all(&lines).and_then(|()| output.flush());
+        match reopened.and(written) {
             Ok(()) => in_trouble = false,
             Err(error) if !in_trouble => {
                 in_trouble = true;
@@ -236,7 +246,7 @@ mod tests {
         record().write(LogFormat::Common, &mut out);
         assert_eq!(
             String::from_utf8(out).expect("text"),
-            "127.0.0.1 - - [1970-01-01T00:00:00.000Z] \"GET /a?b=%22c%22 HTTP/1.1\" 200 5 shard=s1 \
+            "127.0.0.1 - - [01/Jan/1970:00:00:00 +0000] \"GET /a?b=%22c%22 HTTP/1.1\" 200 5 shard=s1 \
              attempts=1 flags=- time=1.500ms id=0123456789abcdef\n"
         );
         let mut out = Vec::new();
@@ -259,10 +269,31 @@ mod tests {
         }
         std::fs::rename(&path, &moved).expect("moved");
         sender.reopen();
+        // It happens without a line to write: who rotates waits for the new file.
+        while !path.exists() {
+            std::thread::yield_now();
+        }
         assert!(sender.send(b"two\n".to_vec()));
         drop(sender);
         writer.join();
         assert_eq!(std::fs::read(&moved).expect("the old file"), b"one\n");
         assert_eq!(std::fs::read(&path).expect("the new file"), b"two\n");
+    }
+
+    /// A writer that was behind once forgot that it was to open its file anew, and wrote into the
+    /// rotated one until the next rotation.
+    #[test]
+    fn a_full_queue_does_not_lose_a_rotation() {
+        let (queue, received) = sync_channel(1);
+        let sender = LogSender { queue, reopen: Arc::default() };
+        assert!(sender.send(b"line\n".to_vec()));
+        assert!(!sender.send(b"lost\n".to_vec()), "the queue is full");
+        sender.reopen();
+        drop(sender.queue);
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("log");
+        let before = Box::new(io::sink());
+        write_all(&LogTarget::File(path.clone()), before, &received, &sender.reopen);
+        assert_eq!(std::fs::read(&path).expect("the new file"), b"line\n");
     }
 }

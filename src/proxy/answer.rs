@@ -17,7 +17,7 @@ use crate::net::http1::chunked::{CHUNK_HEAD_BYTES, chunk_head};
 use crate::net::http1::framing::Framing;
 use crate::net::http1::head::{Field, FieldKind, write_field};
 use crate::net::http1::response::ResponseHead;
-use crate::net::wire::Pace;
+use crate::net::wire::{Pace, WireError};
 
 /// An answer on its way to the client.
 pub(super) struct ClientAnswer<'a, S> {
@@ -33,6 +33,7 @@ pub(super) struct ClientAnswer<'a, S> {
     keep_alive: bool,
     status: u16,
     begun: bool,
+    too_slow: bool,
     sent: u64,
     pace: Pace,
 }
@@ -57,6 +58,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
             keep_alive,
             status: 0,
             begun: false,
+            too_slow: false,
             sent: 0,
         }
     }
@@ -69,6 +71,11 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
     /// Whether a byte of the final answer was handed to the connection.
     pub(super) fn has_begun(&self) -> bool {
         self.begun
+    }
+
+    /// Whether the client took the answer so slowly that it was given up.
+    pub(super) fn was_too_slow(&self) -> bool {
+        self.too_slow
     }
 
     /// Whether the connection may go on after this answer.
@@ -164,6 +171,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
         self.out.extend_from_slice(b"\r\n");
     }
 
+    /// After a write of everything that was gathered.
+    fn written(&mut self, result: Result<(), WireError>) -> Result<(), ClientGone> {
+        self.out.clear();
+        self.too_slow |= matches!(result, Err(WireError::TimedOut));
+        Ok(result?)
+    }
+
     /// Copies the fields that go on; tells whether `Date` was among them.
     fn copy_fields(&mut self, fields: &[Field], whole: &[u8], keep_length: bool) -> bool {
         let mut dated = false;
@@ -192,8 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Answer for ClientAnswer<'_, S> {
         self.copy_fields(head.fields(), whole, false);
         self.out.extend_from_slice(b"\r\n");
         let written = self.client.write([&self.out], &mut self.pace).await;
-        self.out.clear();
-        Ok(written?)
+        self.written(written)
     }
 
     fn head(
@@ -229,8 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Answer for ClientAnswer<'_, S> {
         }
         self.begun = true;
         let written = self.client.write([&self.out], &mut self.pace).await;
-        self.out.clear();
-        Ok(written?)
+        self.written(written)
     }
 
     async fn data(&mut self, bytes: &[u8]) -> Result<(), ClientGone> {
@@ -249,8 +261,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Answer for ClientAnswer<'_, S> {
         self.begun = true;
         let parts = [&self.out, before, bytes, after];
         let written = self.client.write(parts, &mut self.pace).await;
-        self.out.clear();
-        Ok(written?)
+        self.written(written)
     }
 
     async fn end(&mut self, trailers: &[u8]) -> Result<(), ClientGone> {

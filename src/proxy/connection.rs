@@ -30,31 +30,33 @@ use crate::net::wire::{Abort, Pace, Wire, WireError};
 
 /// Serves one client until its connection ends.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Abort>(
-    local: Rc<Local>,
+    open: Open,
     stream: S,
     address: IpAddr,
 ) {
-    let _open = Open::count(&local);
+    let local = &*open.0;
     let connection = Connection {
         wire: Wire::new(stream),
         timer: local.worker.timers.register(),
-        local: &local,
+        local,
         address,
     };
     connection.requests().await;
 }
 
-/// A connection in the count, until dropped: also when its task panics.
-struct Open<'a>(&'a Local);
+/// A connection in the count, until dropped: also when its task panics. It is counted when it is
+/// accepted and not when its task begins, or a burst would pass the limit, and a drain would not
+/// see what was accepted last.
+pub(super) struct Open(Rc<Local>);
 
-impl<'a> Open<'a> {
-    fn count(local: &'a Local) -> Self {
+impl Open {
+    pub(super) fn count(local: &Rc<Local>) -> Self {
         local.metrics.connection_opened();
-        Self(local)
+        Self(Rc::clone(local))
     }
 }
 
-impl Drop for Open<'_> {
+impl Drop for Open {
     fn drop(&mut self) {
         self.0.metrics.connection_closed();
     }

@@ -286,6 +286,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         let stripe = self.client.local.worker.stripe;
         match failure {
             Failure::Body(BodyError::TooSlow) => metrics.too_slow.inc(stripe),
+            Failure::ClientGone if answer.was_too_slow() => metrics.too_slow.inc(stripe),
+            Failure::Body(BodyError::Gone) | Failure::ClientGone => metrics.client_gone.inc(stripe),
             Failure::Body(BodyError::Malformed(_)) => metrics.protocol_error.inc(stripe),
             Failure::AnswerBroke => metrics.answer_cut.inc(stripe),
             _ => {}
@@ -293,6 +295,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         if answer.has_begun() {
             // The answer cannot be taken back, only cut, so that nobody takes a part for the whole.
             seen.flag = match failure {
+                Failure::ClientGone if answer.was_too_slow() => "SI",
                 Failure::ClientGone | Failure::Body(_) => "DC",
                 Failure::RequestTimeout => "DT",
                 _ => "UC",
@@ -321,9 +324,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         answer: &mut ClientAnswer<'_, S>,
     ) -> Result<(), ClientGone> {
         seen.flag = problem.flag;
+        let (metrics, stripe) = (&self.client.local.metrics, self.client.local.worker.stripe);
         if problem.flag == "NR" && seen.route.is_none() {
-            let local = self.client.local;
-            local.metrics.no_route.inc(local.worker.stripe);
+            metrics.no_route.inc(stripe);
+        }
+        if problem.status == 413 {
+            metrics.too_large.inc(stripe);
         }
         let about = ProblemAbout {
             pool: seen.pool.map(|pool| pool.agreed.name.as_str()),
@@ -339,17 +345,18 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         let (local, site) = (self.client.local, self.client.site);
         let micros = local.worker.timers.now_micros().saturating_sub(self.begun_micros);
         let status = answer.status();
-        if let Some(route) = seen.route {
-            let metrics = &site.route_metrics[usize::from(route.0)];
-            metrics.answered(local.worker.stripe, status, micros, received, answer.sent());
-        }
+        let metrics = match seen.route {
+            Some(route) => &site.route_metrics[usize::from(route.0)],
+            None => &local.metrics.unrouted,
+        };
+        metrics.ended(local.worker.stripe, status, micros, received, answer.sent());
         let Some(format) = site.log else { return };
         local.log(|unix_ms, out| {
             let target = match seen.query {
                 Some(query) => [seen.path, b"?", query].concat(),
                 None => seen.path.to_vec(),
             };
-            let flags = match note.retries_exhausted {
+            let flags = match note.retries_exhausted && seen.flag != "URX" {
                 true => format!("{},URX", seen.flag),
                 false => seen.flag.to_owned(),
             };
@@ -417,7 +424,7 @@ fn route<'s>(
     if let (Framing::Length(length), Some(max)) = (head.framing(), site.limits.body_bytes_max)
         && length > max
     {
-        return Err(Problem::body_too_large());
+        return Err(Problem::announced_body_too_large());
     }
     let host = lower_case(without_port(head.host(whole)));
     let fields = HeadFields { whole, fields: head.fields() };

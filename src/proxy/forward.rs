@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::site::{ForwardedRule, Site};
 use crate::key::canonical_path;
 use crate::net::http1::head::{Field, FieldKind, values, write_field};
-use crate::net::http1::request::RequestHead;
+use crate::net::http1::request::{RequestHead, strip_scheme};
 use crate::protocol::health::Class;
 use crate::route::Fields;
 
@@ -121,7 +121,13 @@ pub(super) fn render_fields(
     if !host && !head.host(whole).is_empty() {
         write_field(out, b"X-Forwarded-Host", head.host(whole));
     }
-    out.extend_from_slice(&site.via);
+    write_via(out, head.minor(), &site.via);
+}
+
+/// `Via` names the version in which the message was *received* (RFC 9110, section 7.6.3).
+fn write_via(out: &mut Vec<u8>, minor: u8, by: &[u8]) {
+    write!(out, "Via: 1.{minor} ").expect("a vector takes all");
+    out.extend_from_slice(by);
 }
 
 fn write_forwarded_for(out: &mut Vec<u8>, head: &RequestHead, whole: &[u8], client: IpAddr) {
@@ -143,10 +149,7 @@ pub(super) fn destination_path(value: &[u8], host: &[u8]) -> Result<Vec<u8>, Pro
         // `//host/path` is a reference to another host (RFC 3986, section 4.2).
         Some(b'/') if !value.starts_with(b"//") => value,
         _ => {
-            let rest = [&b"http://"[..], b"https://"]
-                .into_iter()
-                .find_map(|scheme| value.strip_prefix(scheme))
-                .ok_or_else(Problem::bad_destination)?;
+            let rest = strip_scheme(value).ok_or_else(Problem::bad_destination)?;
             let (authority, path) = rest.split_at(memchr::memchr(b'/', rest).unwrap_or(rest.len()));
             if !authority.eq_ignore_ascii_case(host) {
                 return Err(Problem::bad_destination());
@@ -159,4 +162,38 @@ pub(super) fn destination_path(value: &[u8], host: &[u8]) -> Result<Vec<u8>, Pro
     }
     let path = canonical_path(path).map_err(|error| Problem::of_key(&error))?;
     Ok(path.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn via_has_the_version_of_the_client() {
+        for (minor, line) in [(0, "Via: 1.0 n (ringway)\r\n"), (1, "Via: 1.1 n (ringway)\r\n")] {
+            let mut out = Vec::new();
+            write_via(&mut out, minor, b"n (ringway)\r\n");
+            assert_eq!(String::from_utf8(out).as_deref(), Ok(line));
+        }
+    }
+
+    #[test]
+    fn destinations_are_of_this_host() {
+        let path = |value: &str| destination_path(value.as_bytes(), b"h:81").ok();
+        for (value, expected) in [
+            ("/a", Some("/a")),
+            ("/%61", Some("/a")),
+            ("http://h:81/a", Some("/a")),
+            ("HTTP://H:81/a", Some("/a")),
+            ("//h:81/a", None),
+            ("http://other/a", None),
+            ("http://h:81", None),
+            ("/a?b", None),
+            ("/a/../b", None),
+            ("ftp://h:81/a", None),
+            ("", None),
+        ] {
+            assert_eq!(path(value), expected.map(|path| path.as_bytes().to_vec()), "{value}");
+        }
+    }
 }

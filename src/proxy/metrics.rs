@@ -5,13 +5,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use prometheus::proto::MetricFamily;
 
 use super::site::Site;
-use crate::metrics::{Counter, Group, Kind, Latency, Sample, Stripe};
+use crate::metrics::{Counter, Group, Kind, Latency, Sample, StatusClasses, Stripe};
 
 /// Counters of one route.
 #[derive(Debug)]
 pub struct RouteMetrics {
-    /// Answers by class; index 0 is 2xx.
-    classes: [Counter; 4],
+    classes: StatusClasses,
     rq_time: Latency,
     rx_bytes: Counter,
     tx_bytes: Counter,
@@ -21,16 +20,16 @@ impl RouteMetrics {
     pub(super) fn new(workers: usize) -> Self {
         let counter = || Counter::new(workers);
         Self {
-            classes: [counter(), counter(), counter(), counter()],
+            classes: StatusClasses::new(workers),
             rq_time: Latency::new(workers),
             rx_bytes: counter(),
             tx_bytes: counter(),
         }
     }
 
-    pub(super) fn answered(&self, stripe: Stripe, status: u16, micros: u64, rx: u64, tx: u64) {
-        let class = usize::from(status / 100).clamp(2, 5) - 2;
-        self.classes[class].inc(stripe);
+    /// Counts a request that has ended. `status` 0: its client went away before an answer.
+    pub(super) fn ended(&self, stripe: Stripe, status: u16, micros: u64, rx: u64, tx: u64) {
+        self.classes.answered(stripe, status);
         self.rq_time.observe(stripe, micros);
         if rx > 0 {
             self.rx_bytes.add(stripe, rx);
@@ -43,13 +42,17 @@ impl RouteMetrics {
 #[derive(Debug)]
 pub struct ClientMetrics {
     cx_active: AtomicUsize,
+    /// Requests refused before their route was known.
+    pub(super) unrouted: RouteMetrics,
     pub(super) cx_total: Counter,
     pub(super) cx_overflow: Counter,
     pub(super) idle_timeout: Counter,
     pub(super) head_timeout: Counter,
     pub(super) protocol_error: Counter,
     pub(super) no_route: Counter,
+    pub(super) too_large: Counter,
     pub(super) too_slow: Counter,
+    pub(super) client_gone: Counter,
     pub(super) answer_cut: Counter,
     pub(super) log_dropped: Counter,
 }
@@ -61,13 +64,16 @@ impl ClientMetrics {
         let counter = || Counter::new(workers);
         Self {
             cx_active: AtomicUsize::new(0),
+            unrouted: RouteMetrics::new(workers),
             cx_total: counter(),
             cx_overflow: counter(),
             idle_timeout: counter(),
             head_timeout: counter(),
             protocol_error: counter(),
             no_route: counter(),
+            too_large: counter(),
             too_slow: counter(),
+            client_gone: counter(),
             answer_cut: counter(),
             log_dropped: counter(),
         }
@@ -89,11 +95,12 @@ impl ClientMetrics {
 }
 
 const ROUTE: &[&str] = &["route"];
-const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
+/// The label of requests without a route; no route can have this name.
+const NO_ROUTE: &str = "-";
 
 type Pick = fn(&ClientMetrics) -> &Counter;
 
-const CLIENT_COUNTERS: [(&str, &str, Pick); 9] = [
+const CLIENT_COUNTERS: [(&str, &str, Pick); 11] = [
     ("ringway_downstream_cx_total", "Client connections accepted.", |m| &m.cx_total),
     (
         "ringway_downstream_cx_overflow_total",
@@ -117,9 +124,19 @@ const CLIENT_COUNTERS: [(&str, &str, Pick); 9] = [
     ),
     ("ringway_downstream_rq_no_route_total", "Requests that no route takes.", |m| &m.no_route),
     (
+        "ringway_downstream_rq_too_large_total",
+        "Requests refused because of a body larger than allowed.",
+        |m| &m.too_large,
+    ),
+    (
         "ringway_downstream_rq_too_slow_total",
         "Requests whose client sent or took a body too slowly.",
         |m| &m.too_slow,
+    ),
+    (
+        "ringway_downstream_rq_rx_reset_total",
+        "Requests whose client went away before their end.",
+        |m| &m.client_gone,
     ),
     (
         "ringway_downstream_rq_cut_total",
@@ -138,7 +155,7 @@ const CLIENT_COUNTERS: [(&str, &str, Pick); 9] = [
 pub fn export(site: &Site, clients: &ClientMetrics) -> Vec<MetricFamily> {
     let mut requests = Group::new(
         "ringway_downstream_rq_total",
-        "Requests answered, by class of status.",
+        "Requests answered, by class of status; those refused before their route was known as `-`.",
         Kind::Counter,
         &["route", "code_class"],
     );
@@ -160,10 +177,11 @@ pub fn export(site: &Site, clients: &ClientMetrics) -> Vec<MetricFamily> {
         Kind::Counter,
         ROUTE,
     );
-    for (route, metrics) in site.routes.routes().iter().zip(&site.route_metrics) {
-        let name = route.name.as_str();
-        for (class, counter) in CLASSES.iter().zip(&metrics.classes) {
-            requests.push(&[name, class], Sample::Counter(counter.sum()));
+    let names = site.routes.routes().iter().map(|route| route.name.as_str());
+    let routed = names.zip(site.route_metrics.iter().map(|metrics| &**metrics));
+    for (name, metrics) in routed.chain([(NO_ROUTE, &clients.unrouted)]) {
+        for (class, sum) in metrics.classes.sums() {
+            requests.push(&[name, class], Sample::Counter(sum));
         }
         times.push(&[name], Sample::Latency(&metrics.rq_time));
         received.push(&[name], Sample::Counter(metrics.rx_bytes.sum()));

@@ -16,12 +16,12 @@
 //! 3. What is ambiguous is answered 400 and the connection closed (DESIGN, section 13).
 
 pub mod access_log;
-pub mod answer;
-pub mod body;
-pub mod client;
-pub mod connection;
+mod answer;
+mod body;
+mod client;
+mod connection;
 mod exchange;
-pub mod forward;
+mod forward;
 pub mod metrics;
 pub mod problem;
 pub mod serve;

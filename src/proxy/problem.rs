@@ -186,9 +186,13 @@ impl Problem {
         problem.outcome(Outcome::NotApplied).retry_after(1)
     }
 
-    /// The body that is announced is larger than allowed.
+    /// The body that is announced is larger than allowed; none of it was read.
     #[must_use]
-    pub fn body_too_large() -> Self {
+    pub fn announced_body_too_large() -> Self {
+        Self::body_too_large().outcome(Outcome::NotApplied)
+    }
+
+    fn body_too_large() -> Self {
         let detail = "the body is larger than this node takes";
         Self::new(413, "body-too-large", "DPE", detail)
     }
@@ -213,8 +217,8 @@ impl Problem {
                 503,
                 "owner-down",
                 "UH",
-                "the shard that owns this key is down, and only it may take the write: try again \
-                 later",
+                "the shard that owns this key is down or in maintenance, and only it may take the \
+                 write: try again later",
             )
             .outcome(NotApplied)
             .retry_after(1),
@@ -253,9 +257,18 @@ impl Problem {
                 let detail = "the connection to the shard broke before it answered";
                 Self::new(502, "shard-broke", "UC", detail).outcome(Unknown)
             }
-            Failure::BadAnswer(_) => {
-                let detail = "the shard's answer cannot be understood: look at the node's log";
+            Failure::BadAnswer(what) => {
+                let detail = format!(
+                    "the shard's answer cannot be understood ({what}): look at the shard, and at \
+                     what stands before it"
+                );
                 Self::new(502, "bad-answer", "UPE", detail).outcome(Unknown)
+            }
+            Failure::GatewayError(status) => {
+                let detail = format!(
+                    "the shard answered {status}, and no other may be asked now: try again later"
+                );
+                Self::new(502, "bad-answer", "URX", detail).outcome(Unknown)
             }
             Failure::HeadTimeout => {
                 let detail = "the shard did not answer in time";
@@ -263,7 +276,7 @@ impl Problem {
             }
             Failure::RequestTimeout => {
                 let detail = "the request took longer than this pool allows";
-                Self::new(504, "request-timeout", "DT", detail).outcome(Unknown)
+                Self::new(504, "request-deadline", "DT", detail).outcome(Unknown)
             }
             Failure::Body(error) => Self::of_body(error)?.outcome(Unknown),
             Failure::ClientGone | Failure::AnswerBroke => return None,

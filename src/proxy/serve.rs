@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::access_log::LogSender;
 use super::client::Local;
-use super::connection;
+use super::connection::{self, Open};
 use super::metrics::ClientMetrics;
 use super::problem::{Problem, ProblemAbout};
 use super::site::{Published, SiteReader};
@@ -179,7 +179,7 @@ fn begin(local: &Rc<Local>, stream: TcpStream, address: SocketAddr) {
     // Answers are written in as few pieces as can be; none waits for another. A socket that does
     // not take the option is broken.
     if stream.set_nodelay(true).is_ok() {
-        tokio::task::spawn_local(connection::serve(Rc::clone(local), stream, address.ip()));
+        tokio::task::spawn_local(connection::serve(Open::count(local), stream, address.ip()));
     }
 }
 
@@ -189,7 +189,7 @@ fn refuse(stream: &TcpStream) {
     let json = problem.json(&ProblemAbout { request_id: "-", ..ProblemAbout::default() });
     let mut answer = format!(
         "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/problem+json\r\n\
-         Content-Length: {}\r\nRingway-Error: {}\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
+         Content-Length: {}\r\nRingway-Error: {}\r\nRingway-Outcome: not-applied\r\nRetry-After: 1\r\nConnection: close\r\n\r\n",
         json.len(),
         problem.kind
     )

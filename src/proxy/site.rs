@@ -46,7 +46,7 @@ pub struct Site {
     pub head_limits: HeadLimits,
     /// Whether clients' `X-Forwarded-…` are believed.
     pub forwarded: ForwardedRule,
-    /// This node's line of `Via`.
+    /// What `Via` says of this node, behind the version that its client speaks; with CRLF.
     pub via: Vec<u8>,
     /// How requests are logged; `None`: not at all.
     pub log: Option<LogFormat>,
@@ -106,7 +106,7 @@ impl Site {
             line_bytes_max: limits.line_bytes_max,
             fields_max: limits.fields_max,
         };
-        let via = format!("Via: 1.1 {node} (ringway)\r\n").into_bytes();
+        let via = format!("{node} (ringway)\r\n").into_bytes();
         Ok(Self {
             view,
             routes,

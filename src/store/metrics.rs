@@ -79,7 +79,7 @@ impl Metrics {
         let requests = labelled(
             "requests_total",
             "Requests answered, by method and status class.",
-            &["method", "code"],
+            &["method", "code_class"],
         )?;
         let commits = labelled("commits_total", "Commits of the index, by result.", &["result"])?;
         Ok(Arc::new(Self {
@@ -153,9 +153,9 @@ mod tests {
             .encode_to_string(&registry.gather())
             .expect("metrics encode");
         for line in [
-            "ringway_store_requests_total{code=\"4xx\",method=\"get\",store=\"s1\"} 1",
-            "ringway_store_requests_total{code=\"4xx\",method=\"other\",store=\"s1\"} 1",
-            "ringway_store_requests_total{code=\"4xx\",method=\"get\",store=\"s2\"} 0",
+            "ringway_store_requests_total{code_class=\"4xx\",method=\"get\",store=\"s1\"} 1",
+            "ringway_store_requests_total{code_class=\"4xx\",method=\"other\",store=\"s1\"} 1",
+            "ringway_store_requests_total{code_class=\"4xx\",method=\"get\",store=\"s2\"} 0",
         ] {
             assert!(text.contains(line), "{line} is missing from\n{text}");
         }

@@ -64,4 +64,5 @@ pub use options::{Clock, Fsync, StoreOptions};
 pub use serve::serve;
 
 #[cfg(test)]
+#[allow(clippy::large_futures, reason = "each test has a stack of its own")]
 mod tests;

@@ -14,8 +14,10 @@
 
 mod ccache;
 mod dav;
+mod dev;
 mod failover;
 mod http_client;
+mod limits;
 mod reload;
 mod store_child;
 mod store_fsync;

@@ -219,8 +219,8 @@ fn the_epoch_survives_a_restart_and_a_kill() {
 
 #[test]
 fn told_to_end_a_node_answers_what_it_began_and_takes_nothing_new() {
-    let (tell, told) = mpsc::sync_channel(8);
-    let (arrive, arrived) = mpsc::sync_channel(8);
+    let (tell, told) = mpsc::sync_channel(1);
+    let (arrive, arrived) = mpsc::sync_channel(1);
     let told = std::sync::Mutex::new(told);
     let backend = Backend::start(move |connection| {
         while let Some(request) = connection.request() {

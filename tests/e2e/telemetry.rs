@@ -148,8 +148,8 @@ fn the_access_log_has_one_true_line_for_each_request() {
     let mut serve = Serve::start(&troubled(&backend, lasting_address(), &log));
 
     // What is asked, and what its line must say: status, flags, shard.
-    #[allow(clippy::type_complexity, reason = "it is read as a table")]
-    let asked: &[(&str, &str, &[u8], u16, &str, &str)] = &[
+    type Asked = (&'static str, &'static str, &'static [u8], u16, &'static str, &'static str);
+    let asked: &[Asked] = &[
         ("GET", "/works/a?x=\"1\"", b"", 200, "-", "works-1"),
         ("PUT", "/works/b", b"12345678", 200, "-", "works-1"),
         ("GET", "/elsewhere", b"", 404, "NR", ""),

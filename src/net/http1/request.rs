@@ -249,7 +249,9 @@ fn take_target_apart(
     Ok((target, Some(Span::of(authority, whole))))
 }
 
-fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
+/// What stands behind `http://` or `https://`, whose letters may be of either case.
+#[must_use]
+pub fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
     [&b"http://"[..], b"https://"].into_iter().find_map(|scheme| {
         let (begin, rest) = target.split_at_checked(scheme.len())?;
         begin.eq_ignore_ascii_case(scheme).then_some(rest)

@@ -123,11 +123,6 @@ impl Backend {
     pub fn take_garbage(&self) -> Vec<String> {
         std::mem::take(&mut lock(&self.seen.garbage))
     }
-
-    /// How many connections were accepted so far.
-    pub fn connections(&self) -> usize {
-        self.seen.connections.load(Ordering::SeqCst)
-    }
 }
 
 impl Drop for Backend {
@@ -237,6 +232,13 @@ impl Connection {
         let n = self.stream.read(&mut bytes).ok().filter(|&n| n > 0)?;
         self.buffer.extend_from_slice(&bytes[..n]);
         Some(n)
+    }
+
+    /// Waits for more bytes, but no longer than `limit`.
+    pub fn more_within(&mut self, limit: Duration) {
+        self.stream.set_read_timeout(Some(limit)).expect("a timeout");
+        self.more();
+        self.stream.set_read_timeout(Some(SILENCE_MAX)).expect("a timeout");
     }
 
     /// Says something. The peer may be gone.

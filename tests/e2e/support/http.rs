@@ -14,15 +14,19 @@ const SILENCE_MAX: Duration = Duration::from_secs(20);
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Why there is no whole answer.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum HttpError {
     /// The connection ended before the first byte of an answer.
+    #[error("the connection ended without an answer")]
     Closed,
-    /// It ended in the middle of one; so much of the head and body came.
+    /// It ended in the middle of one; so much of it came.
+    #[error("the answer is cut: {0}")]
     Cut(String),
     /// What came is no answer.
+    #[error("no answer: {0}")]
     Malformed(String),
     /// The socket's word.
+    #[error(transparent)]
     Io(io::Error),
 }
 
@@ -116,11 +120,6 @@ impl Client {
         Ok(Self { stream, buffer: Vec::new(), address })
     }
 
-    /// The stream below.
-    pub fn stream(&self) -> &TcpStream {
-        &self.stream
-    }
-
     /// Says these bytes.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), HttpError> {
         Ok(self.stream.write_all(bytes.as_ref())?)
@@ -142,6 +141,23 @@ impl Client {
         let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{length}{fields}\r\n");
         self.send([head.as_bytes(), body].concat())?;
         self.hear(method == "HEAD")
+    }
+
+    /// Says `bytes` again and again, with `pause` in between, until the other side has had enough;
+    /// then its answer.
+    pub fn drip(&mut self, bytes: &[u8], pause: Duration) -> Result<Answer, HttpError> {
+        self.stream.set_read_timeout(Some(pause))?;
+        loop {
+            // Waiting for an answer is the pause; there is none as long as nothing comes.
+            match self.more() {
+                Ok(0) => return Err(HttpError::Closed),
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.send(bytes)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.stream.set_read_timeout(Some(SILENCE_MAX))?;
+        self.hear(false)
     }
 
     /// Reads one answer.

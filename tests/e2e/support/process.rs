@@ -85,7 +85,12 @@ impl Process {
     /// When there is none; the message has what was said instead.
     #[track_caller]
     pub fn stdout_line<T>(&self, what: &str, pick: impl Fn(&str) -> Option<T>) -> T {
-        self.stdout.wait_for(0, pick).unwrap_or_else(|| panic!("{what}: {}", self.everything()))
+        self.try_stdout_line(pick).unwrap_or_else(|| panic!("{what}: {}", self.everything()))
+    }
+
+    /// The same, for a process that may end without such a line: then there is none.
+    pub fn try_stdout_line<T>(&self, pick: impl Fn(&str) -> Option<T>) -> Option<T> {
+        self.stdout.wait_for(0, pick)
     }
 
     /// The same for standard error, looking at line `from` and later ones only.
@@ -153,6 +158,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[allow(clippy::print_stderr, reason = "shown with what the failed test printed")]
     fn drop(&mut self) {
         self.kill_9();
         if std::thread::panicking() {

@@ -180,6 +180,14 @@ impl Serve {
         Metrics(get(self.telemetry, "/metrics").text())
     }
 
+    /// The value of a counter that must be there.
+    #[track_caller]
+    pub fn count(&self, series: &str) -> usize {
+        let text = self.metrics().text(series).map(str::to_owned);
+        let count = text.and_then(|text| text.parse().ok());
+        count.unwrap_or_else(|| panic!("no counter {series}"))
+    }
+
     /// The value of a series that must be there.
     #[track_caller]
     pub fn metric(&self, series: &str) -> f64 {
@@ -202,7 +210,12 @@ pub struct Metrics(pub String);
 impl Metrics {
     /// The value of one series, written as it is exposed: `name{label="value"}`.
     pub fn value(&self, series: &str) -> Option<f64> {
-        self.0.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' ')?.parse().ok())
+        self.text(series)?.parse().ok()
+    }
+
+    /// The same, as it is exposed.
+    pub fn text(&self, series: &str) -> Option<&str> {
+        self.0.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))
     }
 
     /// The sum of all series whose line begins so.

@@ -13,6 +13,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// # Panics
 /// When it does not hold within [`PATIENCE`]; `what` says what was waited for.
 #[track_caller]
+#[allow(clippy::disallowed_methods, reason = "a look at what nobody announces, not a wait for it")]
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
