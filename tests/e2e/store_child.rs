@@ -76,13 +76,6 @@ impl Drop for StoreProcess {
     }
 }
 
-/// Says loudly that a test did not run; with `RINGWAY_REQUIRE_ALL=1` that is a failure.
-pub fn skip(why: &str) {
-    let required = std::env::var("RINGWAY_REQUIRE_ALL").is_ok_and(|value| value == "1");
-    assert!(!required, "cannot run: {why}");
-    eprintln!("SKIPPED: {why}");
-}
-
 /// A number from the environment.
 pub fn setting(name: &str, default: u64) -> u64 {
     std::env::var(name).map_or(default, |text| {

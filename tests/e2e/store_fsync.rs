@@ -6,7 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::store_child::{StoreProcess, command, skip};
+use crate::store_child::{StoreProcess, command};
+use crate::support::say::require;
 
 /// Fails with EIO for every file whose path contains the content of the file named by
 /// `SHIM_TRIGGER`, as long as that exists.
@@ -54,18 +55,16 @@ struct Shimmed {
 impl Shimmed {
     /// `None` where there is no C compiler.
     fn build(folder: &Path) -> Option<Self> {
+        let compiler = require("cc")?;
         let (source, library) = (folder.join("shim.c"), folder.join("shim.so"));
         std::fs::write(&source, SHIM).expect("a writable folder");
-        let built = Command::new("cc")
+        let built = Command::new(compiler)
             .args(["-shared", "-fPIC", "-o"])
             .args([&library, &source])
             .arg("-ldl")
             .status()
             .is_ok_and(|status| status.success());
-        if !built {
-            skip("the failing fsync needs a C compiler named cc");
-            return None;
-        }
+        assert!(built, "the failing fsync does not compile");
         Some(Self { library, trigger: folder.join("trigger") })
     }
 
