@@ -68,12 +68,24 @@ struct File {
 
 #[derive(Debug, Args)]
 struct RunningNode {
-    /// The node's folder, where its admin address and token are found.
-    #[arg(long, value_name = "DIR", default_value = "./ringway-dev/node")]
-    data_dir: PathBuf,
+    /// The node's folder, where its admin address and token are found; ./ringway-data or, if that
+    /// is not there, the folder of `ringway dev`.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// The node's admin address, if it is not to be looked up in its folder.
     #[arg(long, value_name = "ADDR")]
     admin: Option<SocketAddr>,
+}
+
+impl RunningNode {
+    /// The folder that was named, or the one where a node is likeliest to be.
+    fn folder(&self) -> PathBuf {
+        let usual = || {
+            let served = PathBuf::from("./ringway-data");
+            if served.exists() { served } else { PathBuf::from(DEV_FOLDER).join("node") }
+        };
+        self.data_dir.clone().unwrap_or_else(usual)
+    }
 }
 
 #[derive(Debug, Args)]
@@ -215,7 +227,7 @@ fn run(command: Command) -> Result<(), AppError> {
             fields: &arguments.headers,
             next: arguments.next,
         }),
-        Command::Status { node, json } => status::run(node.admin, &node.data_dir, json),
-        Command::Reload { node } => status::reload(node.admin, &node.data_dir),
+        Command::Status { node, json } => status::run(node.admin, &node.folder(), json),
+        Command::Reload { node } => status::reload(node.admin, &node.folder()),
     }
 }

@@ -57,7 +57,6 @@ pub struct Node {
     reloads: Arc<Reloads>,
     ready: Arc<AtomicBool>,
     phase: watch::Sender<Phase>,
-    clients: Arc<ClientMetrics>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     log: Option<(LogWriter, LogSender)>,
     /// Where it listens, as bound.
@@ -145,7 +144,6 @@ impl Node {
             reloads,
             ready,
             phase,
-            clients: Arc::clone(&clients),
             threads: Vec::new(),
             log,
             addresses,
@@ -313,15 +311,11 @@ impl Node {
         let mut hurry = std::pin::pin!(hurry);
         self.ready.store(false, Ordering::Relaxed);
         self.phase.send_replace(Phase::Draining);
-        let mut hurried = false;
-        let deadline = Instant::now() + self.config.drain_delay;
-        while !hurried && self.clients.connections() > 0 && Instant::now() < deadline {
-            hurried = tokio::select! {
-                biased;
-                () = &mut hurry => true,
-                () = tokio::time::sleep(DRAIN_POLL) => false,
-            };
-        }
+        let hurried = tokio::select! {
+            biased;
+            () = &mut hurry => true,
+            () = tokio::time::sleep(self.config.drain_delay) => false,
+        };
         self.phase.send_replace(Phase::Closing);
         let threads = std::mem::take(&mut self.threads);
         let joined = tokio::task::spawn_blocking(move || {
@@ -451,9 +445,6 @@ pub fn admin_address(data_dir: &Path) -> Result<SocketAddr, AppError> {
         ))
     })
 }
-
-/// How often a node that is going looks whether its last client has gone.
-const DRAIN_POLL: Duration = Duration::from_millis(20);
 
 /// How long the control runtime may take to end: a name lookup can hang in it.
 pub const CONTROL_SHUTDOWN: Duration = Duration::from_millis(100);

@@ -13,8 +13,9 @@
 //! | the answer had begun | cut | cut | cut |
 //!
 //! "If repeatable" means: the method is idempotent, it bears no condition that its own first
-//! success would make false, and its body is still held. Every repeat but that on a closed
-//! connection needs a token of the pool's retry budget, so that a sick pool is not drowned.
+//! success would make false, and its body is still held. A repeat of what was sent to a shard
+//! needs a token of the pool's retry budget, so that a sick pool is not drowned; a repeat on a new
+//! connection, or after none could be opened, does not, since it burdens nobody a second time.
 //!
 //! "Not applied" is said only if it is true of *every* try: a write that may have been applied by
 //! the first stays unknown, even if the last could not be sent.
@@ -98,6 +99,7 @@ impl Run<'_> {
         let mut last = None;
         let mut held = None;
         let mut repeat = None;
+        let mut repeated = false;
         // Whether the next try must open a connection of its own.
         let mut anew = false;
         loop {
@@ -117,23 +119,21 @@ impl Run<'_> {
             };
             // A repeat on the same shard, below, is no other try.
             let is_last = tried.len() + 1 >= self.pool.settings.retry.attempts_max as usize;
-            // The last shard's 503 is the client's: there is nobody left who might do better.
-            let retries_gateway_errors = self.pool.settings.retry.on_gateway_error
-                && class == Class::Read
+            let on_gateway_error = !is_last
                 && held.is_some()
-                && !is_last
-                && choose(self.pool, token, class, panic, &[&tried[..], &[chosen.shard]].concat())
-                    .is_ok();
-            let tried_once = self
-                .one_try(chosen.shard, source, anew, retries_gateway_errors, answer, note)
-                .await;
+                && self.another_for_gateway_error(chosen, panic, &mut tried);
+            let tried_once =
+                self.one_try(chosen.shard, source, anew, on_gateway_error, answer, note).await;
             let Err(Failed { failure, stale }) = tried_once else {
-                if repeat.is_some() {
+                if repeated {
                     metrics.rq_retry_success.inc(stripe);
                 }
                 return Ok(());
             };
             let may_go_on = self.may_go_on(&failure, held.is_some());
+            // Where nothing was sent, the repeat is the first burden that the request puts on
+            // anybody.
+            let is_burden = !matches!(failure, Failure::Connect(_));
             let failure = self.to_be_told(last.take(), failure);
             if stale && held.is_some() && self.request.repeatable {
                 anew = true;
@@ -145,8 +145,11 @@ impl Run<'_> {
             }
             // The token of the former repeat goes back before the next one is asked for.
             drop(repeat.take());
-            repeat = if is_last { None } else { self.pool.budget.repeat() };
-            if repeat.is_none() {
+            if is_burden && !is_last {
+                repeat = self.pool.budget.repeat();
+            }
+            let over_budget = is_burden && repeat.is_none();
+            if is_last || over_budget {
                 if !is_last {
                     metrics.rq_retry_overflow.inc(stripe);
                 }
@@ -154,10 +157,29 @@ impl Run<'_> {
                 return Err(failure);
             }
             metrics.rq_retry.inc(stripe);
+            repeated = true;
             tried.push(chosen.shard);
             last = Some(failure);
             anew = false;
         }
+    }
+
+    /// Whether a gateway error of the chosen shard is kept from the client, since another shard
+    /// can be asked. If none can, the shard's own answer says more than ours would.
+    fn another_for_gateway_error(
+        &self,
+        chosen: Chosen,
+        panic: bool,
+        tried: &mut Vec<usize>,
+    ) -> bool {
+        let (token, class) = (self.request.token, self.request.class);
+        if !self.pool.settings.retry.on_gateway_error || class != Class::Read {
+            return false;
+        }
+        tried.push(chosen.shard);
+        let another = choose(self.pool, token, class, panic, tried).is_ok();
+        tried.pop();
+        another
     }
 
     /// Of what went wrong before and now, what the client is told. A write that may have been
@@ -181,7 +203,7 @@ impl Run<'_> {
         shard_index: usize,
         source: Source<'_, B>,
         anew: bool,
-        retries_gateway_errors: bool,
+        retry_gateway_errors: bool,
         answer: &mut A,
         note: &mut Note,
     ) -> Result<(), Failed> {
@@ -194,7 +216,7 @@ impl Run<'_> {
             shard_index,
             shard,
             request: self.request,
-            retries_gateway_errors,
+            retry_gateway_errors,
             begun_ms: self.timer.timers().now_ms(),
         };
         let _place = self.place(shard).await?;

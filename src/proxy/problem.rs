@@ -217,8 +217,8 @@ impl Problem {
                 503,
                 "owner-down",
                 "UH",
-                "the shard that owns this key is down, and only it may take the write: try again \
-                 later",
+                "the shard that owns this key is down or in maintenance, and only it may take the \
+                 write: try again later",
             )
             .outcome(NotApplied)
             .retry_after(1),
@@ -276,7 +276,7 @@ impl Problem {
             }
             Failure::RequestTimeout => {
                 let detail = "the request took longer than this pool allows";
-                Self::new(504, "request-timeout", "DT", detail).outcome(Unknown)
+                Self::new(504, "request-deadline", "DT", detail).outcome(Unknown)
             }
             Failure::Body(error) => Self::of_body(error)?.outcome(Unknown),
             Failure::ClientGone | Failure::AnswerBroke => return None,

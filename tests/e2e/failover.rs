@@ -116,7 +116,7 @@ fn a_shard_killed_under_load_fails_only_what_could_not_be_repeated() {
     let serve = Serve::start(&two_pools(
         &stores,
         "    health: { active: { path: /_ringway/health, interval: 200ms, timeout: 200ms } }\n    \
-         retry: { budget_min: 6 }\n",
+ ",
     ));
     let (stop, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
     let done: Vec<Done> = thread::scope(|scope| {

@@ -294,7 +294,7 @@ fn a_shard_that_dawdles_is_not_waited_for() {
     for (path, status, kind, outcome) in [
         ("/away", 503, "shard-unreachable", "not-applied"),
         ("/mute", 504, "shard-timeout", "unknown"),
-        ("/whole", 504, "request-timeout", "unknown"),
+        ("/whole", 504, "request-deadline", "unknown"),
     ] {
         let answer = ask("GET", path);
         assert_eq!((answer.status, answer.problem().as_str()), (status, kind));

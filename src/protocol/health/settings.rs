@@ -52,7 +52,8 @@ impl Default for ActiveSettings {
         Self {
             method: ProbeMethod::Get,
             path: ProbePath::default(),
-            expect: vec![StatusRange { first: 200, last: 399 }],
+            // Storage answers its root in many ways: 200, 400, 403, 404. All are signs of life.
+            expect: vec![StatusRange { first: 200, last: 499 }],
             interval: Duration::from_secs(2),
             timeout: Duration::from_secs(1),
             fall: 3,
