@@ -50,7 +50,7 @@ pub(super) struct Exchange<'a> {
     pub(super) shard: &'a Shard,
     pub(super) request: &'a Request<'a>,
     /// Whether a gateway error of the shard is given back instead of passed on.
-    pub(super) retry_gateway_errors: bool,
+    pub(super) retries_gateway_errors: bool,
     pub(super) begun_ms: u64,
 }
 
@@ -302,7 +302,7 @@ impl Exchange<'_> {
         });
         self.shard.metrics.classes.answered(self.worker.stripe, status);
         note.upstream_status = status;
-        if self.retry_gateway_errors && matches!(status, 502..=504) {
+        if self.retries_gateway_errors && matches!(status, 502..=504) {
             return Err(TryError::GatewayError(status));
         }
         Ok(())

@@ -203,7 +203,7 @@ impl Run<'_> {
         shard_index: usize,
         source: Source<'_, B>,
         anew: bool,
-        retry_gateway_errors: bool,
+        retries_gateway_errors: bool,
         answer: &mut A,
         note: &mut Note,
     ) -> Result<(), Failed> {
@@ -216,7 +216,7 @@ impl Run<'_> {
             shard_index,
             shard,
             request: self.request,
-            retry_gateway_errors,
+            retries_gateway_errors,
             begun_ms: self.timer.timers().now_ms(),
         };
         let _place = self.place(shard).await?;

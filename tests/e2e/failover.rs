@@ -111,12 +111,9 @@ fn client(
 fn a_shard_killed_under_load_fails_only_what_could_not_be_repeated() {
     const CLIENTS: usize = 6;
     let mut stores: Vec<Store> = (0..3).map(|_| Store::start()).collect();
-    // The retry budget bounds repeats for the sake of a sick pool; six clients that meet the dead
-    // shard in the same instant need six.
     let serve = Serve::start(&two_pools(
         &stores,
-        "    health: { active: { path: /_ringway/health, interval: 200ms, timeout: 200ms } }\n    \
- ",
+        "    health: { active: { path: /_ringway/health, interval: 200ms, timeout: 200ms } }\n",
     ));
     let (stop, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
     let done: Vec<Done> = thread::scope(|scope| {
