@@ -177,7 +177,13 @@ impl Node {
             };
             let thread = std::thread::Builder::new()
                 .name(format!("worker-{number}"))
-                .spawn(move || run_worker(parts))
+                .spawn({
+                    let ready = Arc::clone(&self.ready);
+                    move || {
+                        let _going = Going(ready);
+                        run_worker(parts)
+                    }
+                })
                 .map_err(AppError::system("cannot start a worker thread"))?;
             self.threads.push(thread);
         }
@@ -344,6 +350,18 @@ impl Node {
             drop(sender);
             let written = tokio::task::spawn_blocking(move || writer.join());
             let _: Result<(), tokio::task::JoinError> = written.await;
+        }
+    }
+}
+
+/// Takes the node out of the balancer when a worker ends, in order or not: what it listened on is
+/// closed with it.
+struct Going(Arc<AtomicBool>);
+
+impl Drop for Going {
+    fn drop(&mut self) {
+        if self.0.swap(false, Ordering::Relaxed) {
+            tracing::error!("a worker ended early: the node is no longer ready; restart it");
         }
     }
 }

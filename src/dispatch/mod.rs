@@ -1,7 +1,7 @@
 //! How is one request carried out?
 //!
 //! ```text
-//! proxy ── Request, Body, Answer ──▶ run ── choose ─▶ exchange ──▶ net, drivers
+//! proxy ── Request, Body, Answer ──▶ run ── choose ─▶ attempt ───▶ net, drivers
 //!                                     │        ▲          │
 //!                                     │        └─ repeat ─┘ (budget, attempts, what may be repeated)
 //!                                     ▼
@@ -21,8 +21,8 @@
 //! It does not know how the client speaks (`proxy` implements [`Body`](seam::Body) and
 //! [`Answer`](seam::Answer)), nor what a problem looks like.
 
+mod attempt;
 mod choose;
-mod exchange;
 pub mod metrics;
 pub mod outcome;
 mod relay;

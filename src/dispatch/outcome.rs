@@ -82,6 +82,8 @@ pub struct Note {
     pub attempts: u32,
     /// Whether the last shard was another than the key's owner.
     pub spilled: bool,
+    /// Whether the shard asked last has the whole request and owes the head of its answer.
+    pub owes_head: bool,
     /// Whether further tries were allowed by everything but the limits.
     pub retries_exhausted: bool,
 }

@@ -22,8 +22,8 @@
 
 use std::time::Duration;
 
+use super::attempt::{Attempt, Source};
 use super::choose::{Chosen, NoShard, choose, may_spill};
-use super::exchange::{Exchange, Source};
 use super::outcome::{Failure, Note, TryError};
 use super::seam::{Answer, Body, BodyError, Part, Request};
 use super::view::{Pool, Shard};
@@ -32,7 +32,7 @@ use crate::net::buffer::TextBuffer;
 use crate::net::http1::framing::Framing;
 use crate::net::timers::Timer;
 use crate::net::upstream::{ConnectError, Upstream, connect};
-use crate::protocol::health::{Class, Outcome};
+use crate::protocol::health::{Class, Observation, Outcome};
 
 /// Carries one request out, from the choice of a shard to the last byte of the answer.
 ///
@@ -51,12 +51,16 @@ pub async fn run<B: Body, A: Answer>(
     match pool.settings.timeouts.request {
         None => run.tries(body, answer, note).await,
         Some(limit) => {
+            let begun_ms = timer.timers().now_ms();
             let deadline_ms = timer.timers().after(limit);
             let tries = run.tries(body, answer, note);
-            timer.limit(deadline_ms, tries).await.unwrap_or_else(|| {
-                pool.metrics.rq_deadline.inc(worker.stripe);
-                Err(Failure::RequestTimeout)
-            })
+            match timer.limit(deadline_ms, tries).await {
+                Some(done) => done,
+                None => {
+                    run.deadline_passed(note, begun_ms);
+                    Err(Failure::RequestTimeout)
+                }
+            }
         }
     }
 }
@@ -164,6 +168,22 @@ impl Run<'_> {
         }
     }
 
+    /// Counts a request that took too long. A shard that kept it waiting is told of to the health
+    /// view, as if its own time-out had come.
+    fn deadline_passed(&self, note: &Note, begun_ms: u64) {
+        self.pool.metrics.rq_deadline.inc(self.worker.stripe);
+        if let Some(shard) = note.shard.filter(|_| note.owes_head) {
+            let now_ms = self.timer.timers().now_ms();
+            let observation = Observation {
+                class: self.request.class,
+                key: self.request.token,
+                begun_ms,
+                outcome: Outcome::HeadTimeout,
+            };
+            self.pool.health.observe(now_ms, shard, &observation);
+        }
+    }
+
     /// Whether a gateway error of the chosen shard is kept from the client, since another shard
     /// can be asked. If none can, the shard's own answer says more than ours would.
     fn another_for_gateway_error(
@@ -209,7 +229,7 @@ impl Run<'_> {
     ) -> Result<(), Failed> {
         let shard = &*self.pool.shards[shard_index];
         let begun_micros = self.timer.timers().now_micros();
-        let exchange = Exchange {
+        let attempt = Attempt {
             worker: self.worker,
             timer: self.timer,
             pool: self.pool,
@@ -226,12 +246,12 @@ impl Run<'_> {
             Err(error) => {
                 if !matches!(error, ConnectError::Local(_)) {
                     shard.distrust_connections();
-                    exchange.observe(Outcome::ConnectFailed);
+                    attempt.observe(Outcome::ConnectFailed);
                 }
                 return Err(Failure::Connect(error).into());
             }
         };
-        let result = exchange.run(&upstream, source, answer, note).await;
+        let result = attempt.run(&upstream, source, answer, note).await;
         let elapsed = self.timer.timers().refresh() - begun_micros;
         shard.metrics.rq_time.observe(self.worker.stripe, elapsed);
         match result {
@@ -241,13 +261,13 @@ impl Run<'_> {
                 Ok(())
             }
             Ok(false) => Ok(()),
-            Err(error) => Err(self.judge(error, &exchange, upstream.is_reused())),
+            Err(error) => Err(self.judge(error, &attempt, upstream.is_reused())),
         }
     }
 
-    /// Counts a failed exchange, tells the health view, and words it.
-    fn judge(&self, error: TryError, exchange: &Exchange<'_>, reused: bool) -> Failed {
-        let (metrics, stripe) = (&exchange.shard.metrics, self.worker.stripe);
+    /// Counts a failed attempt, tells the health view, and words it.
+    fn judge(&self, error: TryError, attempt: &Attempt<'_>, reused: bool) -> Failed {
+        let (metrics, stripe) = (&attempt.shard.metrics, self.worker.stripe);
         let failure = match error {
             TryError::Reset if reused => {
                 metrics.rx_reset.inc(stripe);
@@ -255,18 +275,18 @@ impl Run<'_> {
             }
             TryError::Reset => {
                 metrics.rx_reset.inc(stripe);
-                exchange.shard.distrust_connections();
-                exchange.observe(Outcome::Reset);
+                attempt.shard.distrust_connections();
+                attempt.observe(Outcome::Reset);
                 Failure::Reset
             }
             TryError::HeadTimeout => {
                 metrics.rq_timeout.inc(stripe);
-                exchange.observe(Outcome::HeadTimeout);
+                attempt.observe(Outcome::HeadTimeout);
                 Failure::HeadTimeout
             }
             TryError::BadAnswer(what) => {
                 metrics.protocol_error.inc(stripe);
-                exchange.observe(Outcome::Reset);
+                attempt.observe(Outcome::Reset);
                 Failure::BadAnswer(what)
             }
             TryError::GatewayError(status) => Failure::GatewayError(status),
@@ -310,6 +330,7 @@ impl Run<'_> {
         note.attempts += 1;
         note.shard = Some(chosen.shard);
         note.spilled = chosen.spilled;
+        note.owes_head = false;
         if chosen.spilled {
             self.pool.metrics.spilled.inc(self.worker.stripe);
         }

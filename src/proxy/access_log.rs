@@ -134,10 +134,11 @@ pub struct LogSender {
 }
 
 impl LogSender {
-    /// Hands a batch of whole lines over. False when the writer is behind and the batch is lost.
+    /// Hands a batch of whole lines over. False when the writer is behind or gone and the batch is
+    /// lost.
     #[must_use]
     pub fn send(&self, lines: Vec<u8>) -> bool {
-        !matches!(self.queue.try_send(lines), Err(TrySendError::Full(_)))
+        self.queue.try_send(lines).is_ok()
     }
 
     /// Has the file opened anew, before anything that is handed in after this.

@@ -9,7 +9,7 @@ use std::io::Write;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
-use super::problem::{Problem, ProblemAbout, reason_phrase};
+use super::problem::{Outcome, Problem, ProblemAbout, reason_phrase};
 use crate::dispatch::seam::{About, Answer, ClientGone};
 use crate::drivers::http::write_framing;
 use crate::net::buffer::{SMALL_BYTES, TextBuffer};
@@ -182,22 +182,30 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
     fn copy_fields(&mut self, fields: &[Field], whole: &[u8], keep_length: bool) -> bool {
         let mut dated = false;
         for field in fields.iter().filter(|field| !field.nominated) {
+            let (name, value) = (field.name.of_bytes(whole), field.value.of_bytes(whole));
             match field.kind {
                 FieldKind::Connection
                 | FieldKind::HopByHop
                 | FieldKind::Te
-                | FieldKind::TransferEncoding
-                // What a shard says of itself is between it and us.
-                | FieldKind::Ringway => continue,
+                | FieldKind::TransferEncoding => continue,
+                // What a shard says of itself is between it and us; what became of a write is the
+                // client's to know.
+                FieldKind::Ringway if !tells_outcome(name, value) => continue,
                 FieldKind::ContentLength if !keep_length => continue,
                 FieldKind::Date => dated = true,
                 _ => {}
             }
-            let (name, value) = (field.name.of_bytes(whole), field.value.of_bytes(whole));
             write_field(&mut self.out, name, value);
         }
         dated
     }
+}
+
+/// Whether this is `Ringway-Outcome` with a value that there is.
+fn tells_outcome(name: &[u8], value: &[u8]) -> bool {
+    let known = [Outcome::NotApplied, Outcome::Unknown];
+    name.eq_ignore_ascii_case(b"Ringway-Outcome")
+        && known.iter().any(|outcome| outcome.as_str().as_bytes() == value)
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Answer for ClientAnswer<'_, S> {

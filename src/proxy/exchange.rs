@@ -10,9 +10,10 @@ use super::answer::ClientAnswer;
 use super::body::RequestBody;
 use super::client::Client;
 use super::forward::{
-    HeadFields, check_own_fields, class_of, destination_path, is_repeatable, render_fields,
+    HeadFields, check_own_fields, class_of, destination_path, hops_left, is_repeatable,
+    render_fields,
 };
-use super::problem::{Problem, ProblemAbout};
+use super::problem::{Outcome, Problem, ProblemAbout};
 use super::site::Site;
 use crate::dispatch::outcome::{Failure, Note};
 use crate::dispatch::run::run;
@@ -224,7 +225,12 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         answer: &mut ClientAnswer<'_, S>,
     ) -> Result<(), ClientGone> {
         if seen.path == b"/_ringway/health" && matches!(seen.method, b"GET" | b"HEAD") {
-            return answer.plain(200, &[], body.is_complete()).await;
+            // A balancer that asks here is to turn away before the port closes.
+            let status = if self.client.local.worker.draining.get() { 503 } else { 200 };
+            return answer.plain(status, &[], body.is_complete()).await;
+        }
+        if hops_left(head, whole) == Some(0) {
+            return answer.plain(204, &[("Allow", ALLOWED)], body.is_complete()).await;
         }
         let routed = match route(head, whole, site, seen) {
             Ok(routed) => routed,
@@ -307,10 +313,13 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
             Failure::AnswerBroke => Problem::of_failure(&Failure::Reset, class),
             failure => Problem::of_failure(failure, class),
         };
-        let Some(problem) = problem else {
+        let Some(mut problem) = problem else {
             seen.flag = "DC";
             return Err(ClientGone::cut());
         };
+        if note.attempts == 0 && problem.outcome.is_some() {
+            problem.outcome = Some(Outcome::NotApplied);
+        }
         self.tell(&problem, seen, note, body, answer).await
     }
 

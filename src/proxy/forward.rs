@@ -71,6 +71,16 @@ pub(super) fn check_own_fields(head: &RequestHead, whole: &[u8]) -> Result<(), P
     Ok(())
 }
 
+/// How many hops an OPTIONS request may still go (RFC 9110, section 7.6.2); `None` for any number,
+/// and for other methods, to which the field means nothing.
+pub(super) fn hops_left(head: &RequestHead, whole: &[u8]) -> Option<u64> {
+    if head.method(whole) != b"OPTIONS" {
+        return None;
+    }
+    let field = head.fields().iter().find(|field| field.kind == FieldKind::MaxForwards)?;
+    std::str::from_utf8(field.value.of_bytes(whole)).ok()?.parse().ok()
+}
+
 /// Renders the fields that go on, but for `Host` and the framing. `keep_destination` is false
 /// when WebDAV's `Destination` is written anew for each shard.
 pub(super) fn render_fields(
@@ -107,6 +117,11 @@ pub(super) fn render_fields(
             FieldKind::ForwardedHost if append => host = true,
             FieldKind::ForwardedProto | FieldKind::ForwardedHost => continue,
             FieldKind::Forwarded if !append => continue,
+            FieldKind::MaxForwards if let Some(hops) = hops_left(head, whole) => {
+                write!(out, "Max-Forwards: {}\r\n", hops.saturating_sub(1))
+                    .expect("a vector takes all");
+                continue;
+            }
             FieldKind::Destination if !keep_destination => continue,
             _ => {}
         }

@@ -64,6 +64,8 @@ pub enum FieldKind {
     ForwardedProto,
     /// `X-Forwarded-Host`.
     ForwardedHost,
+    /// `Max-Forwards`: how many hops OPTIONS may still go.
+    MaxForwards,
     /// `Forwarded` (RFC 7239).
     Forwarded,
     /// `Destination` (WebDAV COPY and MOVE).
@@ -108,6 +110,7 @@ impl FieldKind {
             10 if is("keep-alive") => Self::HopByHop,
             11 if is("destination") => Self::Destination,
             11 if is("retry-after") => Self::RetryAfter,
+            12 if is("max-forwards") => Self::MaxForwards,
             14 if is("content-length") => Self::ContentLength,
             14 if is("http2-settings") => Self::HopByHop,
             15 if is("x-forwarded-for") => Self::ForwardedFor,

@@ -42,7 +42,7 @@ pub(super) enum Source<'a, B> {
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// One try: who asks whom for what.
-pub(super) struct Exchange<'a> {
+pub(super) struct Attempt<'a> {
     pub(super) worker: &'a Worker,
     pub(super) timer: &'a Timer,
     pub(super) pool: &'a Pool,
@@ -88,7 +88,7 @@ enum Sending {
     Refused,
 }
 
-impl Exchange<'_> {
+impl Attempt<'_> {
     /// Sends the request and passes the answer on. Tells whether the connection may be used again.
     pub(super) async fn run<B: Body, A: Answer>(
         &self,
@@ -112,6 +112,7 @@ impl Exchange<'_> {
             let mut deadline_ms = u64::MAX;
             poll_fn(|cx| {
                 if let Poll::Ready(sent) = poll_sending(&mut state, sending.as_mut(), cx) {
+                    note.owes_head = state == Sending::Complete;
                     let timeouts = &self.pool.settings.timeouts;
                     let wait = if sent? { timeouts.response_head } else { LAST_WORDS };
                     deadline_ms = self.timer.timers().after(wait);
@@ -126,6 +127,7 @@ impl Exchange<'_> {
             })
             .await?
         };
+        note.owes_head = false;
         said.set(Said::Answer);
         self.judge_head(&receiving.head, state, note)?;
 
