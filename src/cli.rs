@@ -2,8 +2,6 @@
 //!
 //! The command line and nothing else: each command hands what was said to its module in `app`.
 
-#![allow(clippy::print_stderr, reason = "a refusal is told to who typed the command")]
-
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,6 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::app::dev::{self, DEV_FOLDER, DevArguments};
 use crate::app::error::AppError;
 use crate::app::locate::{self, Question};
+use crate::app::say::complain;
 use crate::app::store::{self, StoreArguments};
 use crate::app::{check, serve, status};
 use crate::store::Fsync;
@@ -183,11 +182,11 @@ pub fn main() -> ExitCode {
     match run(Arguments::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(AppError::Config(diagnostics)) => {
-            eprintln!("{diagnostics}");
+            complain(&diagnostics.to_string());
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("ringway: {error}");
+            complain(&format!("ringway: {error}"));
             ExitCode::FAILURE
         }
     }

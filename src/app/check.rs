@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::error::AppError;
+use super::say::{complain, say};
 use crate::config;
 
 /// Describes the file on standard output; warnings go to standard error.
@@ -12,8 +13,7 @@ use crate::config;
 pub fn run(file: &Path) -> Result<(), AppError> {
     let loaded = config::load(file)?;
     if !loaded.warnings.is_empty() {
-        eprintln!("{}", loaded.warnings);
+        complain(&loaded.warnings.to_string());
     }
-    print!("{}", loaded.config.describe());
-    Ok(())
+    say(&loaded.config.describe())
 }

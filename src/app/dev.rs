@@ -18,6 +18,7 @@ use tokio::task::JoinHandle;
 
 use super::error::AppError;
 use super::node::{CONTROL_SHUTDOWN, Node, NodeParts, admin_address, raise_descriptor_limit};
+use super::say::{complain, say};
 use super::serve::{ACTIONS_MAX, announce, control_runtime, start_log_at};
 use super::signals::{Signals, Told};
 use super::store::unix_ms;
@@ -80,7 +81,8 @@ pub fn run(arguments: &DevArguments) -> Result<(), AppError> {
     };
     let (node, _) = Node::start(config, parts)?;
     announce(&node.addresses, &mut std::io::stdout());
-    print!("{}", hints(folder, arguments, &shards, node.addresses.data[0]));
+    // Whoever started us may not be listening.
+    drop(say(&hints(folder, arguments, &shards, node.addresses.data[0])));
     control.block_on(attend(node, &mut shards, signals, requests));
     stores_runtime.block_on(shards.close());
     control.shutdown_timeout(CONTROL_SHUTDOWN);
@@ -113,7 +115,7 @@ async fn attend(
             }
         }
     }
-    println!("draining; once more to end at once");
+    drop(say("draining; once more to end at once"));
     node.stop(async move { while signals.next().await != Told::Stop {} }).await;
 }
 
@@ -241,7 +243,7 @@ impl TemporaryFolder {
 impl Drop for TemporaryFolder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("ringway: {} could not be removed: {error}", self.0.display());
+            complain(&format!("ringway: {} could not be removed: {error}", self.0.display()));
         }
     }
 }
@@ -355,6 +357,5 @@ pub fn switch(data: &Path, id: &str, start: bool) -> Result<(), AppError> {
     let verb = if start { "start" } else { "stop" };
     let path = format!("/v1/dev/shards/{id}/{verb}");
     let done = super::status::ask(address, "POST", &path, Some(&node))?;
-    println!("{}", done["done"].as_str().unwrap_or("done"));
-    Ok(())
+    say(done["done"].as_str().unwrap_or("done"))
 }

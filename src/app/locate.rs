@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use super::error::AppError;
+use super::say::say;
 use crate::cluster::{ClusterState, Topology, changes};
 use crate::config;
 use crate::ids::PoolName;
@@ -50,11 +51,14 @@ pub fn run(question: &Question<'_>) -> Result<(), AppError> {
         let pool = topology
             .pool(&pool)
             .ok_or_else(|| AppError::Refused(format!("there is no pool `{pool}`")))?;
-        println!("{target}");
-        println!("  key     {} ({by})", String::from_utf8_lossy(&key));
-        println!("  pool    {} at epoch {} of this file", pool.name, pool.epoch);
+        say(&format!(
+            "{target}\n  key     {} ({by})\n  pool    {} at epoch {} of this file",
+            String::from_utf8_lossy(&key),
+            pool.name,
+            pool.epoch
+        ))?;
         for line in pool.ring.explain(&key, question.next).to_string().lines() {
-            println!("  {line}");
+            say(&format!("  {line}"))?;
         }
     }
     Ok(())

@@ -4,14 +4,13 @@
 //! the only place that knows them all; it hands each room its part of the configuration and
 //! nothing else.
 
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands answer their operator")]
-
 pub mod assemble;
 pub mod check;
 pub mod dev;
 pub mod error;
 pub mod locate;
 pub mod node;
+pub mod say;
 pub mod serve;
 pub mod signals;
 pub mod status;

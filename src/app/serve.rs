@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use super::error::AppError;
 use super::node::{Addresses, CONTROL_SHUTDOWN, Node, NodeParts, raise_descriptor_limit};
+use super::say::complain;
 use super::signals::{Signals, Told};
 use crate::admin::api::{Action, ActionRequest};
 use crate::cluster::Report;
@@ -24,7 +25,7 @@ pub fn run(file: &Path) -> Result<(), AppError> {
     let loaded = config::load(file)?;
     start_log(&loaded.config);
     if !loaded.warnings.is_empty() {
-        eprintln!("{}", loaded.warnings);
+        complain(&loaded.warnings.to_string());
     }
     raise_descriptor_limit();
     let runtime = control_runtime()?;
@@ -79,7 +80,7 @@ fn reload(node: &mut Node, file: &Path) -> Result<String, String> {
     let outcome = match config::load(file) {
         Ok(loaded) => {
             if !loaded.warnings.is_empty() {
-                eprintln!("{}", loaded.warnings);
+                complain(&loaded.warnings.to_string());
             }
             node.reload(loaded.config)
         }
@@ -168,6 +169,9 @@ pub(super) fn start_log_at(level: &str, json: bool) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(std::io::stderr().is_terminal())
+        // It would tell of a message that cannot be written by one more, and panic if that cannot
+        // be written either: a full disk would end the node at its next message.
+        .log_internal_errors(false)
         .with_writer(std::io::stderr);
     // A second subscriber in one process is refused; the first goes on.
     drop(if json { builder.json().try_init() } else { builder.try_init() });

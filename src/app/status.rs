@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 
 use super::error::AppError;
 use super::node::admin_address;
+use super::say::say;
 use crate::admin::status::{PoolStatus, ShardStatus, Status};
 use crate::admin::token::Token;
 
@@ -20,14 +21,12 @@ pub fn run(admin: Option<SocketAddr>, data_dir: &Path, json: bool) -> Result<(),
     let address = admin.map_or_else(|| admin_address(data_dir), Ok)?;
     let document = ask(address, "GET", "/v1/status", None)?;
     if json {
-        println!("{document:#}");
-        return Ok(());
+        return say(&format!("{document:#}"));
     }
     let status: Status = serde_json::from_value(document).map_err(|error| {
         AppError::Refused(format!("the node at {address} speaks another release: {error}"))
     })?;
-    print!("{}", words(&status));
-    Ok(())
+    say(&words(&status))
 }
 
 /// `ringway reload`: has a running node read its file again.
@@ -37,8 +36,7 @@ pub fn run(admin: Option<SocketAddr>, data_dir: &Path, json: bool) -> Result<(),
 pub fn reload(admin: Option<SocketAddr>, data_dir: &Path) -> Result<(), AppError> {
     let address = admin.map_or_else(|| admin_address(data_dir), Ok)?;
     let done = ask(address, "POST", "/v1/reload", Some(data_dir))?;
-    println!("{}", done["done"].as_str().unwrap_or("done"));
-    Ok(())
+    say(done["done"].as_str().unwrap_or("done"))
 }
 
 fn words(status: &Status) -> String {

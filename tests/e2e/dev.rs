@@ -21,7 +21,7 @@ struct Dev {
 
 /// `dev` looks whether its usual ports for telemetry and admin are free, and then takes them: not
 /// two at once, please.
-static STARTING: Mutex<()> = Mutex::new(());
+pub static STARTING: Mutex<()> = Mutex::new(());
 
 impl Dev {
     fn start(arguments: &[&str]) -> Self {

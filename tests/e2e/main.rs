@@ -19,6 +19,7 @@ mod failover;
 mod gateway;
 mod http_client;
 mod limits;
+mod outlet;
 mod reload;
 mod store_child;
 mod store_fsync;
