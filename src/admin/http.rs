@@ -3,6 +3,7 @@
 //! hyper, one task per connection, on the control runtime: here a clear program counts more than
 //! a microsecond.
 
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 
 /// A request as it comes.
 pub type Request = hyper::Request<Incoming>;
@@ -29,7 +30,9 @@ pub trait Handler: Send + Sync + 'static {
     fn answer(self: Arc<Self>, request: Request) -> impl Future<Output = Response> + Send;
 }
 
-/// Connections at once to one such listener: a scraper, a balancer, a few operators. More wait.
+/// Connections at once to one such listener: a scraper, a balancer, a few operators. For a further
+/// one the oldest is closed: whoever holds connections and does nothing with them must not keep a
+/// balancer from its answer.
 const CONNECTIONS_MAX: usize = 64;
 
 /// From the first byte of a request to the end of its head.
@@ -40,9 +43,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Accepts and answers until the task is dropped.
 pub async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let place = Arc::clone(&places).acquire_owned().await.expect("never closed");
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
@@ -52,7 +54,13 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>) {
             }
         };
         let handler = Arc::clone(&handler);
-        tokio::spawn(async move {
+        open.retain(|connection| !connection.is_finished());
+        if open.len() >= CONNECTIONS_MAX
+            && let Some(oldest) = open.pop_front()
+        {
+            oldest.abort();
+        }
+        let connection = tokio::spawn(async move {
             let service = service_fn(move |request| {
                 let handler = Arc::clone(&handler);
                 async move { Ok::<_, Infallible>(handler.answer(request).await) }
@@ -63,8 +71,8 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>) {
                 .header_read_timeout(HEAD_TIMEOUT)
                 .serve_connection(TokioIo::new(stream), service)
                 .await;
-            drop(place);
         });
+        open.push_back(connection.abort_handle());
     }
 }
 

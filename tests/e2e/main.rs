@@ -19,6 +19,7 @@ mod failover;
 mod gateway;
 mod http_client;
 mod limits;
+mod operators;
 mod outlet;
 mod reload;
 mod store_child;
