@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -41,14 +41,21 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// After an `accept` that failed: how long to leave it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// How often it is said that connections cannot be accepted.
+const ACCEPT_REPORT: Duration = Duration::from_secs(10);
+
 /// Accepts and answers until the task is dropped.
 pub async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>) {
+    let mut reported: Option<Instant> = None;
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                tracing::warn!(%error, "an operator's connection could not be accepted");
+                if reported.is_none_or(|reported| reported.elapsed() >= ACCEPT_REPORT) {
+                    reported = Some(Instant::now());
+                    tracing::warn!(%error, "operators' connections cannot be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }

@@ -137,7 +137,11 @@ async fn tick(local: Rc<Local>) {
 /// Once a second.
 const TICKS_PER_SWEEP: u64 = 1000 / TICK_MS;
 
+/// How often it is said that connections cannot be accepted.
+const ACCEPT_REPORT_MS: u64 = 10_000;
+
 async fn accept(local: Rc<Local>, listener: TcpListener, mut phase: watch::Receiver<Phase>) {
+    let mut report_from_ms = 0;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -148,7 +152,12 @@ async fn accept(local: Rc<Local>, listener: TcpListener, mut phase: watch::Recei
             Ok((stream, address)) => begin(&local, stream, address),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
-                tracing::warn!(%error, "a client connection could not be accepted");
+                // Twenty times a second, this would fill the disk that the node's log is on.
+                let now_ms = local.worker.timers.now_ms();
+                if now_ms >= report_from_ms {
+                    report_from_ms = now_ms + ACCEPT_REPORT_MS;
+                    tracing::warn!(%error, "client connections cannot be accepted");
+                }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
