@@ -54,14 +54,21 @@ pub enum ConnectError {
 
 impl ConnectError {
     fn of(error: io::Error) -> Self {
-        use rustix::io::Errno;
-        let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
-        let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-        match errno {
-            Some(errno) if ours.contains(&errno) => Self::Local(error),
-            _ => Self::Failed(error),
+        match is_local(&error) {
+            true => Self::Local(error),
+            false => Self::Failed(error),
         }
     }
+}
+
+/// Whether a connection could not be opened for want of something of this process's own:
+/// descriptors, ports or memory. That says nothing about the other side.
+#[must_use]
+pub fn is_local(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let ours = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    errno.is_some_and(|errno| ours.contains(&errno))
 }
 
 /// A connection in use.
@@ -194,4 +201,18 @@ pub async fn connect(
     stream.set_nodelay(true).map_err(ConnectError::of)?;
     let born_ms = timer.timers().now_ms();
     Ok(Upstream { wire: Wire::new(stream), key, generation, born_ms, reused: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::io::Errno;
+
+    #[test]
+    fn what_this_process_lacks_is_not_the_shards_doing() {
+        let of = |errno: Errno| is_local(&io::Error::from(errno));
+        assert!(of(Errno::MFILE) && of(Errno::ADDRNOTAVAIL) && of(Errno::NOMEM));
+        assert!(!of(Errno::CONNREFUSED) && !of(Errno::HOSTUNREACH) && !of(Errno::TIMEDOUT));
+        assert!(!is_local(&io::Error::other("no such name")));
+    }
 }

@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::ids::BaseUrl;
+use crate::net::upstream::is_local;
 use crate::protocol::health::{ActiveSettings, ProbeFailure};
 
 /// Bytes of an answer's head. Health pages have a few hundred; 16 KiB leaves room for the cookies
@@ -55,17 +56,24 @@ impl Question {
 pub(super) struct AskError {
     pub(super) failure: ProbeFailure,
     source: Option<Box<dyn Error + Send + Sync>>,
+    /// The shard was not even asked, for want of something of this process's own.
+    pub(super) local: bool,
 }
 
 impl From<ProbeFailure> for AskError {
     fn from(failure: ProbeFailure) -> Self {
-        Self { failure, source: None }
+        Self { failure, source: None, local: false }
     }
 }
 
 impl AskError {
     fn new(failure: ProbeFailure, source: impl Error + Send + Sync + 'static) -> Self {
-        Self { failure, source: Some(Box::new(source)) }
+        Self { failure, source: Some(Box::new(source)), local: false }
+    }
+
+    fn connect(error: io::Error) -> Self {
+        let local = is_local(&error);
+        Self { local, ..Self::new(ProbeFailure::Connect, error) }
     }
 }
 
@@ -79,7 +87,7 @@ pub(super) async fn ask(question: &Question, names: &mut Names) -> Result<(), As
     let stream = timeout_at(until, TcpStream::connect(&*addresses))
         .await
         .map_err(|_| ProbeFailure::ConnectTimeout)?
-        .map_err(|error| AskError::new(ProbeFailure::Connect, error))?;
+        .map_err(AskError::connect)?;
     timeout_at(until, exchange(question, stream)).await.map_err(|_| ProbeFailure::AnswerTimeout)?
 }
 

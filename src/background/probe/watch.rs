@@ -88,7 +88,11 @@ impl Watch {
                     debug!(pool = %self.pool, shard = %seat.id, %error, cause, "probe failed");
                 }
             }
-            self.health.probe_result(self.now_ms(), shard, result.map_err(|error| error.failure));
+            // What this process lacks is no evidence against the shard.
+            if !result.as_ref().is_err_and(|error| error.local) {
+                let result = result.map_err(|error| error.failure);
+                self.health.probe_result(self.now_ms(), shard, result);
+            }
             // From beginning to beginning. A probe that took longer is not made up for.
             next += varied(active.interval, &mut rng);
             next = next.max(tokio::time::Instant::now());
