@@ -12,6 +12,7 @@ use crate::config::{
 use crate::dispatch::view::{PoolSettings, View};
 use crate::drivers::http::HostRule;
 use crate::ids::{NodeName, PoolName};
+use crate::limits::ClientLimits;
 use crate::proxy::access_log::{LogFormat, LogTarget};
 use crate::proxy::site::{ForwardedRule, Site, SiteParts};
 use crate::route::RouteTable;
@@ -48,7 +49,10 @@ pub fn site(
         });
     let parts = SiteParts {
         routes: RouteTable::compile(config.routes.clone())?,
-        limits: config.client.limits.clone(),
+        limits: ClientLimits {
+            connections_max: connections_max(config, descriptors()),
+            ..config.client.limits.clone()
+        },
         timeouts: config.client.timeouts.clone(),
         forwarded: match config.client.forwarded {
             Forwarded::Replace => ForwardedRule::Replace,
@@ -61,6 +65,38 @@ pub fn site(
         }),
     };
     Ok(Site::build(Arc::new(view), parts, previous, workers)?)
+}
+
+/// Descriptors that are left to all but clients and their requests: operators, listeners, logs,
+/// runtimes. Each shard may cost one more, for its probe.
+const DESCRIPTORS_RESERVED: usize = 192;
+
+/// Below so many connections nothing is served; rather let descriptors run out.
+const CONNECTIONS_MIN: usize = 16;
+
+/// As many clients as the file allows and the process has descriptors for: a client may cost two,
+/// its own and that of a shard. Beyond them a client is told so; without this, nobody at all
+/// could connect when descriptors run out, not even an operator.
+fn connections_max(config: &Config, descriptors: usize) -> usize {
+    let asked = config.client.limits.connections_max;
+    let shards: usize = config.pools.iter().map(|pool| pool.shards.len()).sum();
+    let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED + shards) / 2;
+    let given = asked.min(left.max(CONNECTIONS_MIN));
+    if given < asked {
+        tracing::warn!(
+            asked,
+            given,
+            descriptors,
+            "client.limits.connections is more than the limit on open files allows: raise that"
+        );
+    }
+    given
+}
+
+/// How many descriptors this process may have open.
+fn descriptors() -> usize {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile);
+    limit.current.and_then(|current| usize::try_from(current).ok()).unwrap_or(usize::MAX)
 }
 
 /// Where the access log goes, if there is one.
