@@ -51,6 +51,12 @@ const PORTS: [u16; 3] = [8080, 9600, 9601];
 pub fn run(arguments: &DevArguments) -> Result<(), AppError> {
     start_log_at("warn", false);
     raise_descriptor_limit();
+    let control = control_runtime()?;
+    // Before the folder is made: who is told to end meanwhile removes it as well.
+    let signals = {
+        let _entered = control.enter();
+        Signals::listen().map_err(AppError::system("cannot listen for signals"))?
+    };
     let forgotten = match arguments.temp {
         true => Some(TemporaryFolder::make()?),
         false => None,
@@ -67,13 +73,8 @@ pub fn run(arguments: &DevArguments) -> Result<(), AppError> {
     std::fs::write(&file, &text).map_err(AppError::system(file.display().to_string()))?;
     let config = config::parse(&text, &file.display().to_string())?.config;
 
-    let control = control_runtime()?;
     let (actions, requests) = mpsc::channel(ACTIONS_MAX);
     let registry = shards.registry.clone();
-    let signals = {
-        let _entered = control.enter();
-        Signals::listen().map_err(AppError::system("cannot listen for signals"))?
-    };
     let parts = NodeParts {
         control: control.handle().clone(),
         actions,
@@ -100,8 +101,8 @@ async fn attend(
         tokio::select! {
             biased;
             told = signals.next() => match told {
-                Told::Stop => break,
-                Told::Reload => node.reopen_log(),
+                // SIGHUP: the terminal has been closed, and there is no log to open anew.
+                Told::Stop | Told::Reload => break,
             },
             Some((action, answer)) = requests.recv() => {
                 let done = match action {
