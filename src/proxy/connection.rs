@@ -203,13 +203,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Abort> Connection<'_, S> {
         self.wire.shutdown().await;
         let deadline_ms = self.local.worker.timers.after(self.local.sites.read().timeouts.linger);
         let mut pace = Pace::until(deadline_ms);
-        let mut dropped = 0;
         let mut buffer = self.local.worker.buffers.small();
         let drain = pin!(async {
-            while dropped < LINGER_BYTES_MAX {
+            // The time is asked here as well: a client that never pauses is never waited for.
+            while self.timer.timers().now_ms() < deadline_ms {
                 match self.wire.read(&self.timer, &mut buffer, &mut pace).await {
                     Ok(0) | Err(_) => return,
-                    Ok(n) => dropped += n,
+                    Ok(_) => {}
                 }
                 let held = buffer.filled().len();
                 buffer.consume(held);
@@ -218,6 +218,3 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Abort> Connection<'_, S> {
         drain.await;
     }
 }
-
-/// How much of an unwanted body is read and dropped, so that its sender sees the answer.
-const LINGER_BYTES_MAX: usize = 1024 * 1024;

@@ -21,6 +21,7 @@ mod http_client;
 mod limits;
 mod operators;
 mod outlet;
+mod refused_upload;
 mod reload;
 mod store_child;
 mod store_fsync;
