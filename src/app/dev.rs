@@ -80,7 +80,7 @@ pub fn run(arguments: &DevArguments) -> Result<(), AppError> {
         actions,
         more_metrics: Box::new(move || registry.gather()),
     };
-    let (node, _) = Node::start(config, parts)?;
+    let (node, _) = Node::start(&config, parts)?;
     announce(&node.addresses, &mut std::io::stdout());
     // Whoever started us may not be listening.
     drop(say(&hints(folder, arguments, &shards, node.addresses.data[0])));

@@ -10,6 +10,8 @@ pub mod dev;
 pub mod error;
 pub mod locate;
 pub mod node;
+pub mod publisher;
+pub mod reloads;
 pub mod say;
 pub mod serve;
 pub mod signals;

@@ -12,48 +12,40 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use prometheus::proto::MetricFamily;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::assemble;
 use super::error::AppError;
+use super::publisher::Publisher;
+use super::reloads::Reloads;
 use crate::admin::api::{ActionRequest, Api, Served};
 use crate::admin::telemetry::{Gather, Telemetry};
 use crate::admin::token::Token;
 use crate::admin::{http, process};
-use crate::background::probe::Probers;
 use crate::cluster::Report;
 use crate::config::Config;
 use crate::control::standalone::Standalone;
 use crate::dispatch;
-use crate::ids::NodeName;
-use crate::metrics::{Group, Kind, Sample};
 use crate::net::listener::bind_all;
 use crate::proxy;
 use crate::proxy::access_log::{LogSender, LogWriter};
 use crate::proxy::metrics::ClientMetrics;
 use crate::proxy::serve::{Phase, WorkerParts, run_worker};
-use crate::proxy::site::Published;
 
 /// Where the admin listener's address stands, for the command line.
 pub const ADMIN_ADDRESS_FILE: &str = "admin.address";
 
 /// A running proxy.
 pub struct Node {
-    config: Config,
-    name: NodeName,
-    workers: usize,
     standalone: Standalone,
-    published: Published,
-    probers: Arc<Mutex<Probers>>,
+    publisher: Arc<Publisher>,
     reloads: Arc<Reloads>,
     ready: Arc<AtomicBool>,
     phase: watch::Sender<Phase>,
@@ -74,15 +66,6 @@ pub struct Addresses {
     pub admin: Option<SocketAddr>,
 }
 
-/// How reloads went.
-#[derive(Default)]
-struct Reloads {
-    /// Why the last one was refused.
-    error: Arc<Mutex<Option<String>>>,
-    /// Seconds since 1970.
-    last_success: AtomicU64,
-}
-
 /// What a node is given beside its configuration.
 pub struct NodeParts {
     /// Where everything but requests runs.
@@ -98,14 +81,14 @@ impl Node {
     ///
     /// # Errors
     /// [`AppError`]; whatever was begun has been taken down.
-    pub fn start(config: Config, parts: NodeParts) -> Result<(Self, Report), AppError> {
-        let epoch = Instant::now();
-        let name = assemble::node_name(&config);
-        let workers = assemble::workers(&config);
-        let data_dir = config.node.data_dir.clone();
-        let (standalone, report) = Standalone::open(&data_dir, &config.desired())?;
-        let site = assemble::site(&config, &name, standalone.topology(), None, workers)?;
-        let published: Published = Arc::new(ArcSwap::from_pointee(site));
+    pub fn start(config: &Config, parts: NodeParts) -> Result<(Self, Report), AppError> {
+        let origin = Instant::now();
+        let name = assemble::node_name(config);
+        let (standalone, report) = Standalone::open(&config.node.data_dir, &config.desired())?;
+        let topology = standalone.topology();
+        let publisher = Publisher::start(config.clone(), name, topology, &parts.control, origin)?;
+        let publisher = Arc::new(publisher);
+        let workers = publisher.workers();
 
         let mut data = Vec::new();
         for &address in &config.listen.data {
@@ -119,57 +102,47 @@ impl Node {
             admin: admin.as_ref().map(|sockets| local(&sockets[0])).transpose()?,
         };
 
-        let log = match assemble::log_target(&config) {
+        let log = match assemble::log_target(config) {
             None => None,
             Some(target) => Some(
                 LogWriter::start(target).map_err(AppError::system("cannot open the access log"))?,
             ),
         };
-        #[allow(clippy::disallowed_methods, reason = "seeds are drawn here, and handed down")]
-        let seed = fastrand::u64(..);
-        let probers = Probers::new(parts.control.clone(), epoch, seed);
-        let probers = Arc::new(Mutex::new(probers));
-        let reloads = Arc::new(Reloads::default());
-        reloads.succeeded();
+        let reloads = Arc::new(Reloads::begun());
         let ready = Arc::new(AtomicBool::new(true));
         let clients = Arc::new(ClientMetrics::new(workers));
         let (phase, phase_seen) = watch::channel(Phase::Serving);
 
         let mut node = Self {
-            name,
-            workers,
             standalone,
-            published,
-            probers,
+            publisher,
             reloads,
             ready,
             phase,
             threads: Vec::new(),
             log,
             addresses,
-            config,
         };
-        node.follow_health();
-        node.serve_operators(telemetry, admin, &clients, parts)?;
-        node.start_workers(data, epoch, &clients, &phase_seen)?;
+        node.serve_operators(telemetry, admin, &clients, parts, &config.node.data_dir)?;
+        node.start_workers(data, origin, &clients, &phase_seen)?;
         Ok((node, report))
     }
 
     fn start_workers(
         &mut self,
         data: Vec<Vec<StdListener>>,
-        epoch: Instant,
+        origin: Instant,
         clients: &Arc<ClientMetrics>,
         phase: &watch::Receiver<Phase>,
     ) -> Result<(), AppError> {
         let mut data: Vec<_> = data.into_iter().map(Vec::into_iter).collect();
-        for number in 0..self.workers {
+        for number in 0..self.publisher.workers() {
             #[allow(clippy::disallowed_methods, reason = "seeds are drawn here, and handed down")]
             let parts = WorkerParts {
                 number,
-                epoch,
+                epoch: origin,
                 listeners: data.iter_mut().filter_map(Iterator::next).collect(),
-                published: Arc::clone(&self.published),
+                published: Arc::clone(self.publisher.published()),
                 metrics: Arc::clone(clients),
                 log: self.log.as_ref().map(|(_, sender)| sender.clone()),
                 phase: phase.clone(),
@@ -196,6 +169,7 @@ impl Node {
         admin: Option<Vec<StdListener>>,
         clients: &Arc<ClientMetrics>,
         parts: NodeParts,
+        data_dir: &Path,
     ) -> Result<(), AppError> {
         let _runtime = parts.control.enter();
         let tokio = |sockets: Vec<StdListener>| {
@@ -208,17 +182,16 @@ impl Node {
             parts.control.spawn(http::serve(tokio(sockets)?, handler));
         }
         if let Some(sockets) = admin {
-            let data_dir = &self.config.node.data_dir;
             let random: [u8; 32] = random().map_err(AppError::system("cannot make a token"))?;
             let token = Token::read_or_make(data_dir, random)
                 .map_err(AppError::system(data_dir.display().to_string()))?;
-            let published = Arc::clone(&self.published);
+            let published = Arc::clone(self.publisher.published());
             let served = move || {
                 let site = published.load();
                 Served { view: Arc::clone(&site.view), routes: site.routes.digest() }
             };
             let handler = Arc::new(Api {
-                node: self.name.clone(),
+                node: self.publisher.name().clone(),
                 started: Instant::now(),
                 served: Box::new(served),
                 ready: Arc::clone(&self.ready),
@@ -228,12 +201,12 @@ impl Node {
             });
             parts.control.spawn(http::serve(tokio(sockets)?, handler));
         }
-        self.tell_command_line()
+        self.tell_command_line(data_dir)
     }
 
     /// Leaves the admin address where `ringway status` looks for it.
-    fn tell_command_line(&self) -> Result<(), AppError> {
-        let path = self.config.node.data_dir.join(ADMIN_ADDRESS_FILE);
+    fn tell_command_line(&self, data_dir: &Path) -> Result<(), AppError> {
+        let path = data_dir.join(ADMIN_ADDRESS_FILE);
         let written = match self.addresses.admin {
             Some(address) => std::fs::write(&path, format!("{address}\n")),
             None => match std::fs::remove_file(&path) {
@@ -245,24 +218,17 @@ impl Node {
     }
 
     fn gather(&self, clients: Arc<ClientMetrics>, more: Gather) -> Gather {
-        let published = Arc::clone(&self.published);
-        let (probers, reloads) = (Arc::clone(&self.probers), Arc::clone(&self.reloads));
+        let (publisher, reloads) = (Arc::clone(&self.publisher), Arc::clone(&self.reloads));
         Box::new(move || {
-            let site = published.load_full();
+            let site = publisher.published().load_full();
             let mut families = dispatch::metrics::export(&site.view);
             families.extend(proxy::metrics::export(&site, &clients));
-            families.extend(probers.lock().unwrap_or_else(PoisonError::into_inner).export());
+            families.extend(publisher.health_families());
             families.extend(process::export());
             families.extend(reloads.export());
             families.extend(more());
             families
         })
-    }
-
-    /// The configuration in force.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
     }
 
     /// Brings the running node to `config`, or changes nothing.
@@ -279,15 +245,12 @@ impl Node {
     }
 
     fn try_reload(&mut self, config: Config) -> Result<Report, AppError> {
-        refuse_restarts(&self.config, &config)?;
+        refuse_restarts(&self.publisher.config(), &config)?;
         // Whatever might be refused comes before anything is made durable.
         let prepared = self.standalone.prepare(&config.desired())?;
-        let (topology, previous) = (prepared.topology(), self.published.load_full());
-        let site = assemble::site(&config, &self.name, topology, Some(&previous), self.workers)?;
+        let candidate = self.publisher.candidate(Some(config), Some(prepared.topology()))?;
         let report = self.standalone.commit(prepared)?;
-        self.published.store(Arc::new(site));
-        self.config = config;
-        self.follow_health();
+        candidate.publish();
         self.reopen_log();
         Ok(report)
     }
@@ -304,23 +267,18 @@ impl Node {
         }
     }
 
-    fn follow_health(&self) {
-        let site = self.published.load_full();
-        let pools = site.view.pools.iter().map(|pool| (&pool.agreed.name, &pool.health));
-        self.probers.lock().unwrap_or_else(PoisonError::into_inner).follow(pools);
-    }
-
     /// Takes the node down. For `drain_delay` it says that it is going, then takes no new
     /// connections; the present requests may end within `drain_timeout`, and what is left when
     /// `hurry` is ready, or then, is cut.
     pub async fn stop(mut self, hurry: impl Future<Output = ()>) {
+        let config = self.publisher.config();
         let mut hurry = std::pin::pin!(hurry);
         self.ready.store(false, Ordering::Relaxed);
         self.phase.send_replace(Phase::Draining);
         let hurried = tokio::select! {
             biased;
             () = &mut hurry => true,
-            () = tokio::time::sleep(self.config.drain_delay) => false,
+            () = tokio::time::sleep(config.drain_delay) => false,
         };
         self.phase.send_replace(Phase::Closing);
         let threads = std::mem::take(&mut self.threads);
@@ -338,7 +296,7 @@ impl Node {
             && tokio::select! {
                 biased;
                 _ = &mut joined => true,
-                () = tokio::time::sleep(self.config.drain_timeout) => false,
+                () = tokio::time::sleep(config.drain_timeout) => false,
                 () = &mut hurry => false,
             };
         if !ended {
@@ -363,42 +321,6 @@ impl Drop for Going {
         if self.0.swap(false, Ordering::Relaxed) {
             tracing::error!("a worker ended early: the node is no longer ready; restart it");
         }
-    }
-}
-
-impl Reloads {
-    fn succeeded(&self) {
-        #[allow(clippy::disallowed_methods, reason = "the metric is a moment of the wall clock")]
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.last_success.store(since_1970.as_secs(), Ordering::Relaxed);
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    fn failed(&self, error: String) {
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
-    fn export(&self) -> Vec<MetricFamily> {
-        let failed = self.error.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        let gauges = [
-            (
-                "ringway_config_reload_success",
-                "Whether the last reload was taken over; 1 before the first.",
-                f64::from(u8::from(!failed)),
-            ),
-            (
-                "ringway_config_last_reload_success_timestamp_seconds",
-                "When the configuration in force was taken over, in seconds since 1970.",
-                self.last_success.load(Ordering::Relaxed) as f64,
-            ),
-        ];
-        let families = gauges.into_iter().filter_map(|(name, help, value)| {
-            let mut group = Group::new(name, help, Kind::Gauge, &[]);
-            group.push(&[], Sample::Gauge(value));
-            group.finish()
-        });
-        families.collect()
     }
 }
 
