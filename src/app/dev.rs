@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
 use super::error::AppError;
-use super::node::{CONTROL_SHUTDOWN, Node, NodeParts, admin_address, raise_descriptor_limit};
+use super::node::{CONTROL_SHUTDOWN, Node, NodeParts, raise_descriptor_limit};
+use super::operators::admin_address;
 use super::say::{complain, say};
 use super::serve::{ACTIONS_MAX, announce, control_runtime, start_log_at};
 use super::signals::{Signals, Told};

@@ -10,6 +10,7 @@ pub mod dev;
 pub mod error;
 pub mod locate;
 pub mod node;
+pub mod operators;
 pub mod publisher;
 pub mod reloads;
 pub mod say;

@@ -11,36 +11,28 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::assemble;
 use super::error::AppError;
+use super::operators::{Operators, Shown, Sockets};
 use super::publisher::Publisher;
 use super::reloads::Reloads;
-use crate::admin::api::{ActionRequest, Api, Served};
-use crate::admin::telemetry::{Gather, Telemetry};
-use crate::admin::token::Token;
-use crate::admin::{http, process};
+use crate::admin::api::ActionRequest;
+use crate::admin::telemetry::Gather;
 use crate::cluster::Report;
 use crate::config::Config;
 use crate::control::standalone::Standalone;
-use crate::dispatch;
 use crate::net::listener::bind_all;
-use crate::proxy;
 use crate::proxy::access_log::{LogSender, LogWriter};
 use crate::proxy::metrics::ClientMetrics;
 use crate::proxy::serve::{Phase, WorkerParts, run_worker};
-
-/// Where the admin listener's address stands, for the command line.
-pub const ADMIN_ADDRESS_FILE: &str = "admin.address";
 
 /// A running proxy.
 pub struct Node {
@@ -51,6 +43,7 @@ pub struct Node {
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     log: Option<(LogWriter, LogSender)>,
+    _operators: Operators,
     /// Where it listens, as bound.
     pub addresses: Addresses,
 }
@@ -94,12 +87,12 @@ impl Node {
         for &address in &config.listen.data {
             data.push(bind(address, workers, "data")?);
         }
-        let telemetry = config.listen.telemetry.map(|at| bind(at, 1, "telemetry")).transpose()?;
-        let admin = config.listen.admin.map(|at| bind(at, 1, "admin")).transpose()?;
+        let telemetry = config.listen.telemetry.map(|at| bind_one(at, "telemetry")).transpose()?;
+        let admin = config.listen.admin.map(|at| bind_one(at, "admin")).transpose()?;
         let addresses = Addresses {
             data: data.iter().map(|sockets| local(&sockets[0])).collect::<Result<_, _>>()?,
-            telemetry: telemetry.as_ref().map(|sockets| local(&sockets[0])).transpose()?,
-            admin: admin.as_ref().map(|sockets| local(&sockets[0])).transpose()?,
+            telemetry: telemetry.as_ref().map(local).transpose()?,
+            admin: admin.as_ref().map(local).transpose()?,
         };
 
         let log = match assemble::log_target(config) {
@@ -113,6 +106,17 @@ impl Node {
         let clients = Arc::new(ClientMetrics::new(workers));
         let (phase, phase_seen) = watch::channel(Phase::Serving);
 
+        let shown = Shown {
+            publisher: Arc::clone(&publisher),
+            reloads: Arc::clone(&reloads),
+            ready: Arc::clone(&ready),
+            clients: Arc::clone(&clients),
+            actions: parts.actions,
+            more_metrics: parts.more_metrics,
+        };
+        let sockets = Sockets { telemetry, admin };
+        let data_dir = &config.node.data_dir;
+        let operators = Operators::serve(sockets, shown, data_dir, &parts.control)?;
         let mut node = Self {
             standalone,
             publisher,
@@ -121,9 +125,9 @@ impl Node {
             phase,
             threads: Vec::new(),
             log,
+            _operators: operators,
             addresses,
         };
-        node.serve_operators(telemetry, admin, &clients, parts, &config.node.data_dir)?;
         node.start_workers(data, origin, &clients, &phase_seen)?;
         Ok((node, report))
     }
@@ -161,74 +165,6 @@ impl Node {
             self.threads.push(thread);
         }
         Ok(())
-    }
-
-    fn serve_operators(
-        &self,
-        telemetry: Option<Vec<StdListener>>,
-        admin: Option<Vec<StdListener>>,
-        clients: &Arc<ClientMetrics>,
-        parts: NodeParts,
-        data_dir: &Path,
-    ) -> Result<(), AppError> {
-        let _runtime = parts.control.enter();
-        let tokio = |sockets: Vec<StdListener>| {
-            let socket = sockets.into_iter().next().expect("bound above");
-            TcpListener::from_std(socket).map_err(AppError::system("cannot listen"))
-        };
-        if let Some(sockets) = telemetry {
-            let gather = self.gather(Arc::clone(clients), parts.more_metrics);
-            let handler = Arc::new(Telemetry::new(gather, Arc::clone(&self.ready)));
-            parts.control.spawn(http::serve(tokio(sockets)?, handler));
-        }
-        if let Some(sockets) = admin {
-            let random: [u8; 32] = random().map_err(AppError::system("cannot make a token"))?;
-            let token = Token::read_or_make(data_dir, random)
-                .map_err(AppError::system(data_dir.display().to_string()))?;
-            let published = Arc::clone(self.publisher.published());
-            let served = move || {
-                let site = published.load();
-                Served { view: Arc::clone(&site.view), routes: site.routes.digest() }
-            };
-            let handler = Arc::new(Api {
-                node: self.publisher.name().clone(),
-                started: Instant::now(),
-                served: Box::new(served),
-                ready: Arc::clone(&self.ready),
-                reload_error: Arc::clone(&self.reloads.error),
-                token,
-                actions: parts.actions,
-            });
-            parts.control.spawn(http::serve(tokio(sockets)?, handler));
-        }
-        self.tell_command_line(data_dir)
-    }
-
-    /// Leaves the admin address where `ringway status` looks for it.
-    fn tell_command_line(&self, data_dir: &Path) -> Result<(), AppError> {
-        let path = data_dir.join(ADMIN_ADDRESS_FILE);
-        let written = match self.addresses.admin {
-            Some(address) => std::fs::write(&path, format!("{address}\n")),
-            None => match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
-        };
-        written.map_err(AppError::system(path.display().to_string()))
-    }
-
-    fn gather(&self, clients: Arc<ClientMetrics>, more: Gather) -> Gather {
-        let (publisher, reloads) = (Arc::clone(&self.publisher), Arc::clone(&self.reloads));
-        Box::new(move || {
-            let site = publisher.published().load_full();
-            let mut families = dispatch::metrics::export(&site.view);
-            families.extend(proxy::metrics::export(&site, &clients));
-            families.extend(publisher.health_families());
-            families.extend(process::export());
-            families.extend(reloads.export());
-            families.extend(more());
-            families
-        })
     }
 
     /// Brings the running node to `config`, or changes nothing.
@@ -345,15 +281,13 @@ fn bind(
     bind_all(address, count).map_err(|error| AppError::Listen { address, what, error })
 }
 
-fn local(socket: &StdListener) -> Result<SocketAddr, AppError> {
-    socket.local_addr().map_err(AppError::system("a socket has no address"))
+fn bind_one(address: SocketAddr, what: &'static str) -> Result<StdListener, AppError> {
+    let mut sockets = bind(address, 1, what)?;
+    Ok(sockets.remove(0))
 }
 
-/// Bytes that nobody can guess.
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(bytes)
+fn local(socket: &StdListener) -> Result<SocketAddr, AppError> {
+    socket.local_addr().map_err(AppError::system("a socket has no address"))
 }
 
 /// Lets the process have as many descriptors as the system allows it: each client connection is
@@ -365,25 +299,6 @@ pub fn raise_descriptor_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit on open files cannot be raised");
     }
-}
-
-/// Where a folder's node can be asked.
-///
-/// # Errors
-/// When no node runs there, or it has no admin listener.
-pub fn admin_address(data_dir: &Path) -> Result<SocketAddr, AppError> {
-    let path: PathBuf = data_dir.join(ADMIN_ADDRESS_FILE);
-    let text = std::fs::read_to_string(&path).map_err(AppError::system(format!(
-        "no node has run with the folder {}, or it has no admin listener: name its data_dir with \
-         --data-dir, or its address with --admin",
-        data_dir.display()
-    )))?;
-    text.trim().parse().map_err(|_| {
-        AppError::Refused(format!(
-            "{} does not hold an address: start the node again",
-            path.display()
-        ))
-    })
 }
 
 /// How long the control runtime may take to end: a name lookup can hang in it.
