@@ -201,7 +201,7 @@ fn run(command: Command) -> Result<(), AppError> {
             dev::switch(&shard.data, &shard.id, true)
         }
         Command::Dev(Dev { data, temp, shards, port, verb: None }) => {
-            dev::run(&DevArguments { data, temp, shards, port })
+            dev::run(&DevArguments { data, temp, shards, nodes: 1, port })
         }
         Command::Serve { file } => serve::run(&file.config),
         Command::Store(arguments) => store::run(StoreArguments {

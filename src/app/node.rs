@@ -74,7 +74,8 @@ impl Node {
     ///
     /// # Errors
     /// [`AppError`]; whatever was begun has been taken down.
-    pub fn start(config: &Config, parts: NodeParts) -> Result<(Self, Report), AppError> {
+    #[allow(clippy::unused_async, reason = "joining a group waits for others")]
+    pub async fn start(config: &Config, parts: NodeParts) -> Result<(Self, Report), AppError> {
         let origin = Instant::now();
         let name = assemble::node_name(config);
         let (standalone, report) = Standalone::open(&config.node.data_dir, &config.desired())?;
