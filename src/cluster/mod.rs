@@ -19,11 +19,13 @@
 //! 3. A pool's ring can always be built: a command that would leave it without one is refused.
 
 mod command;
+pub mod lease;
 mod plan;
 mod state;
 #[cfg(test)]
 mod tests;
 mod topology;
+pub mod verdict;
 
 pub use command::{Applied, Command, Refusal};
 pub use plan::{Desired, DesiredPool, PoolReport, Report, changes, report};
