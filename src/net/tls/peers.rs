@@ -44,25 +44,25 @@ pub enum TlsError {
         "the key in {} does not belong to the certificate in {}: take both from the same run of `ringway certs`",
         .0.key.display(), .0.certificate.display()
     )]
-    OtherKey(TlsFiles),
+    OtherKey(Box<TlsFiles>),
     /// The certificate's time is over.
     #[error(
         "the certificate in {} has expired: move it and its key away and run `ringway certs` again",
         .0.certificate.display()
     )]
-    Expired(TlsFiles),
+    Expired(Box<TlsFiles>),
     /// The certificate's time has not come.
     #[error(
         "the certificate in {} is not valid yet: set this machine's clock",
         .0.certificate.display()
     )]
-    NotYetValid(TlsFiles),
+    NotYetValid(Box<TlsFiles>),
     /// The authority did not sign it.
     #[error(
         "the certificate in {} is not signed by an authority in {}: take both from the same run of `ringway certs`, or add the other authority's certificate to that file",
         .0.certificate.display(), .0.authority.display()
     )]
-    OtherAuthority(TlsFiles),
+    OtherAuthority(Box<TlsFiles>),
     /// Something else that rustls knows of.
     #[error(
         "the certificate in {} and the key in {} cannot be used between nodes ({error}): make them with `ringway certs`",
@@ -70,7 +70,7 @@ pub enum TlsError {
     )]
     Unusable {
         /// Which files.
-        files: TlsFiles,
+        files: Box<TlsFiles>,
         /// Why.
         #[source]
         error: rustls::Error,
@@ -80,7 +80,7 @@ pub enum TlsError {
 impl TlsError {
     fn of(files: &TlsFiles, error: rustls::Error) -> Self {
         use CertificateError as Bad;
-        let files = files.clone();
+        let files = Box::new(files.clone());
         match error {
             rustls::Error::InconsistentKeys(_) => Self::OtherKey(files),
             rustls::Error::InvalidCertificate(Bad::Expired | Bad::ExpiredContext { .. }) => {
