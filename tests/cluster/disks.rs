@@ -1,4 +1,4 @@
-//! What does a node do whose disk is full, lies, or is gone? [13, 14, 16]
+//! What does a node do whose disk is full, lies, or is gone? Fault rows 13, 14 and 16.
 
 use crate::group::{AGREEMENT_MAX, Cluster, Setup};
 use crate::load::Load;

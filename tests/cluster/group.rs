@@ -55,6 +55,8 @@ pub struct Cluster {
     pub members: Vec<Member>,
     /// The wires between them, if they have any.
     pub links: Option<Links>,
+    /// The wires from each node to each shard, if a test put some there.
+    pub views: Option<Links>,
     /// The shards of the pool.
     pub shards: Vec<Backend>,
     ledger: Mutex<Ledger>,
@@ -155,6 +157,12 @@ impl Member {
         }
     }
 
+    /// Has it ask this node, and no other, to be let in.
+    pub fn join_instead(&mut self, peer: SocketAddr) {
+        let (_, after) = self.rest.split_once(']').expect("a list of nodes");
+        self.rest = format!("cluster: {{ join: [\"{peer}\"]{after}");
+    }
+
     /// Its data folder.
     pub fn data_dir(&self) -> PathBuf {
         self.folder().join("node")
@@ -237,25 +245,29 @@ pub struct Rest {
     pub shards: Vec<SocketAddr>,
     /// The weight of each.
     pub weight: u16,
-    /// Whatever else stands there.
-    pub more: String,
+    /// Where its certificate is, as `ringway certs` made it.
+    pub certificates: Option<PathBuf>,
 }
 
 impl Rest {
-    /// As YAML.
-    pub fn text(&self) -> String {
+    /// As YAML, for a node of this name.
+    pub fn text(&self, node: &str) -> String {
         let join: Vec<String> = self.join.iter().map(|address| format!("\"{address}\"")).collect();
         let advertise = self
             .advertise
             .map_or_else(String::new, |address| format!("advertise: \"{address}\", "));
+        let tls = self.certificates.as_ref().map_or_else(String::new, |folder| {
+            let file = |name: &str| folder.join(format!("{name}.pem")).display().to_string();
+            let (cert, key) = (file(node), file(&format!("{node}-key")));
+            format!(", tls: {{ ca: {}, cert: {cert}, key: {key} }}", file("ca"))
+        });
         let mut text = format!(
             "cluster: {{ join: [{}], {advertise}role: {}, lease: {}s, heartbeat: 150ms, election: \
-             500ms-1s }}\n{}pools:\n  - name: {POOL}\n    vnodes: 1\n    health: {{ active: {{ path: \
+             500ms-1s{tls} }}\npools:\n  - name: {POOL}\n    vnodes: 1\n    health: {{ active: {{ path: \
              {}, interval: 200ms, timeout: 500ms }} }}\n    shards:\n",
             join.join(", "),
             self.role,
             self.lease_s,
-            self.more,
             self.probe,
         );
         for (at, address) in self.shards.iter().enumerate() {
@@ -278,28 +290,32 @@ impl Cluster {
 
     /// The same; `adjust` may change each node and its file beforehand.
     #[track_caller]
-    pub fn start_with(
-        setup: &Setup,
-        mut adjust: impl FnMut(usize, &mut Member, &mut Rest),
-    ) -> Self {
-        let mut cluster = Self::prepare(setup, &mut adjust);
+    pub fn start_with(setup: &Setup, adjust: impl FnMut(usize, &mut Member, &mut Rest)) -> Self {
+        Self::prepare(setup, adjust).founded()
+    }
+
+    /// Starts the nodes of a cluster that was [prepared](Self::prepare), and founds it.
+    #[track_caller]
+    pub fn founded(mut self) -> Self {
+        let cluster = &mut self;
         for at in 0..cluster.members.len() {
             cluster.start_member(at);
         }
         let said = cluster.members[0].ringway(&["cluster", "init"]);
         assert!(said.success, "{}", said.stderr);
         cluster.until_agreed();
-        cluster
+        self
     }
 
-    fn prepare(setup: &Setup, adjust: &mut impl FnMut(usize, &mut Member, &mut Rest)) -> Self {
+    /// Everything but the processes.
+    pub fn prepare(setup: &Setup, mut adjust: impl FnMut(usize, &mut Member, &mut Rest)) -> Self {
         let names = ["a", "b", "c", "d", "e"];
         let shards: Vec<Backend> = (0..setup.shards).map(|n| Backend::tireless(names[n])).collect();
         let count = setup.voters + setup.observers;
         let mut members: Vec<Member> =
             (1..=count).map(|number| Member::new(&format!("n{number}"))).collect();
         let own: Vec<SocketAddr> = members.iter().map(|member| member.peer).collect();
-        let links = setup.wired.then(|| Links::new(&own, 1));
+        let links = setup.wired.then(|| Links::new(&own, count));
         let reached = links.as_ref().map_or(&own, |links| &links.addresses).clone();
         for (at, member) in members.iter_mut().enumerate() {
             let mut rest = Rest {
@@ -310,22 +326,22 @@ impl Cluster {
                 probe: "/",
                 shards: shards.iter().map(|shard| shard.address).collect(),
                 weight: 100,
-                more: String::new(),
+                certificates: None,
             };
             if at == 0 {
                 rest.join.clear();
             }
             adjust(at, member, &mut rest);
-            member.rest = rest.text();
+            member.rest = rest.text(&member.name);
         }
-        Self { members, links, shards, ledger: Mutex::default() }
+        Self { members, links, views: None, shards, ledger: Mutex::default() }
     }
 
     /// Starts a node, again or for the first time.
     #[track_caller]
     pub fn start_member(&mut self, at: usize) {
         self.members[at].start();
-        if let Some(links) = &self.links {
+        for links in self.links.iter().chain(&self.views) {
             links.is_process(at, self.members[at].serve().process.id());
         }
     }

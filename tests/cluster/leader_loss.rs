@@ -1,4 +1,5 @@
-//! What does the loss of the leader cost, and can one that sleeps through it do harm? [3, 5]
+//! What does the loss of the leader cost, and can one that sleeps through it do harm? Fault rows 3
+//! and 5.
 
 use std::time::{Duration, Instant};
 

@@ -39,35 +39,35 @@ type Wire = (usize, usize);
 
 /// All wires of a cluster.
 pub struct Links {
-    /// Where each node is reached.
+    /// Where each end is reached.
     pub addresses: Vec<SocketAddr>,
-    ends: Arc<Mutex<Vec<u32>>>,
+    processes: Arc<Mutex<Vec<u32>>>,
     weather: watch::Sender<BTreeMap<Wire, Weather>>,
     // Ends all relays when dropped.
     _runtime: Runtime,
 }
 
 impl Links {
-    /// Relays in front of the nodes that listen for peers at `nodes`.
-    pub fn new(nodes: &[SocketAddr], seed: u64) -> Self {
+    /// Relays in front of those who listen at `ends`, for this many nodes.
+    pub fn new(ends: &[SocketAddr], nodes: usize) -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().expect("a runtime");
-        let ends = Arc::new(Mutex::new(vec![0; nodes.len()]));
+        let processes = Arc::new(Mutex::new(vec![0; nodes]));
         let (weather, _) = watch::channel(BTreeMap::new());
         let mut addresses = Vec::new();
-        for (to, &node) in nodes.iter().enumerate() {
+        for (to, &end) in ends.iter().enumerate() {
             let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
             let listener = listener.expect("a free port");
             addresses.push(listener.local_addr().expect("an address"));
-            let (ends, weather) = (Arc::clone(&ends), weather.subscribe());
-            runtime.spawn(relay(listener, node, to, ends, weather, seed));
+            let (processes, weather) = (Arc::clone(&processes), weather.subscribe());
+            runtime.spawn(relay(listener, end, to, processes, weather));
         }
-        Self { addresses, ends, weather, _runtime: runtime }
+        Self { addresses, processes, weather, _runtime: runtime }
     }
 
     /// Tells which process a node now is.
     pub fn is_process(&self, node: usize, id: u32) {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)[node] = id;
+        self.processes.lock().unwrap_or_else(PoisonError::into_inner)[node] = id;
     }
 
     /// Changes these wires.
@@ -105,18 +105,17 @@ async fn relay(
     listener: TcpListener,
     node: SocketAddr,
     to: usize,
-    ends: Arc<Mutex<Vec<u32>>>,
+    processes: Arc<Mutex<Vec<u32>>>,
     weather: watch::Receiver<BTreeMap<Wire, Weather>>,
-    seed: u64,
 ) {
     let own = listener.local_addr().expect("an address");
     let mut number = 0;
     while let Ok((incoming, peer)) = listener.accept().await {
-        let processes = ends.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let processes = processes.lock().unwrap_or_else(PoisonError::into_inner).clone();
         // Whoever is no node, or gone by now, is not connected.
         let Some(from) = origin(peer, own, &processes) else { continue };
         number += 1;
-        let seed = seed ^ (number << 8) ^ to as u64;
+        let seed = (number << 8) ^ to as u64;
         tokio::spawn(connect(incoming, node, (from, to), weather.clone(), seed));
     }
 }
@@ -210,7 +209,7 @@ fn a_wire_is_cut_one_way_and_mended() {
 
     let backend = Backend::answering("b");
     // This process is node 0; node 1 is the backend, in this process too, so the first counts.
-    let links = Links::new(&[backend.address, backend.address], 1);
+    let links = Links::new(&[backend.address, backend.address], 2);
     links.is_process(0, std::process::id());
     let mut client = Client::connect(links.addresses[1]);
     assert_eq!(client.ask("GET", "/a", "", b"").expect("fair weather").text(), "b");

@@ -37,7 +37,7 @@ pub struct Report {
     /// Requests that were answered as they should.
     pub answered: usize,
     /// Requests that were not, and what came instead.
-    pub failed: Vec<String>,
+    pub failed: Vec<Failure>,
     /// Requests asked again on another connection, since theirs had ended without a byte of an
     /// answer: HTTP leaves it to the client to do that for what is idempotent.
     pub asked_again: usize,
@@ -47,6 +47,15 @@ pub struct Report {
     pub latencies: Vec<Duration>,
     /// The longest time that one client was without an answer.
     pub longest_gap: Duration,
+}
+
+/// A request that was not answered as it should.
+#[derive(Debug)]
+pub struct Failure {
+    /// Who was asked.
+    pub node: SocketAddr,
+    /// What came instead, and when.
+    pub what: String,
 }
 
 /// Who the clients of a load go to.
@@ -143,9 +152,21 @@ impl Report {
     /// Checks that there was a load and that nothing of it failed.
     #[track_caller]
     pub fn expect_no_failure(&self) {
+        self.expect_none_of(self.failed.iter().collect());
+    }
+
+    /// The same, but for the clients of one node.
+    #[track_caller]
+    pub fn expect_no_failure_but_at(&self, node: SocketAddr) {
+        self.expect_none_of(self.failed.iter().filter(|failure| failure.node != node).collect());
+    }
+
+    #[track_caller]
+    fn expect_none_of(&self, mut failures: Vec<&Failure>) {
         assert!(self.answered > 100, "there was a load: {}", self.line());
-        let first: Vec<&String> = self.failed.iter().take(5).collect();
-        assert!(self.failed.is_empty(), "{}: {first:?}", self.line());
+        let count = failures.len();
+        failures.truncate(5);
+        assert!(count == 0, "{}: {count} count, the first are {failures:#?}", self.line());
     }
 }
 
@@ -189,7 +210,8 @@ impl One {
                 }
                 Err(why) => {
                     let when = begun.elapsed().as_millis();
-                    self.report.failed.push(format!("{method} {path} after {when} ms: {why}"));
+                    let what = format!("{method} {path} after {when} ms: {why}");
+                    self.report.failed.push(Failure { node: self.nodes[self.at], what });
                     self.connection = None;
                 }
             }

@@ -2,9 +2,9 @@
 //! processes on loopback: `ringway serve` as it is shipped, three nodes and more.
 //!
 //! The house rules are those of the end-to-end tests: no fixed port, no sleep in place of a
-//! condition, an end to every wait, and each process killed by its own id. The numbers in brackets
-//! are rows of the fault matrix, with what must hold in each: epochs only grow, one epoch has one
-//! ring, what was acknowledged is there exactly once, and the data path does not notice.
+//! condition, an end to every wait, and each process killed by its own id. What must hold in every
+//! row of the fault matrix: epochs only grow, one epoch has one ring, what was acknowledged is there
+//! exactly once, and the data path does not notice.
 //!
 //! `RINGWAY_LONG=1` lengthens what is short here for the sake of every change; `.ci/cluster-soak`
 //! runs that.
@@ -27,6 +27,9 @@ mod group;
 mod leader_loss;
 mod links;
 mod load;
+mod recover;
 mod restarts;
 mod said;
+mod trust;
 mod turns;
+mod verdicts;

@@ -1,4 +1,4 @@
-//! Can all nodes be restarted, and an observer be lost, without anybody noticing? [28]
+//! Can all nodes be restarted, and an observer be lost, without anybody noticing? Fault row 28.
 
 use crate::group::{Cluster, POOL, Setup};
 use crate::load::Load;

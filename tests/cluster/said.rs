@@ -52,6 +52,11 @@ impl View {
         Some(self.cluster()?["id"].as_str()?.to_owned())
     }
 
+    /// Which life of the cluster it is of.
+    pub fn generation(&self) -> u64 {
+        self.cluster().map_or(0, |cluster| number(&cluster["generation"]))
+    }
+
     /// The node's own number.
     pub fn node_id(&self) -> Option<u64> {
         self.cluster()?["node_id"].as_u64()
