@@ -166,7 +166,8 @@ impl Report {
         assert!(self.answered > 100, "there was a load: {}", self.line());
         let count = failures.len();
         failures.truncate(5);
-        assert!(count == 0, "{}: {count} count, the first are {failures:#?}", self.line());
+        let first: Vec<&str> = failures.iter().map(|failure| failure.what.as_str()).collect();
+        assert!(count == 0, "{}: {count} count, the first are {first:#?}", self.line());
     }
 }
 
@@ -263,4 +264,35 @@ impl One {
         self.connection = Some(connection);
         Ok(answer)
     }
+}
+
+/// A load that could not fail would prove nothing.
+#[test]
+fn a_load_notices_a_dead_node_and_one_that_knows_two_goes_on() {
+    use crate::support::backend::Backend;
+    use crate::support::ringway::{Serve, shards};
+    use crate::support::wait::until_true;
+
+    let backend = Backend::tireless("b");
+    let file = format!(
+        "pools:\n  - name: p\n    health: {{ active: {{ path: / }} }}\n{}routes:\n  - {{ name: all, pool: p }}\n",
+        shards(&[backend.address])
+    );
+    let (mut dies, lives) = (Serve::start(&file), Serve::start(&file));
+    let stays = Load::staying(&[dies.data, lives.data], 200);
+    let moves_on = Load::moving_on(&[dies.data, lives.data], 200);
+    let more = || {
+        let so_far = (stays.answered(), moves_on.answered());
+        until_true("both go on", || {
+            stays.answered() > so_far.0 + 50 && moves_on.answered() > so_far.1 + 50
+        });
+    };
+    more();
+    dies.process.kill_9();
+    more();
+    let (stays, moves_on) = (stays.stop(), moves_on.stop());
+    assert!(!stays.failed.is_empty(), "{}", stays.line());
+    stays.expect_no_failure_but_at(dies.data);
+    moves_on.expect_no_failure();
+    assert!(moves_on.asked_again > 0, "{}", moves_on.line());
 }
