@@ -20,6 +20,6 @@ mod tests;
 mod x509;
 
 pub use authority::{Authority, AuthorityError, Host, HostError, Issued};
-pub use peers::{ClientTls, PeerTls, ServerTls, TlsError, TlsFiles};
+pub use peers::{ClientTls, EXPIRY_WARNING_DAYS, PeerTls, ServerTls, TlsError, TlsFiles};
 pub use pem::{PemError, chain, key, roots};
 pub use x509::Facts;

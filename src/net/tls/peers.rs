@@ -22,6 +22,9 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use super::pem::{self, PemError};
 use super::x509::Facts;
 
+/// How many days before a certificate ends the operator is told.
+pub const EXPIRY_WARNING_DAYS: u64 = 30;
+
 /// Where a node's certificate, its key and the cluster's authority are.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsFiles {
@@ -141,6 +144,20 @@ impl PeerTls {
     #[must_use]
     pub fn client(&self) -> Arc<ClientTls> {
         Arc::clone(&self.client)
+    }
+
+    /// What to tell the operator at `now_s` (seconds since 1970) about a certificate whose end is
+    /// near; nothing until [`EXPIRY_WARNING_DAYS`] before. Once a day is often enough to ask.
+    #[must_use]
+    pub fn expiry_warning(&self, now_s: u64) -> Option<String> {
+        let days = self.facts().not_after_s.saturating_sub(now_s) / 86_400;
+        (days < EXPIRY_WARNING_DAYS).then(|| {
+            format!(
+                "the certificate in {} expires in {days} days, and then no node will speak to \
+                 this one: move it and its key away, run `ringway certs` again and reload",
+                self.files.certificate.display()
+            )
+        })
     }
 
     /// Whose certificate is in force, and until when it is good.

@@ -135,7 +135,11 @@ async fn members_know_each_other_by_name() {
     assert_eq!(ask(&client(&n2), &to1).await.expect("a member"), "n2");
     assert_eq!(ask(&client(&n1), &to2).await.expect("a member"), "n1");
     assert_eq!(n1.facts().common_name.as_deref(), Some("n1"));
-    assert!(n1.facts().not_after_s.abs_diff(now_s() + YEAR_S) < 60);
+    let end_s = n1.facts().not_after_s;
+    assert!(end_s.abs_diff(now_s() + YEAR_S) < 60);
+    assert_eq!(n1.expiry_warning(end_s - EXPIRY_WARNING_DAYS * 86_400), None);
+    let warning = n1.expiry_warning(end_s - 10 * 86_400 - 1).expect("ten days before");
+    assert!(warning.contains("n1.pem expires in 10 days"), "{warning}");
 }
 
 #[tokio::test]
