@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use proptest::prelude::{prop, prop_assert, prop_assert_eq, prop_assume, proptest};
+use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
 
 use super::*;
 
@@ -34,6 +34,9 @@ fn light(change: Change) -> Change {
 }
 
 proptest! {
+    // Most changes that are drawn cannot be made.
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(1500))]
+
     #[test]
     fn a_plan_does_what_it_shows(changes in prop::collection::vec(any_change(), 1..4)) {
         let changes: Vec<Change> = changes.into_iter().map(light).collect();
@@ -85,7 +88,9 @@ proptest! {
         let changes: Vec<Change> = changes.into_iter().map(light).collect();
         let mut state = founded();
         let touched: Vec<PoolName> = changes.iter().map(|change| change.pool().clone()).collect();
-        prop_assume!(give(&mut state, Command::Stage { changes }).is_ok());
+        if give(&mut state, Command::Stage { changes }).is_err() {
+            return Ok(());
+        }
         let before = state.clone();
         let shown = state.plan().expect("it is staged").id;
         let _: Result<Applied, Refusal> = give(&mut state, between);
