@@ -48,7 +48,9 @@ pub enum ProposeError {
         leader: Option<NodeId>,
     },
     /// It may have been done, or may still be.
-    #[error("it is not known whether this was changed: the answer of the leader was lost ({0}); look before you repeat it")]
+    #[error(
+        "it is not known whether this was changed: the answer of the leader was lost ({0}); look before you repeat it"
+    )]
     Unknown(String),
 }
 

@@ -273,9 +273,13 @@ impl Group {
         snapshot: Option<(Snapshot, Bytes)>,
     ) -> Result<(), OpenError> {
         let options = &self.0.options;
-        options.peers.introduce(Introduction { cluster: Some((member.cluster, member.generation)) });
-        let reaches =
-            snapshot.as_ref().and_then(|(snapshot, _)| snapshot.meta.last_log_id).map(|id| id.index);
+        options
+            .peers
+            .introduce(Introduction { cluster: Some((member.cluster, member.generation)) });
+        let reaches = snapshot
+            .as_ref()
+            .and_then(|(snapshot, _)| snapshot.meta.last_log_id)
+            .map(|id| id.index);
         let snapshot_path = storage::snapshot_path(&options.data_dir);
         let writer = Writer::new(log, snapshot_path, reaches, &options.storage)
             .map_err(|error| OpenError::Raft(format!("its thread cannot start: {error}")))?;

@@ -264,7 +264,7 @@ impl LogFile {
                         }
                     }
                     Change::CutFrom(index) => {
-                        entries.retain_in(index.., |_, _| false).map_err(io::Error::other)?;
+                        entries.retain_in(*index.., |_, _| false).map_err(io::Error::other)?;
                     }
                     Change::Purge(id) => {
                         entries.retain_in(..=id.index, |_, _| false).map_err(io::Error::other)?;
@@ -283,8 +283,7 @@ fn open_database(path: &Path, storage: &Storage) -> Result<Database, LogError> {
     match storage {
         Storage::Files => builder.create(path),
         Storage::Injected(open) => {
-            let backend =
-                open().map_err(|error| LogError::Io { path: path.to_owned(), error })?;
+            let backend = open().map_err(|error| LogError::Io { path: path.to_owned(), error })?;
             builder.create_with_backend(backend)
         }
     }

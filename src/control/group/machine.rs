@@ -24,7 +24,7 @@ use super::writer::{Write, Writer};
 use crate::cluster::{ClusterState, Envelope};
 use crate::ids::Revision;
 
-type RaftSnapshot = openraft::alias::SnapshotOf<TypeConfig, Bytes>;
+type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
 
 /// What a node knows to be agreed.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +35,27 @@ pub struct Agreed {
     pub applied: Option<LogId>,
     /// Raft's members as of that entry.
     pub membership: Membership,
+}
+
+/// Where it is published.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// All of it, after each batch of entries.
+    pub agreed: watch::Sender<Agreed>,
+    /// The state, when it has changed.
+    pub state: watch::Sender<Arc<ClusterState>>,
+}
+
+impl Published {
+    fn publish(&self, agreed: &Agreed) {
+        // The state first: who sees that an entry is applied finds it there.
+        self.state.send_if_modified(|state| {
+            let changed = !Arc::ptr_eq(state, &agreed.state);
+            *state = Arc::clone(&agreed.state);
+            changed
+        });
+        self.agreed.send_replace(agreed.clone());
+    }
 }
 
 /// The newest snapshot, as it is on the disk.
@@ -51,7 +72,7 @@ pub struct Newest {
 /// The state machine that Raft drives.
 pub struct Machine {
     agreed: Agreed,
-    published: watch::Sender<Agreed>,
+    published: Published,
     newest: Arc<Mutex<Option<Newest>>>,
     writer: Writer,
     wall_ms: fn() -> u64,
@@ -65,7 +86,7 @@ impl Machine {
     pub fn new(
         snapshot: Option<(Snapshot, Bytes)>,
         told_before: Option<u64>,
-        published: watch::Sender<Agreed>,
+        published: Published,
         writer: Writer,
         wall_ms: fn() -> u64,
     ) -> Self {
@@ -79,7 +100,7 @@ impl Machine {
             };
             Newest { meta, taken_ms, bytes }
         });
-        published.send_replace(agreed.clone());
+        published.publish(&agreed);
         let newest = Arc::new(Mutex::new(newest));
         Self { agreed, published, newest, writer, wall_ms, told_before }
     }
@@ -161,7 +182,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
                 }
             }
         }
-        self.published.send_replace(self.agreed.clone());
+        self.published.publish(&self.agreed);
         for (responder, outcome) in answers {
             responder.send(outcome);
         }
@@ -189,7 +210,7 @@ impl RaftStateMachine<TypeConfig> for Machine {
         let newest = Newest { meta: snapshot.meta, taken_ms: snapshot.taken_ms, bytes };
         keep(&self.writer, &self.newest, newest).await?;
         self.agreed = agreed;
-        self.published.send_replace(self.agreed.clone());
+        self.published.publish(&self.agreed);
         Ok(())
     }
 
@@ -223,8 +244,7 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
 /// A snapshot of what is agreed.
 #[must_use]
 pub fn take(agreed: &Agreed, taken_ms: u64) -> Snapshot {
-    let meta =
-        Meta { last_log_id: agreed.applied, last_membership: agreed.membership.clone() };
+    let meta = Meta { last_log_id: agreed.applied, last_membership: agreed.membership.clone() };
     Snapshot { meta, taken_ms, state: ClusterState::clone(&agreed.state) }
 }
 

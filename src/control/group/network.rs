@@ -27,7 +27,7 @@ use super::types::{Peer, TypeConfig, Vote};
 use super::wire::{self, Addressed, Append, Appended, AskVote, Installed, Voted};
 use crate::ids::{NodeId, PeerAddress};
 
-type RaftSnapshot = openraft::alias::SnapshotOf<TypeConfig, Bytes>;
+type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
 
 /// How long a snapshot may take: 64 MiB over a slow line.
 const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);

@@ -90,8 +90,7 @@ mod tests {
         let bytes = encode(&7_u64.to_be_bytes(), &(1, "a"));
         let pinned = [&[1][..], &bytes[1..9], br#"[1,"a"]"#].concat();
         assert_eq!(bytes, pinned);
-        let (number, text): (u8, String) =
-            decode(&7_u64.to_be_bytes(), &pinned).expect("readable");
+        let (number, text): (u8, String) = decode(&7_u64.to_be_bytes(), &pinned).expect("readable");
         assert_eq!((number, text.as_str()), (1, "a"));
     }
 }

@@ -124,9 +124,8 @@ impl Snapshot {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(SnapshotError::Io { path: path.to_owned(), error }),
         };
-        let snapshot = Self::decode(&bytes).map_err(|NoSnapshot(what)| {
-            SnapshotError::Damaged { path: path.to_owned(), what }
-        })?;
+        let snapshot = Self::decode(&bytes)
+            .map_err(|NoSnapshot(what)| SnapshotError::Damaged { path: path.to_owned(), what })?;
         Ok(Some((snapshot, bytes)))
     }
 }

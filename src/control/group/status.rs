@@ -40,7 +40,7 @@ pub struct Place {
 
 impl From<LogId> for Place {
     fn from(id: LogId) -> Self {
-        Self { term: Term(*id.committed_leader_id()), index: id.index }
+        Self { term: Term(**id.committed_leader_id()), index: id.index }
     }
 }
 
@@ -155,8 +155,7 @@ impl Group {
         status.committed = metrics.local_committed.map(Place::from);
         status.purged = metrics.purged.map(|purged| purged.index);
         let matched = metrics.replication.iter().flatten();
-        status.matched =
-            matched.map(|(node, id)| (NodeId(*node), id.map(|id| id.index))).collect();
+        status.matched = matched.map(|(node, id)| (NodeId(*node), id.map(|id| id.index))).collect();
         drop(metrics);
         let now_ms = (self.shared().options.wall_ms)();
         status.snapshot = running.newest().map(|newest| SnapshotStatus {
@@ -194,6 +193,6 @@ impl Group {
     #[must_use]
     pub fn first_entry_applied(&self, term: Term) -> bool {
         let applied = self.shared().agreed.borrow().applied;
-        applied.is_some_and(|applied| *applied.committed_leader_id() == term.0)
+        applied.is_some_and(|applied| **applied.committed_leader_id() == term.0)
     }
 }

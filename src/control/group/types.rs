@@ -11,15 +11,14 @@
 use std::fmt;
 
 use openraft::impls::leader_id_std;
-use openraft::rt::DeterministicRng;
-use openraft::{EntryPayload, SnapshotMeta, StoredMembership};
+use openraft::rt::deterministic_rng::DeterministicRng;
+use openraft::{SnapshotMeta, StoredMembership};
 use serde::{Deserialize, Serialize};
 
 use super::machine::Machine;
 use crate::cluster::{Applied, Envelope, Refusal};
 
 /// Tokio, with election timeouts drawn from a seed.
-#[expect(deprecated, reason = "the name without the warning is in a crate of its own, not needed else")]
 pub type Runtime = DeterministicRng<openraft::impls::TokioRuntime>;
 
 openraft::declare_raft_types!(
@@ -35,17 +34,18 @@ openraft::declare_raft_types!(
 /// says.
 pub type Peer = openraft::BasicNode;
 /// Term and index of an entry.
-pub type LogId = openraft::LogId<<leader_id_std::LeaderId<u64, u64> as openraft::vote::RaftLeaderId>::Committed>;
+pub type LogId =
+    openraft::LogId<<leader_id_std::LeaderId<u64, u64> as openraft::vote::RaftLeaderId>::Committed>;
 /// A vote that was given, or an election that was won.
 pub type Vote = openraft::Vote<leader_id_std::LeaderId<u64, u64>>;
 /// One entry of the log.
-pub type Entry = openraft::alias::EntryOf<TypeConfig>;
-/// What an entry carries.
-pub type Payload = EntryPayload<Proposal, u64, Peer>;
+pub type Entry = openraft::type_config::alias::EntryOf<TypeConfig>;
 /// Who votes and who learns.
-pub type Membership = StoredMembership<openraft::alias::CommittedLeaderIdOf<TypeConfig>, u64, Peer>;
+pub type Membership =
+    StoredMembership<openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>, u64, Peer>;
 /// What a snapshot covers.
-pub type Meta = SnapshotMeta<openraft::alias::CommittedLeaderIdOf<TypeConfig>, u64, Peer>;
+pub type Meta =
+    SnapshotMeta<openraft::type_config::alias::CommittedLeaderIdOf<TypeConfig>, u64, Peer>;
 /// The node of the group.
 pub type Raft = openraft::Raft<TypeConfig, Machine>;
 
@@ -80,11 +80,4 @@ impl fmt::Display for Outcome {
             Self::Refused(refusal) => write!(f, "refused: {refusal}"),
         }
     }
-}
-
-/// The log id of an index within a term.
-#[must_use]
-pub fn log_id(term: u64, index: u64) -> LogId {
-    use openraft::vote::RaftLeaderId;
-    LogId::new(leader_id_std::LeaderId::new(term, 0).to_committed(), index)
 }

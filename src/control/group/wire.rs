@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::types::{Outcome, TypeConfig};
-use crate::cluster::{Envelope, Role};
+use crate::cluster::Role;
 use crate::ids::{ClusterId, Generation, NodeId, NodeName, Nonce, PeerAddress};
 use crate::net::peer::PeerAnswer;
 
@@ -85,9 +85,6 @@ pub struct Committed {
     /// What it came to.
     pub outcome: Outcome,
 }
-
-/// A command to propose.
-pub type Propose = Envelope;
 
 /// Another leader is wanted.
 #[derive(Debug, Clone, Serialize, Deserialize)]
