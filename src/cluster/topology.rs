@@ -43,19 +43,21 @@ pub struct Topology {
 
 impl Topology {
     /// The topology of a state. Rings of unchanged epochs are taken from `previous`, since
-    /// building one costs milliseconds.
+    /// building one costs milliseconds; so are pools of which nothing changed, that readers may
+    /// see from the pointer that they need not look.
     ///
     /// # Errors
     /// [`StateError::Ring`], which [`ClusterState::apply`] keeps from happening.
     pub fn build(state: &ClusterState, previous: Option<&Topology>) -> Result<Self, StateError> {
-        let pools = state
-            .pools()
-            .iter()
-            .map(|(name, pool)| {
-                let before = previous.and_then(|topology| topology.pool(name));
-                build_pool(name, pool, before.map(|pool| &**pool)).map(Arc::new)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let mut pools = Vec::with_capacity(state.pools().len());
+        for (name, pool) in state.pools() {
+            let before = previous.and_then(|topology| topology.pool(name));
+            let built = build_pool(name, pool, before.map(|pool| &**pool))?;
+            pools.push(match before {
+                Some(before) if before.is_same(&built) => Arc::clone(before),
+                _ => Arc::new(built),
+            });
+        }
         Ok(Self { revision: state.revision(), pools })
     }
 
@@ -76,6 +78,16 @@ impl Topology {
     pub fn pool(&self, name: &PoolName) -> Option<&Arc<PoolTopology>> {
         let place = self.pools.binary_search_by(|pool| pool.name.cmp(name)).ok()?;
         Some(&self.pools[place])
+    }
+}
+
+impl PoolTopology {
+    /// Whether `other` says the same, over the very same ring.
+    fn is_same(&self, other: &PoolTopology) -> bool {
+        let PoolTopology { name, epoch, spec, ring, shards } = other;
+        Arc::ptr_eq(&self.ring, ring)
+            && (&self.name, &self.epoch) == (name, epoch)
+            && (&self.spec, &self.shards) == (spec, shards)
     }
 }
 
