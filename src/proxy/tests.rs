@@ -12,7 +12,7 @@ use super::metrics::ClientMetrics;
 use super::serve::{Phase, WorkerParts, run_worker};
 use super::site::{ForwardedRule, Published, Site, SiteParts};
 use crate::cluster::{
-    AdminState, ClusterState, Command, Kind, Placement, PoolSpec, ShardSpec, Topology,
+    AdminState, ClusterState, Command, Kind, Mode, Placement, PoolSpec, ShardSpec, Topology,
 };
 use crate::dispatch::view::{PoolSettings, View};
 use crate::ids::{BaseUrl, NodeName, PoolName, RouteName, ShardId, Weight, Zone};
@@ -38,6 +38,7 @@ fn create(pool: &str, shards: usize) -> Command {
             hash_seed: pool.to_owned(),
             vnodes: 16,
             immutable: false,
+            mode: Mode::Any,
         },
         shards: (0..shards).map(shard).collect(),
     }
@@ -120,13 +121,13 @@ fn a_route_whose_pool_is_not_agreed_is_answered_503_until_it_is() {
     };
 
     expect("no-topology", "ringway-outcome: not-applied");
-    state.apply(&create("others", 1)).expect("a pool");
+    state.apply_command(&create("others", 1)).expect("a pool");
     republish(&state);
     expect("no-pool", "ringway-outcome: not-applied");
-    state.apply(&create("objects", 1)).expect("a pool");
+    state.apply_command(&create("objects", 1)).expect("a pool");
     republish(&state);
     expect("shard-unreachable", "ringway-outcome: not-applied");
-    state.apply(&Command::RemovePool { pool: pool_name("objects") }).expect("it was there");
+    state.apply_command(&Command::RemovePool { pool: pool_name("objects") }).expect("it was there");
     republish(&state);
     expect("no-pool", "ringway-outcome: not-applied");
 
@@ -137,8 +138,8 @@ fn a_route_whose_pool_is_not_agreed_is_answered_503_until_it_is() {
 #[test]
 fn a_change_rebuilds_only_what_it_touches() {
     let mut state = ClusterState::default();
-    state.apply(&create("objects", 3)).expect("a pool");
-    state.apply(&create("others", 3)).expect("a pool");
+    state.apply_command(&create("objects", 3)).expect("a pool");
+    state.apply_command(&create("others", 3)).expect("a pool");
     let before = site("objects", view(&state, None));
     let weight = |shard: &str, weight: u64| Command::SetShards {
         pool: pool_name("objects"),
@@ -153,7 +154,7 @@ fn a_change_rebuilds_only_what_it_touches() {
         )],
         remove: vec![],
     };
-    state.apply(&weight("s1", 2)).expect("a weight");
+    state.apply_command(&weight("s1", 2)).expect("a weight");
     let heavier = before.over(view(&state, Some(&before.view)));
     assert!(Arc::ptr_eq(&before.routes, &heavier.routes));
     assert!(Arc::ptr_eq(&before.route_metrics, &heavier.route_metrics));
@@ -166,7 +167,7 @@ fn a_change_rebuilds_only_what_it_touches() {
     assert!(Arc::ptr_eq(&old.budget, &new.budget), "and what is in flight");
 
     // A fourth shard: the three others keep what is theirs.
-    state.apply(&weight("s3", 1)).expect("a shard");
+    state.apply_command(&weight("s3", 1)).expect("a shard");
     let wider = heavier.over(view(&state, Some(&heavier.view)));
     let (old, new) = (new, pools(&wider, 0));
     assert_eq!((old.shards.len(), new.shards.len()), (3, 4));
