@@ -152,6 +152,7 @@ fn view(owner: &Shard, next: &Shard, immutable: bool, settings: &PoolSettings) -
             hash_seed: "seed".to_owned(),
             vnodes: 16,
             immutable,
+            mode: Mode::Any,
         },
         shards: vec![(id("next"), spec(next)), (id("owner"), spec(owner))],
     };
@@ -161,7 +162,7 @@ fn view(owner: &Shard, next: &Shard, immutable: bool, settings: &PoolSettings) -
     let owned =
         |token: &Token| ring.members()[usize::from(ring.replicas(*token)[0].0)].id == id("owner");
     let token = (0..u64::MAX).map(|n| ring.token(&n.to_le_bytes())).find(owned).expect("a key");
-    (View::build(topology, None, 1, |_| settings.clone()), token)
+    (View::build(topology, None, 1, |_| Arc::new(settings.clone())), token)
 }
 
 fn settings() -> PoolSettings {
