@@ -30,6 +30,7 @@ mod load;
 mod recover;
 mod restarts;
 mod said;
+mod tour;
 mod trust;
 mod turns;
 mod verdicts;
