@@ -24,6 +24,7 @@ use super::store::unix_ms;
 use crate::cluster::{ClusterState, Command, FEATURE_LEVEL, Settings, Topology, changes};
 use crate::cluster::lease::RingReport;
 use crate::config::{ClusterConfig, Config};
+use crate::control::metrics;
 use crate::control::group::{Group, GroupOptions, JoinError, Storage, Timing};
 use crate::control::steward::{Facts, PoolView, Steward, StewardParts};
 use crate::ids::{NodeName, PeerAddress};
@@ -31,6 +32,9 @@ use crate::net::peer::{
     Introduction, PeerAnswer, PeerClient, PeerHandler, PeerRequest, TcpDial, TcpPeers, serve,
 };
 use crate::net::tls::{PeerTls, TlsFiles};
+
+/// Who founds the clusters of `ringway dev`.
+const ACTOR: &str = "dev";
 
 /// Between two rounds of asking to be taken in.
 const JOIN_PAUSE: Duration = Duration::from_secs(1);
@@ -208,7 +212,7 @@ impl Membership {
             return Ok(());
         }
         let (settings, commands) = seed(config);
-        let founded = self.group.found(settings, commands).await;
+        let founded = self.group.found(ACTOR, settings, commands).await;
         founded.map(drop).map_err(|error| AppError::Refused(error.to_string()))
     }
 
@@ -249,7 +253,7 @@ pub fn seed(config: &Config) -> (Settings, Vec<Command>) {
 /// The series of the group and of the lease.
 #[must_use]
 pub fn export(group: &Group, steward: &Steward) -> Vec<MetricFamily> {
-    let mut families = group.export();
+    let mut families = metrics::export(&group.status());
     families.extend(steward.export());
     families
 }

@@ -1,7 +1,7 @@
 //! The lease of this start of this node, and what came of asking for it.
 
 use crate::cluster::ClusterState;
-use crate::cluster::lease::{Denial, LeaseHolder, LeaseSettings, NoLease, Renewal};
+use crate::cluster::lease::{LeaseHolder, LeaseSettings, NoLease, Renewal};
 use crate::ids::{Epoch, Incarnation, NodeId, PoolName, Term};
 
 use super::desk::lease_settings;
