@@ -1,8 +1,8 @@
 //! A verdict needs a majority of the lease holders.
 //!
-//! Source: DESIGN, section 6. Whoever truly holds a lease counts here, and a node counts for the
-//! verdict if it has said so lately; the leader must assume more holders than there are and may
-//! count fewer words, so what it decides holds here as well.
+//! Source: DESIGN, section 6. More nodes have said so lately than are half of those that truly hold
+//! a lease. The leader must assume more holders than there are (it adds a margin to each lease), and
+//! the words that it counts were all said, so what it decides by the rule holds here as well.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -37,10 +37,7 @@ impl Majority {
         holders: &BTreeSet<NodeId>,
     ) -> Checked {
         let said = self.said.get(&(pool.clone(), shard.clone(), down));
-        let lately = |node: &&NodeId| {
-            said.and_then(|said| said.get(node)).is_some_and(|at_us| *at_us >= since_us)
-        };
-        let votes = holders.iter().filter(lately).count();
+        let votes = said.map_or(0, |said| said.values().filter(|at| **at >= since_us).count());
         if votes * 2 <= holders.len() && !holders.is_empty() {
             return Err(format!(
                 "{shard} of {pool} is to be {}, and {votes} of {} lease holders have said so",
