@@ -140,11 +140,7 @@ impl Machine {
 }
 
 /// Who changed what, and when: one line on every node for each command of an operator.
-fn audit(
-    index: u64,
-    envelope: &Envelope,
-    result: &Result<Applied, Refusal>,
-) {
+fn audit(index: u64, envelope: &Envelope, result: &Result<Applied, Refusal>) {
     let actor = envelope.actor.as_str();
     if !actor.starts_with("admin@") {
         return;

@@ -51,9 +51,9 @@ impl Holding {
             .present
             .take()
             .filter(|present| (present.node, present.incarnation) == (node, incarnation));
-        let present = self.present.insert(
-            present.unwrap_or_else(|| Present::begin(settings, node, incarnation)),
-        );
+        let present = self
+            .present
+            .insert(present.unwrap_or_else(|| Present::begin(settings, node, incarnation)));
         present.holder.set_settings(settings);
         present.holder.renew(now_ms, wall_ms, facts.epochs.clone(), facts.rings.clone())
     }
@@ -133,4 +133,3 @@ impl LeaseStatus {
         self.remaining_ms > 0
     }
 }
-
