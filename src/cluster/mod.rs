@@ -25,6 +25,7 @@ mod desired;
 mod draft;
 mod envelope;
 mod history;
+pub mod lease;
 mod members;
 mod node;
 mod past;
@@ -40,6 +41,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod topology;
+pub mod verdict;
 mod warning;
 
 pub use bounds::{

@@ -152,6 +152,7 @@ fn view(owner: &Shard, next: &Shard, immutable: bool, settings: &PoolSettings) -
             hash_seed: "seed".to_owned(),
             vnodes: 16,
             immutable,
+            mode: Mode::Any,
         },
         shards: vec![(id("next"), spec(next)), (id("owner"), spec(owner))],
     };
