@@ -3,20 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::super::{
-    Call, Calling, Group, GroupOptions, OpenError, Storage, Timing, Unanswered,
-};
+use super::super::{Call, Calling, Group, GroupOptions, OpenError, Storage, Timing, Unanswered};
 use crate::cluster::{Command, Kind, Mode, Placement, PoolSpec, Role, Settings};
 use crate::ids::{NodeId, NodeName, PeerAddress, PoolName};
 use crate::net::peer::{Introduction, PeerRequest};
 
 /// Far more than anything takes on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(40);
+
+/// No two nodes may draw the same.
+static SEEDS: AtomicU64 = AtomicU64::new(1);
 
 #[derive(Default)]
 struct World {
@@ -26,6 +28,8 @@ struct World {
     /// Of messages to this path every second answer is lost.
     losing: Option<&'static str>,
     asked: u64,
+    /// What each node has sent, by path, whether it came through or not.
+    sent: BTreeMap<(PeerAddress, &'static str), u64>,
 }
 
 /// What is between the nodes.
@@ -57,6 +61,11 @@ impl Wires {
         self.world().losing = path;
     }
 
+    /// How many messages to `path` a node has sent.
+    pub fn sent(&self, node: usize, path: &'static str) -> u64 {
+        self.world().sent.get(&(address(node), path)).copied().unwrap_or(0)
+    }
+
     pub fn unplug(&self, node: usize) {
         self.world().groups.remove(&address(node));
     }
@@ -74,6 +83,7 @@ impl Call for End {
             let fail = |unsent| Unanswered { why: format!("{to} is cut off"), unsent };
             let (group, loses) = {
                 let mut world = self.wires.world();
+                *world.sent.entry((self.own.clone(), path)).or_default() += 1;
                 if world.cut_off.contains(to) || world.cut_off.contains(&self.own) {
                     return Err(fail(true));
                 }
@@ -122,7 +132,7 @@ pub async fn open(
         address: address(node),
         timing: Timing { heartbeat_ms: 60, election_ms: (300, 600) },
         peers: Arc::new(end),
-        seed: node as u64,
+        seed: SEEDS.fetch_add(1, Ordering::Relaxed),
         wall_ms: || 1_000,
         storage,
     };
@@ -190,10 +200,7 @@ impl Three {
         let spare = tempfile::tempdir().expect("a folder");
         let nobody = open(&Wires::default(), 9, spare.path(), Storage::Files).await;
         self.groups[index] = nobody.expect("an unborn node");
-        until("the folder is free", || {
-            crate::disk::lock::FolderLock::take(folder).is_ok()
-        })
-        .await;
+        until("the folder is free", || crate::disk::lock::FolderLock::take(folder).is_ok()).await;
     }
 
     pub async fn shutdown(&self) {

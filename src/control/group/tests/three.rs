@@ -45,7 +45,9 @@ async fn a_follower_that_was_cut_off_deposes_nobody_when_it_comes_back() {
     let leader = three.leader().await;
     let (follower, term) = ((leader + 1) % 3, three.groups[leader].status().term);
     three.wires.cut_off(follower + 1);
-    until("it notices", || three.groups[follower].status().leader.is_none()).await;
+    let asked = || three.wires.sent(follower + 1, wire::PRE_VOTE);
+    let before = asked();
+    until("it stands for election, twice", || asked() >= before + 4).await;
     three.groups[leader].propose("admin@x", create("q")).await.expect("two are a majority");
     let cut_off = three.groups[follower].status();
     assert_eq!((cut_off.term, cut_off.role == GroupRole::Leader), (term, false));
@@ -183,12 +185,9 @@ async fn restarts_lose_nothing_and_begin_new_incarnations() {
             let (node, before) = (NodeId(index as u64 + 1), three.groups[index].status());
             three.restart(index).await;
             let group = &three.groups[index];
-            assert!(group.status().term >= before.term, "a vote is kept");
+            until("its vote is kept", || group.status().term >= before.term).await;
             until("it begins anew", || group.status().incarnation > before.incarnation).await;
-            assert_eq!(
-                Some(group.state().nodes()[&node].incarnation),
-                group.status().incarnation
-            );
+            assert_eq!(Some(group.state().nodes()[&node].incarnation), group.status().incarnation);
         }
     }
     until_same(&three.groups, |group| group.state().encode()).await;
