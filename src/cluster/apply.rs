@@ -108,7 +108,7 @@ impl ClusterState {
             Command::RaiseBarriers { barriers } => self.raise_barriers(barriers)?,
             Command::SetSettings { settings } => {
                 settings.check()?;
-                self.settings = settings.clone();
+                self.put_settings(settings);
                 Applied::default()
             }
             Command::RaiseFeatureLevel { level } => self.raise_level(*level)?,
