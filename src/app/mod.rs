@@ -10,6 +10,7 @@ pub mod check;
 pub mod dev;
 pub mod error;
 pub mod locate;
+pub mod membership;
 pub mod node;
 pub mod operators;
 pub mod publisher;

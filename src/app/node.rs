@@ -21,12 +21,13 @@ use tokio::sync::{mpsc, watch};
 
 use super::assemble;
 use super::error::AppError;
+use super::membership::{Membership, Opened};
 use super::operators::{Operators, Shown, Sockets};
 use super::publisher::Publisher;
 use super::reloads::Reloads;
 use crate::admin::api::ActionRequest;
 use crate::admin::telemetry::Gather;
-use crate::cluster::Report;
+use crate::cluster::{Report, Topology};
 use crate::config::Config;
 use crate::control::standalone::Standalone;
 use crate::net::listener::bind_all;
@@ -36,7 +37,7 @@ use crate::proxy::serve::{Phase, WorkerParts, run_worker};
 
 /// A running proxy.
 pub struct Node {
-    standalone: Standalone,
+    authority: Authority,
     publisher: Arc<Publisher>,
     reloads: Arc<Reloads>,
     ready: Arc<AtomicBool>,
@@ -48,6 +49,14 @@ pub struct Node {
     pub addresses: Addresses,
 }
 
+/// What decides about pools and shards.
+enum Authority {
+    /// The node's own file.
+    Standalone(Box<Standalone>),
+    /// A group of nodes.
+    Cluster(Box<Membership>),
+}
+
 /// Where a node listens, ports that the system chose included.
 #[derive(Debug, Clone)]
 pub struct Addresses {
@@ -57,6 +66,8 @@ pub struct Addresses {
     pub telemetry: Option<SocketAddr>,
     /// For the operator.
     pub admin: Option<SocketAddr>,
+    /// For other nodes.
+    pub peer: Option<SocketAddr>,
 }
 
 /// What a node is given beside its configuration.
@@ -74,13 +85,24 @@ impl Node {
     ///
     /// # Errors
     /// [`AppError`]; whatever was begun has been taken down.
-    #[allow(clippy::unused_async, reason = "joining a group waits for others")]
     pub async fn start(config: &Config, parts: NodeParts) -> Result<(Self, Report), AppError> {
         let origin = Instant::now();
         let name = assemble::node_name(config);
-        let (standalone, report) = Standalone::open(&config.node.data_dir, &config.desired())?;
-        let topology = standalone.topology();
-        let publisher = Publisher::start(config.clone(), name, topology, &parts.control, origin)?;
+        let peer = config.listen.peer.map(|at| bind_one(at, "peer")).transpose()?;
+        let begun = match (&config.cluster, peer) {
+            (Some(cluster), Some(socket)) => {
+                let listens = local(&socket)?;
+                let opened = Opened::open(config, cluster, name.clone(), listens).await?;
+                Begun::Cluster(Box::new(opened), socket)
+            }
+            (None, _) | (_, None) => {
+                let (standalone, report) =
+                    Standalone::open(&config.node.data_dir, &config.desired())?;
+                Begun::Standalone(Box::new(standalone), report)
+            }
+        };
+        let topology = begun.topology()?;
+        let publisher = Publisher::start(config.clone(), name, &topology, &parts.control, origin)?;
         let publisher = Arc::new(publisher);
         let workers = publisher.workers();
 
@@ -94,6 +116,7 @@ impl Node {
             data: data.iter().map(|sockets| local(&sockets[0])).collect::<Result<_, _>>()?,
             telemetry: telemetry.as_ref().map(local).transpose()?,
             admin: admin.as_ref().map(local).transpose()?,
+            peer: begun.listens()?,
         };
 
         let log = match assemble::log_target(config) {
@@ -107,6 +130,7 @@ impl Node {
         let clients = Arc::new(ClientMetrics::new(workers));
         let (phase, phase_seen) = watch::channel(Phase::Serving);
 
+        let (authority, report) = begun.run(&publisher, &parts.control)?;
         let shown = Shown {
             publisher: Arc::clone(&publisher),
             reloads: Arc::clone(&reloads),
@@ -119,7 +143,7 @@ impl Node {
         let data_dir = &config.node.data_dir;
         let operators = Operators::serve(sockets, shown, data_dir, &parts.control)?;
         let mut node = Self {
-            standalone,
+            authority,
             publisher,
             reloads,
             ready,
@@ -183,11 +207,26 @@ impl Node {
 
     fn try_reload(&mut self, config: Config) -> Result<Report, AppError> {
         refuse_restarts(&self.publisher.config(), &config)?;
-        // Whatever might be refused comes before anything is made durable.
-        let prepared = self.standalone.prepare(&config.desired())?;
-        let candidate = self.publisher.candidate(Some(config), Some(prepared.topology()))?;
-        let report = self.standalone.commit(prepared)?;
-        candidate.publish();
+        let report = match &mut self.authority {
+            Authority::Standalone(standalone) => {
+                // Whatever might be refused comes before anything is made durable.
+                let prepared = standalone.prepare(&config.desired())?;
+                let candidate = self.publisher.candidate(config, Some(prepared.topology()))?;
+                let report = standalone.commit(prepared)?;
+                candidate.publish();
+                report
+            }
+            // What is agreed changes by commands only; the file's share is routes and settings.
+            Authority::Cluster(membership) => {
+                let candidate = self.publisher.candidate(config, None)?;
+                membership.reload_certificates()?;
+                candidate.publish();
+                for difference in membership.drift(&self.publisher.config()) {
+                    tracing::warn!("{difference}");
+                }
+                Report::new()
+            }
+        };
         self.reopen_log();
         Ok(report)
     }
@@ -195,6 +234,21 @@ impl Node {
     /// Takes down why a reload did not even come to be tried.
     pub fn reload_refused(&self, error: &AppError) {
         self.reloads.failed(error.to_string());
+    }
+
+    /// The node's part in a cluster, if it has one.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        match &self.authority {
+            Authority::Standalone(_) => None,
+            Authority::Cluster(membership) => Some(membership),
+        }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.publisher.config()
     }
 
     /// Opens the access log anew, for rotation.
@@ -241,10 +295,49 @@ impl Node {
             self.phase.send_replace(Phase::Ended);
             let _: Result<(), tokio::task::JoinError> = joined.await;
         }
+        if let Authority::Cluster(membership) = self.authority {
+            membership.stop().await;
+        }
         if let Some((writer, sender)) = self.log.take() {
             drop(sender);
             let written = tokio::task::spawn_blocking(move || writer.join());
             let _: Result<(), tokio::task::JoinError> = written.await;
+        }
+    }
+}
+
+/// What decides, opened and not yet running.
+enum Begun {
+    Standalone(Box<Standalone>, Report),
+    Cluster(Box<Opened>, StdListener),
+}
+
+impl Begun {
+    fn topology(&self) -> Result<Arc<Topology>, AppError> {
+        match self {
+            Self::Standalone(standalone, _) => Ok(Arc::clone(standalone.topology())),
+            Self::Cluster(opened, _) => opened.topology(),
+        }
+    }
+
+    fn listens(&self) -> Result<Option<SocketAddr>, AppError> {
+        match self {
+            Self::Standalone(..) => Ok(None),
+            Self::Cluster(_, socket) => local(socket).map(Some),
+        }
+    }
+
+    fn run(
+        self,
+        publisher: &Arc<Publisher>,
+        control: &Handle,
+    ) -> Result<(Authority, Report), AppError> {
+        match self {
+            Self::Standalone(standalone, report) => Ok((Authority::Standalone(standalone), report)),
+            Self::Cluster(opened, socket) => {
+                let membership = opened.run(socket, publisher, control)?;
+                Ok((Authority::Cluster(Box::new(membership)), Report::new()))
+            }
         }
     }
 }
