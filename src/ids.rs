@@ -3,10 +3,16 @@
 //! Each is a type of its own, so that an epoch can never be passed where a revision is meant, and
 //! each is valid from its construction on: a [`ShardId`] that exists needs no further check.
 
+mod hex;
+mod peer;
+
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use hex::{ClusterId, HexError, Nonce, PlanId};
+pub use peer::{PeerAddress, PeerAddressError};
 
 /// The longest name of a pool, shard, zone, route or node, in bytes.
 ///
@@ -125,10 +131,11 @@ macro_rules! number {
         pub struct $type(pub u64);
 
         impl $type {
-            /// The number after this one.
+            /// The number after this one. Nobody counts to the last one; whoever claims to have
+            /// stays there.
             #[must_use]
             pub fn next(self) -> Self {
-                Self(self.0 + 1)
+                Self(self.0.saturating_add(1))
             }
         }
 
@@ -148,6 +155,39 @@ number! {
 number! {
     /// Counts every change of the agreed state, verdicts and settings included.
     Revision
+}
+number! {
+    /// A node's identity, given by the leader when it joins and never given twice. 0 is nobody.
+    NodeId
+}
+number! {
+    /// Counts the starts of one node, each agreed. 0 is a node that never began.
+    Incarnation
+}
+number! {
+    /// Counts the rebirths of a cluster that lost its quorum for good. An epoch of a higher
+    /// generation is later than any of a lower one.
+    Generation
+}
+number! {
+    /// Raft's term: at most one leader each.
+    Term
+}
+number! {
+    /// Which commands everybody understands: what a release speaks, and what a cluster agreed on.
+    FeatureLevel
+}
+
+/// Names one proposal for ever: retried, duplicated or reordered, it is applied once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CommandId {
+    /// Who proposes.
+    pub node: NodeId,
+    /// Which start of it.
+    pub incarnation: Incarnation,
+    /// Counts its proposals, from 1 at each start.
+    pub sequence: u64,
 }
 
 /// A place on the circle of 2^64 points: of a key or of a virtual node.

@@ -1,5 +1,7 @@
 //! What a ring is made of, and which of that is refused.
 
+use serde::{Deserialize, Serialize};
+
 use crate::ids::{ShardId, Weight, Zone};
 
 /// Most virtual nodes of one ring: 4000 shards of weight 4, or 64 shards of weight 256, at 256
@@ -39,7 +41,8 @@ pub struct RingSpec {
 }
 
 /// Why no ring can be made of a [`RingSpec`].
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum RingError {
     /// No member has a weight above 0.
     #[error("no shard has a weight above 0: give at least one shard a weight of 1 or more")]
