@@ -2,6 +2,9 @@
 //!
 //! The command line and nothing else: each command hands what was said to its module in `app`.
 
+mod cluster;
+mod ring;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,12 +12,16 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::cluster::ClusterCommand;
+use self::ring::RingCommand;
+use crate::app::client::Client;
 use crate::app::dev::{self, DEV_FOLDER, DevArguments};
 use crate::app::error::AppError;
 use crate::app::locate::{self, Question};
 use crate::app::say::complain;
 use crate::app::store::{self, StoreArguments};
 use crate::app::{check, serve, status};
+use crate::ids::PoolName;
 use crate::store::Fsync;
 
 /// A consistent-hashing sharding proxy in front of HTTP storage backends.
@@ -47,10 +54,15 @@ enum Command {
     Status {
         #[command(flatten)]
         node: RunningNode,
-        /// Print the whole status as JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: Output,
     },
+    /// Show and change the ring: pools, shards, weights.
+    #[command(subcommand)]
+    Ring(RingCommand),
+    /// Found a cluster, join one, and look after its nodes.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
     /// Have a running node read its file again, as SIGHUP does.
     Reload {
         #[command(flatten)]
@@ -63,6 +75,13 @@ struct File {
     /// The configuration.
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Output {
+    /// Print the node's whole answer as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -84,6 +103,10 @@ impl RunningNode {
             if served.exists() { served } else { PathBuf::from(DEV_FOLDER).join("node") }
         };
         self.data_dir.clone().unwrap_or_else(usual)
+    }
+
+    fn client(&self) -> Result<Client, AppError> {
+        Client::of(self.admin, &self.folder())
     }
 }
 
@@ -154,14 +177,19 @@ enum FsyncArgument {
 
 #[derive(Debug, Args)]
 struct Locate {
-    #[command(flatten)]
-    file: File,
+    /// Answer from this file alone, as a node with an empty folder would; otherwise a running node
+    /// is asked.
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["data_dir", "admin", "at", "json"])]
+    config: Option<PathBuf>,
     /// Request targets: paths, perhaps with a query.
     #[arg(value_name = "KEY", required = true)]
     targets: Vec<String>,
     /// Take the keys as they are hashed, in this pool, and ask no route.
-    #[arg(long, value_name = "POOL")]
-    pool: Option<String>,
+    #[arg(long, value_name = "POOL", value_parser = PoolName::new)]
+    pool: Option<PoolName>,
+    /// Under an earlier epoch of the pool, as far as the node remembers.
+    #[arg(long, value_name = "EPOCH")]
+    at: Option<u64>,
     /// The method that routes may look at.
     #[arg(long, default_value = "GET")]
     method: String,
@@ -174,6 +202,26 @@ struct Locate {
     /// How many shards beyond the owner to name.
     #[arg(long, value_name = "N", default_value_t = 3)]
     next: usize,
+    #[command(flatten)]
+    node: RunningNode,
+    #[command(flatten)]
+    output: Output,
+}
+
+fn locate(arguments: &Locate) -> Result<(), AppError> {
+    let question = Question {
+        targets: &arguments.targets,
+        pool: arguments.pool.as_ref(),
+        at: arguments.at,
+        method: &arguments.method,
+        host: &arguments.host,
+        fields: &arguments.headers,
+        next: arguments.next,
+    };
+    match &arguments.config {
+        Some(file) => locate::from_file(file, &question),
+        None => locate::from_node(&arguments.node.client()?, &question, arguments.output.json),
+    }
 }
 
 /// Runs what the command line asks for.
@@ -217,16 +265,10 @@ fn run(command: Command) -> Result<(), AppError> {
             },
         }),
         Command::Check { file } => check::run(&file.config),
-        Command::Locate(arguments) => locate::run(&Question {
-            file: &arguments.file.config,
-            targets: &arguments.targets,
-            pool: arguments.pool.as_deref(),
-            method: &arguments.method,
-            host: &arguments.host,
-            fields: &arguments.headers,
-            next: arguments.next,
-        }),
-        Command::Status { node, json } => status::run(node.admin, &node.folder(), json),
-        Command::Reload { node } => status::reload(node.admin, &node.folder()),
+        Command::Locate(arguments) => locate(&arguments),
+        Command::Status { node, output } => status::run(&node.client()?, output.json),
+        Command::Ring(command) => ring::run(command),
+        Command::Cluster(command) => cluster::run(command),
+        Command::Reload { node } => status::reload(&node.client()?),
     }
 }

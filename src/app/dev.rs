@@ -16,9 +16,9 @@ use tokio::runtime::Runtime;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use super::client::Client;
 use super::error::AppError;
 use super::node::{CONTROL_SHUTDOWN, Node, NodeParts, raise_descriptor_limit};
-use super::operators::admin_address;
 use super::say::{complain, say};
 use super::serve::{ACTIONS_MAX, announce, control_runtime, start_log_at};
 use super::signals::{Signals, Told};
@@ -355,9 +355,8 @@ fn program() -> String {
 /// When none runs there, or it refuses.
 pub fn switch(data: &Path, id: &str, start: bool) -> Result<(), AppError> {
     let node = data.join("node");
-    let address = admin_address(&node)?;
     let verb = if start { "start" } else { "stop" };
     let path = format!("/v1/dev/shards/{id}/{verb}");
-    let done = super::status::ask(address, "POST", &path, Some(&node))?;
+    let done = Client::of(None, &node)?.act("POST", &path)?;
     say(done["done"].as_str().unwrap_or("done"))
 }

@@ -6,6 +6,7 @@
 
 pub mod assemble;
 pub mod check;
+pub mod client;
 pub mod dev;
 pub mod error;
 pub mod locate;
@@ -18,3 +19,4 @@ pub mod serve;
 pub mod signals;
 pub mod status;
 pub mod store;
+pub mod table;

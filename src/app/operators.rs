@@ -21,8 +21,9 @@ use super::reloads::Reloads;
 use crate::admin::api::{ActionRequest, Api, Served};
 use crate::admin::telemetry::{Gather, Telemetry};
 use crate::admin::token::Token;
-use crate::admin::{http, process};
+use crate::admin::{http, locate, process};
 use crate::proxy::metrics::ClientMetrics;
+use crate::route::RequestView;
 use crate::{dispatch, proxy};
 
 /// Where the admin listener's address stands, for the command line.
@@ -97,10 +98,14 @@ fn api(shown: &Shown, data_dir: &Path) -> Result<Api, AppError> {
         let site = published.load();
         Served { view: Arc::clone(&site.view), routes: site.routes.digest() }
     };
+    let published = Arc::clone(shown.publisher.published());
+    let routed =
+        move |request: &RequestView<'_>| locate::routed(&published.load().routes, request);
     Ok(Api {
         node: shown.publisher.name().clone(),
         started: Instant::now(),
         served: Box::new(served),
+        routed: Box::new(routed),
         ready: Arc::clone(&shown.ready),
         reload_error: Arc::clone(&shown.reloads.error),
         token,

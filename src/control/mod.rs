@@ -6,3 +6,4 @@
 //! would bear one number.
 
 pub mod standalone;
+pub mod steward;
