@@ -108,7 +108,7 @@ pub fn from_file(file: &Path, question: &Question<'_>) -> Result<(), AppError> {
 fn topology(config: &config::Config) -> Result<Topology, AppError> {
     let mut state = ClusterState::default();
     for command in changes(&state, &config.desired()) {
-        state.apply(&command).map_err(crate::control::standalone::ControlError::from)?;
+        state.apply_command(&command).map_err(crate::control::standalone::ControlError::from)?;
     }
     Ok(Topology::build(&state, None).map_err(crate::control::standalone::ControlError::from)?)
 }

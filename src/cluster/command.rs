@@ -2,13 +2,27 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::state::{ClusterState, Kind, PoolSpec, PoolState, ShardSpec};
-use crate::ids::{Epoch, PoolName, ShardId};
-use crate::ring::RingError;
+use super::node::Role;
+use super::pool::{AdminState, PoolSpec, ShardSpec, Verdict};
+use super::settings::Settings;
+use crate::ids::{
+    BaseUrl, ClusterId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce, PeerAddress,
+    PlanId, PoolName, ShardId, Weight, Zone,
+};
 
-/// One change. Each says what shall hold afterwards, so that applying one twice does no harm.
+/// The highest level that this release speaks.
+pub const FEATURE_LEVEL: FeatureLevel = FeatureLevel(1);
+
+/// The level of everything that the first release with clusters has; what a cluster begins with,
+/// whichever release founds it.
+pub(super) const FIRST_LEVEL: FeatureLevel = FeatureLevel(1);
+
+/// One change of the agreed state: all of it is done, or nothing.
+///
+/// New kinds are appended, each at a [feature level](Self::feature_level) of its own, and none is
+/// ever taken away: the log of an earlier release must be readable.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Command {
     /// Makes a pool with all its shards, which must not exist.
     CreatePool {
@@ -40,169 +54,232 @@ pub enum Command {
         /// Shards that leave.
         remove: Vec<ShardId>,
     },
+    /// Begins a cluster: its first command. The node that gives it becomes node 1, at its
+    /// incarnation 1.
+    Found {
+        /// Drawn for this cluster.
+        cluster: ClusterId,
+        /// The first node's label.
+        node: NodeName,
+        /// Where its peers reach it.
+        address: PeerAddress,
+        /// What shall hold.
+        settings: Settings,
+    },
+    /// Adds a node. The answer bears its id; given again with the same nonce, the same id.
+    AddNode {
+        /// Its label.
+        name: NodeName,
+        /// Where its peers reach it.
+        address: PeerAddress,
+        /// What it is for.
+        role: Role,
+        /// What it drew for joining.
+        nonce: Nonce,
+    },
+    /// Changes what is said here of a node.
+    SetNode {
+        /// Which.
+        node: NodeId,
+        /// Its label.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<NodeName>,
+        /// Where its peers reach it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        address: Option<PeerAddress>,
+        /// What it is for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        role: Option<Role>,
+    },
+    /// Removes a node for good: it may come back only as a new one.
+    RemoveNode {
+        /// Which.
+        node: NodeId,
+    },
+    /// A node has started. The answer bears its incarnation; commands of earlier ones are refused
+    /// from here on.
+    BeginIncarnation {
+        /// Which.
+        node: NodeId,
+        /// The incarnation that it takes to be the last one. If another has begun meanwhile this
+        /// one is refused, so that a command of an earlier start that is late in the log cannot
+        /// depose the one that runs. Ask again with what the refusal says.
+        after: Incarnation,
+        /// Where its peers reach it.
+        address: PeerAddress,
+        /// The release it runs.
+        version: String,
+        /// The highest level that its release speaks.
+        feature_level: FeatureLevel,
+    },
+    /// Changes what is held against shards.
+    SetVerdicts {
+        /// What shall hold, of the shards that are named.
+        verdicts: Vec<(PoolName, ShardId, Verdict)>,
+    },
+    /// Raises the epochs below which no node may hold a lease.
+    RaiseBarriers {
+        /// What shall hold at least, of the pools that are named.
+        barriers: Vec<(PoolName, Epoch)>,
+    },
+    /// Changes the settings.
+    SetSettings {
+        /// What shall hold.
+        settings: Settings,
+    },
+    /// Allows the commands of a higher level.
+    RaiseFeatureLevel {
+        /// Which. Every node must speak it.
+        level: FeatureLevel,
+    },
+    /// Adds to what is staged, and changes nothing else.
+    Stage {
+        /// What shall be done, after what is staged already.
+        changes: Vec<Change>,
+    },
+    /// Drops what is staged.
+    Unstage,
+    /// Does what is staged, if that is still what was shown under this id.
+    ApplyPlan {
+        /// What was shown.
+        plan: PlanId,
+    },
+    /// Does some changes at once, and leaves what is staged.
+    ChangeNow {
+        /// What shall be done.
+        changes: Vec<Change>,
+    },
 }
 
-/// What a command did.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
-    /// The pool.
-    pub pool: PoolName,
-    /// Its epoch before; `None` if it did not exist.
-    pub before: Option<Epoch>,
-    /// Its epoch after; `None` if it was removed.
-    pub after: Option<Epoch>,
+impl Command {
+    /// The level that a cluster must have agreed on before this may be proposed.
+    #[must_use]
+    pub fn feature_level(&self) -> FeatureLevel {
+        match self {
+            Self::CreatePool { .. }
+            | Self::SetPool { .. }
+            | Self::RemovePool { .. }
+            | Self::SetShards { .. }
+            | Self::Found { .. }
+            | Self::AddNode { .. }
+            | Self::SetNode { .. }
+            | Self::RemoveNode { .. }
+            | Self::BeginIncarnation { .. }
+            | Self::SetVerdicts { .. }
+            | Self::RaiseBarriers { .. }
+            | Self::SetSettings { .. }
+            | Self::RaiseFeatureLevel { .. }
+            | Self::Stage { .. }
+            | Self::Unstage
+            | Self::ApplyPlan { .. }
+            | Self::ChangeNow { .. } => FIRST_LEVEL,
+        }
+    }
+
+    /// Whether nodes give this by themselves, often, and not because somebody decided something.
+    #[must_use]
+    pub fn is_routine(&self) -> bool {
+        matches!(
+            self,
+            Self::BeginIncarnation { .. } | Self::SetVerdicts { .. } | Self::RaiseBarriers { .. }
+        )
+    }
 }
 
-/// Why a command was refused. Nothing has changed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The pool is there already.
-    #[error("pool `{0}` exists already")]
-    PoolExists(PoolName),
-    /// The pool is not there.
-    #[error("pool `{0}` does not exist")]
-    NoPool(PoolName),
-    /// The shard is not there.
-    #[error("pool `{pool}` has no shard `{shard}`")]
-    NoShard {
+/// One step of what an operator wants of the ring. Several together are one change: a pool's epoch
+/// moves once, and only what they lead to must have a ring.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
+pub enum Change {
+    /// Adds a shard, which must not be there.
+    AddShard {
         /// The pool.
         pool: PoolName,
-        /// The shard.
+        /// Its id.
+        shard: ShardId,
+        /// What shall hold.
+        spec: ShardSpec,
+    },
+    /// Removes a shard.
+    RemoveShard {
+        /// The pool.
+        pool: PoolName,
+        /// Which.
         shard: ShardId,
     },
-    /// A shard is named twice by one command.
-    #[error("pool `{pool}`: shard `{shard}` is named twice by one change")]
-    NamedTwice {
+    /// Changes a shard's share.
+    SetWeight {
         /// The pool.
         pool: PoolName,
-        /// The shard.
+        /// Which.
         shard: ShardId,
+        /// What shall hold.
+        weight: Weight,
     },
-    /// The kind is fixed.
-    #[error("pool `{0}`: the kind of a pool is fixed for its life: make a pool with another name")]
-    KindIsFixed(PoolName),
-    /// The seed is fixed.
-    #[error(
-        "pool `{0}`: `hash_seed` is fixed for the life of a pool, since another one moves every key: \
-         make a pool with another name"
-    )]
-    SeedIsFixed(PoolName),
-    /// No ring could be made any more.
-    #[error("pool `{pool}`: {error}")]
-    Ring {
+    /// Changes a shard's failure domain.
+    SetZone {
         /// The pool.
         pool: PoolName,
-        /// Why there would be none.
-        error: RingError,
+        /// Which.
+        shard: ShardId,
+        /// What shall hold.
+        zone: Zone,
+    },
+    /// Says that a shard is elsewhere. What it owns stays as it is.
+    SetUrl {
+        /// The pool.
+        pool: PoolName,
+        /// Which.
+        shard: ShardId,
+        /// What shall hold.
+        url: BaseUrl,
+    },
+    /// Takes a shard out of service, or puts it back. What it owns stays as it is.
+    SetState {
+        /// The pool.
+        pool: PoolName,
+        /// Which.
+        shard: ShardId,
+        /// What shall hold.
+        state: AdminState,
+    },
+    /// Makes a pool, which must not be there.
+    CreatePool {
+        /// Its name.
+        pool: PoolName,
+        /// What concerns it as a whole.
+        spec: PoolSpec,
+        /// Its shards; more may follow as changes of their own.
+        shards: Vec<(ShardId, ShardSpec)>,
+    },
+    /// Changes what concerns a pool as a whole.
+    SetPool {
+        /// Its name.
+        pool: PoolName,
+        /// What shall hold.
+        spec: PoolSpec,
+    },
+    /// Removes a pool.
+    RemovePool {
+        /// Its name.
+        pool: PoolName,
     },
 }
 
-impl ClusterState {
-    /// Applies one command.
-    ///
-    /// # Errors
-    /// [`Refusal`]; the state is as it was.
-    pub fn apply(&mut self, command: &Command) -> Result<Applied, Refusal> {
-        let applied = match command {
-            Command::CreatePool { pool, spec, shards } => self.create_pool(pool, spec, shards)?,
-            Command::SetPool { pool, spec } => self.set_pool(pool, spec)?,
-            Command::RemovePool { pool } => self.remove_pool(pool)?,
-            Command::SetShards { pool, put, remove } => self.set_shards(pool, put, remove)?,
-        };
-        self.revision = self.revision.next();
-        Ok(applied)
-    }
-
-    fn create_pool(
-        &mut self,
-        name: &PoolName,
-        spec: &PoolSpec,
-        shards: &[(ShardId, ShardSpec)],
-    ) -> Result<Applied, Refusal> {
-        if self.pools.contains_key(name) {
-            return Err(Refusal::PoolExists(name.clone()));
+impl Change {
+    /// The pool that it changes.
+    #[must_use]
+    pub fn pool(&self) -> &PoolName {
+        match self {
+            Self::AddShard { pool, .. }
+            | Self::RemoveShard { pool, .. }
+            | Self::SetWeight { pool, .. }
+            | Self::SetZone { pool, .. }
+            | Self::SetUrl { pool, .. }
+            | Self::SetState { pool, .. }
+            | Self::CreatePool { pool, .. }
+            | Self::SetPool { pool, .. }
+            | Self::RemovePool { pool } => pool,
         }
-        let epoch = self.retired.get(name).copied().unwrap_or_default().next();
-        let mut pool = PoolState { epoch, spec: spec.clone(), shards: Default::default() };
-        put_shards(&mut pool, name, shards)?;
-        check_ring(name, &pool)?;
-        self.retired.remove(name);
-        self.pools.insert(name.clone(), pool);
-        Ok(Applied { pool: name.clone(), before: None, after: Some(epoch) })
     }
-
-    fn set_pool(&mut self, name: &PoolName, spec: &PoolSpec) -> Result<Applied, Refusal> {
-        let before = self.pool(name)?;
-        let Kind::Cache = spec.kind;
-        if before.spec.kind != spec.kind {
-            return Err(Refusal::KindIsFixed(name.clone()));
-        }
-        if before.spec.hash_seed != spec.hash_seed {
-            return Err(Refusal::SeedIsFixed(name.clone()));
-        }
-        let after = PoolState { spec: spec.clone(), ..before.clone() };
-        self.replace(name, after)
-    }
-
-    fn remove_pool(&mut self, name: &PoolName) -> Result<Applied, Refusal> {
-        let Some(pool) = self.pools.remove(name) else {
-            return Err(Refusal::NoPool(name.clone()));
-        };
-        self.retired.insert(name.clone(), pool.epoch);
-        Ok(Applied { pool: name.clone(), before: Some(pool.epoch), after: None })
-    }
-
-    fn set_shards(
-        &mut self,
-        name: &PoolName,
-        put: &[(ShardId, ShardSpec)],
-        remove: &[ShardId],
-    ) -> Result<Applied, Refusal> {
-        let mut after = self.pool(name)?.clone();
-        for shard in remove {
-            if put.iter().any(|(id, _)| id == shard) {
-                return Err(Refusal::NamedTwice { pool: name.clone(), shard: shard.clone() });
-            }
-            if after.shards.remove(shard).is_none() {
-                return Err(Refusal::NoShard { pool: name.clone(), shard: shard.clone() });
-            }
-        }
-        put_shards(&mut after, name, put)?;
-        self.replace(name, after)
-    }
-
-    fn pool(&self, name: &PoolName) -> Result<&PoolState, Refusal> {
-        self.pools.get(name).ok_or_else(|| Refusal::NoPool(name.clone()))
-    }
-
-    /// Puts a pool's new state in place, at the next epoch if it places keys otherwise.
-    fn replace(&mut self, name: &PoolName, mut after: PoolState) -> Result<Applied, Refusal> {
-        check_ring(name, &after)?;
-        let before = self.pool(name)?;
-        let epoch = before.epoch;
-        if before.ring_spec().deciding() != after.ring_spec().deciding() {
-            after.epoch = epoch.next();
-        }
-        let applied = Applied { pool: name.clone(), before: Some(epoch), after: Some(after.epoch) };
-        self.pools.insert(name.clone(), after);
-        Ok(applied)
-    }
-}
-
-fn put_shards(
-    pool: &mut PoolState,
-    name: &PoolName,
-    put: &[(ShardId, ShardSpec)],
-) -> Result<(), Refusal> {
-    let mut named: Vec<&ShardId> = put.iter().map(|(id, _)| id).collect();
-    named.sort_unstable();
-    if let Some(twice) = named.windows(2).find(|pair| pair[0] == pair[1]) {
-        return Err(Refusal::NamedTwice { pool: name.clone(), shard: twice[0].clone() });
-    }
-    pool.shards.extend(put.iter().cloned());
-    Ok(())
-}
-
-fn check_ring(name: &PoolName, pool: &PoolState) -> Result<(), Refusal> {
-    pool.ring_spec().check().map_err(|error| Refusal::Ring { pool: name.clone(), error })
 }

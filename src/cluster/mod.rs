@@ -18,16 +18,46 @@
 //!    even when a pool is removed and made again.
 //! 3. A pool's ring can always be built: a command that would leave it without one is refused.
 
+mod apply;
+mod bounds;
 mod command;
+mod desired;
+mod draft;
+mod envelope;
+mod history;
+mod members;
+mod node;
+mod past;
+mod persist;
 mod plan;
+mod pool;
+mod refusal;
+mod report;
+mod session;
+mod settings;
 mod state;
+mod summary;
 #[cfg(test)]
 mod tests;
 mod topology;
+mod warning;
 
-pub use command::{Applied, Command, Refusal};
-pub use plan::{Desired, DesiredPool, PoolReport, Report, changes, report};
-pub use state::{
-    AdminState, ClusterState, Kind, Placement, PoolSpec, PoolState, ShardSpec, StateError,
+pub use bounds::{
+    Bound, CHANGES_MAX, POOLS_MAX, SEED_BYTES_MAX, URL_BYTES_MAX, VERDICTS_MAX, VERSION_BYTES_MAX,
 };
+pub use command::{Change, Command, FEATURE_LEVEL};
+pub use desired::{Desired, DesiredPool, changes};
+pub use envelope::{ACTOR_BYTES_MAX, Actor, ActorError, Envelope, EnvelopeError};
+pub use history::{HISTORY_MAX, ROUTINE_MAX, Record};
+pub use node::{NODES_MAX, NodeState, Role, VOTERS_MAX, voters};
+pub use past::{NoRing, PAST_EPOCHS_MAX, PastRing};
+pub use persist::StateError;
+pub use plan::Plan;
+pub use pool::{AdminState, Kind, Mode, Placement, PoolSpec, PoolState, ShardSpec, Verdict};
+pub use refusal::{Applied, PoolEpochs, Refusal};
+pub use report::{PoolReport, Report, report};
+pub use session::WINDOW_MAX;
+pub use settings::Settings;
+pub use state::{ClusterState, Identity};
 pub use topology::{PoolTopology, ShardTopology, Topology};
+pub use warning::Warning;

@@ -1,143 +1,96 @@
-//! Which commands lead from what is agreed to what is desired, and what would they do?
+//! What would be done, under which name, and what should the operator know of it?
+//!
+//! A plan is shown first and made later, perhaps by another person at another node, and what is
+//! made must be what was shown. So a plan's name is a digest of all that decides its outcome: where
+//! it starts, what it changes, where it leads. Whoever applies a plan computes the name again, and
+//! refuses if it is another.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use super::command::{Command, Refusal};
-use super::state::{ClusterState, PoolSpec, PoolState, ShardSpec};
-use crate::ids::{Epoch, PoolName, ShardId};
-use crate::ring::{Ratio, Ring};
+use serde::Serialize;
 
-/// One pool as somebody wants it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DesiredPool {
-    /// What concerns it as a whole.
-    pub spec: PoolSpec,
-    /// Its shards.
-    pub shards: BTreeMap<ShardId, ShardSpec>,
-}
+use super::command::Change;
+use super::draft::Checked;
+use super::pool::{PoolSpec, PoolState, ShardSpec};
+use super::refusal::Refusal;
+use super::report::{Report, report_pool};
+use super::state::ClusterState;
+use super::warning::{Warning, warnings};
+use crate::ids::{Epoch, PlanId, PoolName, ShardId};
 
-/// Everything as somebody wants it.
-pub type Desired = BTreeMap<PoolName, DesiredPool>;
-
-/// The commands that bring `state` to `desired`: none if it is there already, at most two for
-/// each pool. They are in the order in which they are to be applied, and if a ring can be made
-/// of what is desired, one can be made at each step.
-#[must_use]
-pub fn changes(state: &ClusterState, desired: &Desired) -> Vec<Command> {
-    let removed = state.pools().keys().filter(|name| !desired.contains_key(*name));
-    let mut commands: Vec<Command> =
-        removed.map(|pool| Command::RemovePool { pool: pool.clone() }).collect();
-    for (name, wanted) in desired {
-        match state.pools().get(name) {
-            None => commands.push(Command::CreatePool {
-                pool: name.clone(),
-                spec: wanted.spec.clone(),
-                shards: wanted.shards.clone().into_iter().collect(),
-            }),
-            Some(present) => change_pool(name, present, wanted, &mut commands),
-        }
-    }
-    commands
-}
-
-fn change_pool(
-    name: &PoolName,
-    present: &PoolState,
-    wanted: &DesiredPool,
-    commands: &mut Vec<Command>,
-) {
-    let set_pool = (present.spec != wanted.spec)
-        .then(|| Command::SetPool { pool: name.clone(), spec: wanted.spec.clone() });
-    let remove: Vec<ShardId> =
-        present.shards.keys().filter(|id| !wanted.shards.contains_key(*id)).cloned().collect();
-    let differs = |(id, spec): &(&ShardId, &ShardSpec)| present.shards.get(*id) != Some(*spec);
-    let put: Vec<(ShardId, ShardSpec)> =
-        wanted.shards.iter().filter(differs).map(|(id, spec)| (id.clone(), spec.clone())).collect();
-    let set_shards = (!remove.is_empty() || !put.is_empty()).then(|| Command::SetShards {
-        pool: name.clone(),
-        put,
-        remove,
-    });
-    // The number of tokens is limited, and it is `vnodes` times the sum of weights: fewer virtual
-    // nodes come before what may be more weight, and more of them after what may be less.
-    if wanted.spec.vnodes < present.spec.vnodes {
-        commands.extend([set_pool, set_shards].into_iter().flatten());
-    } else {
-        commands.extend([set_shards, set_pool].into_iter().flatten());
-    }
-}
-
-/// What a change does to one pool.
+/// What some changes would do.
 #[derive(Debug, Clone)]
-pub struct PoolReport {
-    /// The pool.
-    pub pool: PoolName,
-    /// Its epoch before; `None` if it is new.
-    pub epoch_before: Option<Epoch>,
-    /// Its epoch after; `None` if it is removed.
-    pub epoch_after: Option<Epoch>,
-    /// Each shard's share of the circle before and after; zero where it is not a member.
-    pub shares: BTreeMap<ShardId, (Ratio, Ratio)>,
-    /// The part of the circle whose owner changes.
-    pub moved: Ratio,
+pub struct Plan {
+    /// Its name.
+    pub id: PlanId,
+    /// What shall be done.
+    pub changes: Vec<Change>,
+    /// What becomes of the pools that it touches.
+    pub report: Report,
+    /// What the operator should look at twice.
+    pub warnings: Vec<Warning>,
 }
 
-/// What a change does to each pool that it touches.
-pub type Report = Vec<PoolReport>;
+/// A pool as far as a plan's name depends on it. What is observed of it is not in it, nor is its
+/// barrier: those change by themselves, and keys do not move with them.
+#[derive(Serialize)]
+struct Side<'a> {
+    epoch: Epoch,
+    spec: &'a PoolSpec,
+    shards: Vec<(&'a ShardId, &'a ShardSpec)>,
+}
 
-/// Tells what lies between two states.
-///
-/// # Errors
-/// [`Refusal::Ring`] when one of them has a pool without a ring, which no command brings about.
-pub fn report(before: &ClusterState, after: &ClusterState) -> Result<Report, Refusal> {
-    let names: std::collections::BTreeSet<&PoolName> =
-        before.pools().keys().chain(after.pools().keys()).collect();
-    let mut report = Vec::new();
-    for name in names {
-        let (was, is) = (before.pools().get(name), after.pools().get(name));
-        if was != is {
-            report.push(report_pool(name, was, is)?);
-        }
+impl<'a> Side<'a> {
+    fn of(pool: &'a Arc<PoolState>) -> Self {
+        Self { epoch: pool.epoch, spec: &pool.spec, shards: pool.shards.iter().collect() }
     }
-    Ok(report)
 }
 
-fn report_pool(
-    name: &PoolName,
-    was: Option<&PoolState>,
-    is: Option<&PoolState>,
-) -> Result<PoolReport, Refusal> {
-    let ring = |pool: Option<&PoolState>| {
-        let built = pool.map(PoolState::build_ring).transpose();
-        built.map_err(|error| Refusal::Ring { pool: name.clone(), error })
-    };
-    let (ring_before, ring_after) = (ring(was)?, ring(is)?);
-    let mut shares: BTreeMap<ShardId, (Ratio, Ratio)> = BTreeMap::new();
-    for (ring, is_after) in [(&ring_before, false), (&ring_after, true)] {
-        let Some(ring) = ring else { continue };
-        for (member, share) in ring.members().iter().zip(&ring.shares().shards) {
-            let both = shares.entry(member.id.clone()).or_insert((Ratio::ZERO, Ratio::ZERO));
-            if is_after {
-                both.1 = share.primary;
-            } else {
-                both.0 = share.primary;
-            }
+impl ClusterState {
+    /// The plan of what is staged.
+    ///
+    /// # Errors
+    /// [`Refusal::NothingStaged`], or [`Refusal::Staged`] when it cannot be done any more.
+    pub fn plan(&self) -> Result<Plan, Refusal> {
+        if self.staged.is_empty() {
+            return Err(Refusal::NothingStaged);
         }
+        self.plan_of(&self.staged).map_err(|refusal| Refusal::Staged(Box::new(refusal)))
     }
-    Ok(PoolReport {
-        pool: name.clone(),
-        epoch_before: was.map(|pool| pool.epoch),
-        epoch_after: is.map(|pool| pool.epoch),
-        shares,
-        moved: moved(ring_before.as_ref(), ring_after.as_ref()),
-    })
-}
 
-fn moved(before: Option<&Ring>, after: Option<&Ring>) -> Ratio {
-    match (before, after) {
-        (Some(before), Some(after)) => before.moved(after),
-        (None, None) => Ratio::ZERO,
-        // A pool that comes or goes has nothing to move from, or nowhere to move to.
-        _ => Ratio::ONE,
+    /// The plan of `changes`, were they staged alone. Builds rings, which may take milliseconds
+    /// for each pool.
+    ///
+    /// # Errors
+    /// [`Refusal`] when they cannot be done.
+    pub fn plan_of(&self, changes: &[Change]) -> Result<Plan, Refusal> {
+        let checked = self.drafted(changes)?;
+        let mut report = Report::new();
+        for (name, after) in &checked {
+            report.push(report_pool(name, self.pools.get(name), after.as_ref())?);
+        }
+        Ok(Plan {
+            id: self.plan_id(changes, &checked),
+            changes: changes.to_vec(),
+            warnings: warnings(self, &checked, &report),
+            report,
+        })
+    }
+
+    /// The name of a plan. The bytes are part of what nodes of two releases must agree on; `tests`
+    /// pins them.
+    pub(super) fn plan_id(&self, changes: &[Change], checked: &Checked) -> PlanId {
+        let pools: Vec<(&PoolName, Option<Side<'_>>, Option<Side<'_>>)> = checked
+            .iter()
+            .map(|(name, after)| {
+                (name, self.pools.get(name).map(Side::of), after.as_ref().map(Side::of))
+            })
+            .collect();
+        let bytes = serde_json::to_vec(&(changes, pools))
+            .expect("names, numbers and texts are always JSON");
+        let mut id = [0; 8];
+        let mut hasher = blake3::Hasher::new_derive_key("ringway plan v1: id");
+        hasher.update(&bytes).finalize_xof().fill(&mut id);
+        PlanId(id)
     }
 }

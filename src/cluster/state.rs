@@ -1,149 +1,71 @@
 //! What is agreed.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{BaseUrl, Epoch, PoolName, Revision, ShardId, Weight, Zone};
-use crate::ring::{Member, Ring, RingError, RingSpec};
+use super::command::{Change, FIRST_LEVEL};
+use super::history::{History, Record};
+use super::node::NodeState;
+use super::pool::PoolState;
+use super::session::Sessions;
+use super::settings::Settings;
+use crate::ids::{ClusterId, Epoch, FeatureLevel, Generation, NodeId, Nonce, PoolName, Revision};
 
-/// What an operator set for a shard. What nodes observe of it is kept apart, and shown apart.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum AdminState {
-    /// In service.
-    #[default]
-    Ready,
-    /// Asked nothing, and keeps what it owns: for work on its machine.
-    Maint,
-}
-
-/// The discipline of a pool (DESIGN, section 4).
+/// Which cluster this is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Kind {
-    /// One copy of what can be fetched again.
-    Cache,
-}
-
-/// How keys are placed on shards (DESIGN, section 3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Placement {
-    /// The token ring itself.
-    Ring,
-}
-
-/// What is agreed about a pool as a whole.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct PoolSpec {
-    /// Its discipline; fixed for its life.
-    pub kind: Kind,
-    /// How keys are placed.
-    pub placement: Placement,
-    /// Separates its ring from others'; fixed for its life, since another one moves every key.
-    pub hash_seed: String,
-    /// Virtual nodes per unit of weight.
-    pub vnodes: u16,
-    /// Whether a key's value never changes, as in content-addressed stores. Then a write may go
-    /// to another shard than the owner.
-    pub immutable: bool,
+pub struct Identity {
+    /// Drawn when it was founded.
+    pub id: ClusterId,
+    /// Counts its rebirths.
+    pub generation: Generation,
 }
 
-/// What is agreed about a shard.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ShardSpec {
-    /// Where it is. Says nothing about what it owns.
-    pub url: BaseUrl,
-    /// Its failure domain.
-    pub zone: Zone,
-    /// Its share.
-    pub weight: Weight,
-    /// Whether it is in service.
-    pub state: AdminState,
-}
-
-/// One pool as agreed.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PoolState {
-    /// Counts the changes of its replica sets.
-    pub epoch: Epoch,
-    /// What concerns it as a whole.
-    pub spec: PoolSpec,
-    /// Its shards.
-    pub shards: BTreeMap<ShardId, ShardSpec>,
-}
-
-impl PoolState {
-    /// What the pool's ring is made of.
-    #[must_use]
-    pub fn ring_spec(&self) -> RingSpec {
-        let members = self
-            .shards
-            .iter()
-            .map(|(id, shard)| Member {
-                id: id.clone(),
-                zone: shard.zone.clone(),
-                weight: shard.weight,
-            })
-            .collect();
-        let Kind::Cache = self.spec.kind;
-        let Placement::Ring = self.spec.placement;
-        RingSpec {
-            hash_seed: self.spec.hash_seed.clone(),
-            vnodes: self.spec.vnodes,
-            replicas: 1,
-            members,
-        }
-    }
-
-    pub(super) fn build_ring(&self) -> Result<Ring, RingError> {
-        Ring::build(&self.ring_spec())
-    }
-}
-
-/// Everything that is agreed.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Everything that is agreed. What is large in it is shared, so that a copy is cheap.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ClusterState {
     pub(super) revision: Revision,
-    pub(super) pools: BTreeMap<PoolName, PoolState>,
+    pub(super) identity: Option<Identity>,
+    pub(super) feature_level: FeatureLevel,
+    pub(super) settings: Settings,
+    pub(super) nodes: BTreeMap<NodeId, NodeState>,
+    /// The id that was given last.
+    pub(super) last_node: NodeId,
+    /// Nodes that were removed lately, by what they drew: a copy of their joining that is late in
+    /// the log must not bring them back.
+    pub(super) removed: BTreeMap<NodeId, Nonce>,
+    /// Of every node that has begun.
+    pub(super) sessions: Sessions,
+    pub(super) pools: BTreeMap<PoolName, Arc<PoolState>>,
     /// The last epoch of pools that were removed, so that a pool made anew under the same name
     /// does not begin at an epoch that was in force before.
     pub(super) retired: BTreeMap<PoolName, Epoch>,
+    /// The same for all names that are too many to be in `retired`.
+    pub(super) retired_floor: Epoch,
+    pub(super) staged: Arc<Vec<Change>>,
+    pub(super) history: History,
 }
 
-/// The state as it is persisted. Further versions become further variants; this one stays
-/// readable (`tests` pins its bytes). A field that this release does not know is refused: to pass
-/// over it would be to forget something agreed with the next write.
-#[derive(Serialize, Deserialize)]
-#[serde(tag = "version", deny_unknown_fields)]
-enum Persisted {
-    #[serde(rename = "1")]
-    V1 {
-        revision: Revision,
-        pools: BTreeMap<PoolName, PoolState>,
-        #[serde(default)]
-        retired: BTreeMap<PoolName, Epoch>,
-    },
-}
-
-/// Why persisted bytes are no state.
-#[derive(Debug, thiserror::Error)]
-pub enum StateError {
-    /// They cannot be read, or are of a later release.
-    #[error("the agreed state cannot be read: {0}")]
-    Unreadable(#[from] serde_json::Error),
-    /// They can be read, and no ring can be made of them.
-    #[error("pool `{pool}`: {error}")]
-    Ring {
-        /// Which pool.
-        pool: PoolName,
-        /// What is wrong with it.
-        error: RingError,
-    },
+impl Default for ClusterState {
+    fn default() -> Self {
+        Self {
+            revision: Revision::default(),
+            identity: None,
+            feature_level: FIRST_LEVEL,
+            settings: Settings::default(),
+            nodes: BTreeMap::new(),
+            last_node: NodeId::default(),
+            removed: BTreeMap::new(),
+            sessions: Sessions::new(),
+            pools: BTreeMap::new(),
+            retired: BTreeMap::new(),
+            retired_floor: Epoch::default(),
+            staged: Arc::default(),
+            history: History::default(),
+        }
+    }
 }
 
 impl ClusterState {
@@ -153,34 +75,51 @@ impl ClusterState {
         self.revision
     }
 
+    /// Which cluster this is; `None` before it is founded, and without one.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity
+    }
+
+    /// The level up to which commands may be proposed.
+    #[must_use]
+    pub fn feature_level(&self) -> FeatureLevel {
+        self.feature_level
+    }
+
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The nodes.
+    #[must_use]
+    pub fn nodes(&self) -> &BTreeMap<NodeId, NodeState> {
+        &self.nodes
+    }
+
+    /// Whether `node` was a member once and is none any more.
+    #[must_use]
+    pub fn was_removed(&self, node: NodeId) -> bool {
+        node > NodeId(0) && node <= self.last_node && !self.nodes.contains_key(&node)
+    }
+
     /// The pools.
     #[must_use]
-    pub fn pools(&self) -> &BTreeMap<PoolName, PoolState> {
+    pub fn pools(&self) -> &BTreeMap<PoolName, Arc<PoolState>> {
         &self.pools
     }
 
-    /// The state as bytes, to be persisted.
+    /// What is staged, in the order in which it was.
     #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let persisted = Persisted::V1 {
-            revision: self.revision,
-            pools: self.pools.clone(),
-            retired: self.retired.clone(),
-        };
-        serde_json::to_vec_pretty(&persisted).expect("names, numbers and texts are always JSON")
+    pub fn staged(&self) -> &[Change] {
+        &self.staged
     }
 
-    /// The state that [`encode`](Self::encode) made bytes of, in this release or an earlier one.
-    ///
-    /// # Errors
-    /// [`StateError`] for bytes that are none.
-    pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
-        let Persisted::V1 { revision, pools, retired } = serde_json::from_slice(bytes)?;
-        for (name, pool) in &pools {
-            pool.ring_spec()
-                .check()
-                .map_err(|error| StateError::Ring { pool: name.clone(), error })?;
-        }
-        Ok(Self { revision, pools, retired })
+    /// What was done lately, the oldest first.
+    #[must_use]
+    pub fn history(&self) -> Vec<Arc<Record>> {
+        self.history.records()
     }
 }

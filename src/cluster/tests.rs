@@ -42,6 +42,7 @@ fn pool(vnodes: u16) -> PoolSpec {
         hash_seed: "seed".to_owned(),
         vnodes,
         immutable: false,
+        mode: Mode::Any,
     }
 }
 
@@ -116,7 +117,7 @@ fn any_desired() -> impl Strategy<Value = Desired> {
 fn state_of(commands: &[Command]) -> ClusterState {
     let mut state = ClusterState::default();
     for command in commands {
-        let _: Result<Applied, Refusal> = state.apply(command);
+        let _: Result<Applied, Refusal> = state.apply_command(command);
     }
     state
 }
@@ -140,7 +141,7 @@ proptest! {
         let mut highest: BTreeMap<PoolName, Epoch> = BTreeMap::new();
         for command in &commands {
             let before = state.clone();
-            let Ok(applied) = state.apply(command) else {
+            let Ok(applied) = state.apply_command(command) else {
                 prop_assert_eq!(&state, &before);
                 continue;
             };
@@ -177,10 +178,10 @@ proptest! {
         let name = pool_name("p");
         let mut state = ClusterState::default();
         let create = Command::CreatePool { pool: name.clone(), spec: pool(8), shards };
-        prop_assume!(state.apply(&create).is_ok());
+        prop_assume!(state.apply_command(&create).is_ok());
         let before = state.clone();
         let change = Command::SetShards { pool: name.clone(), put, remove };
-        prop_assume!(state.apply(&change).is_ok());
+        prop_assume!(state.apply_command(&change).is_ok());
 
         let ring = |state: &ClusterState| Ring::build(&state.pools()[&name].ring_spec());
         let (old, new) = (ring(&before).expect("applied"), ring(&state).expect("applied"));
@@ -215,7 +216,7 @@ proptest! {
                 state.pools().keys().chain(desired.keys()).collect();
             prop_assert!(commands.len() <= 2 * names.len());
             for command in &commands {
-                prop_assert!(state.apply(command).is_ok(), "{:?} was refused", command);
+                prop_assert!(state.apply_command(command).is_ok(), "{:?} was refused", command);
             }
             prop_assert_eq!(as_desired(&state), desired.clone());
             prop_assert_eq!(changes(&state, &desired), vec![]);
@@ -326,7 +327,7 @@ fn a_topology_keeps_the_rings_that_did_not_change() {
     let ready = ShardSpec { url: BaseUrl::parse("http://new").expect("a URL"), ..shard("west", 2) };
     let put = vec![(shard_id("s2"), ready.clone())];
     let command = Command::SetShards { pool: name.clone(), put, remove: vec![] };
-    state.apply(&command).expect("applied");
+    state.apply_command(&command).expect("applied");
     let second = Topology::build(&state, Some(&first)).expect("rings");
     assert!(Arc::ptr_eq(&ring(&first), &ring(&second)));
     assert_eq!(second.revision(), state.revision());
@@ -337,7 +338,7 @@ fn a_topology_keeps_the_rings_that_did_not_change() {
     // the old ring would name the wrong shards.
     let put = vec![(shard_id("s0"), shard("east", 0))];
     let command = Command::SetShards { pool: name.clone(), put, remove: vec![] };
-    let applied = state.apply(&command).expect("applied");
+    let applied = state.apply_command(&command).expect("applied");
     assert_eq!(applied.before, applied.after);
     let third = Topology::build(&state, Some(&second)).expect("rings");
     let pool = third.pool(&name).expect("there");

@@ -2,8 +2,10 @@
 
 use std::sync::Arc;
 
-use super::state::{AdminState, ClusterState, PoolSpec, PoolState, StateError};
-use crate::ids::{BaseUrl, Epoch, PoolName, Revision, ShardId, Zone};
+use super::persist::StateError;
+use super::pool::{AdminState, PoolSpec, PoolState, ShardSpec, Verdict};
+use super::state::{ClusterState, Identity};
+use crate::ids::{BaseUrl, Digest, Epoch, PoolName, Revision, ShardId, Zone};
 use crate::ring::Ring;
 
 /// One shard of a pool, at its place in the ring's order.
@@ -17,6 +19,8 @@ pub struct ShardTopology {
     pub zone: Zone,
     /// Whether it is in service.
     pub state: AdminState,
+    /// What is agreed to be held against it.
+    pub verdict: Verdict,
 }
 
 /// One pool, with its ring built.
@@ -26,6 +30,10 @@ pub struct PoolTopology {
     pub name: PoolName,
     /// The epoch of its ring.
     pub epoch: Epoch,
+    /// The epoch below which no node may hold a lease.
+    pub barrier: Epoch,
+    /// The digest of its ring: nodes at one epoch have one digest.
+    pub digest: Digest,
     /// What concerns it as a whole.
     pub spec: PoolSpec,
     /// Its ring.
@@ -38,12 +46,13 @@ pub struct PoolTopology {
 #[derive(Debug, Default)]
 pub struct Topology {
     revision: Revision,
+    identity: Option<Identity>,
     pools: Vec<Arc<PoolTopology>>,
 }
 
 impl Topology {
     /// The topology of a state. Rings of unchanged epochs are taken from `previous`, since
-    /// building one costs milliseconds.
+    /// building one costs milliseconds, and so are pools of which nothing changed.
     ///
     /// # Errors
     /// [`StateError::Ring`], which [`ClusterState::apply`] keeps from happening.
@@ -53,16 +62,25 @@ impl Topology {
             .iter()
             .map(|(name, pool)| {
                 let before = previous.and_then(|topology| topology.pool(name));
-                build_pool(name, pool, before.map(|pool| &**pool)).map(Arc::new)
+                match before {
+                    Some(before) if before.shows(pool) => Ok(Arc::clone(before)),
+                    _ => build_pool(name, pool, before.map(|pool| &**pool)).map(Arc::new),
+                }
             })
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { revision: state.revision(), pools })
+        Ok(Self { revision: state.revision(), identity: state.identity(), pools })
     }
 
     /// Counts every change.
     #[must_use]
     pub fn revision(&self) -> Revision {
         self.revision
+    }
+
+    /// Which cluster this is of; `None` without one.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        self.identity
     }
 
     /// The pools, by name.
@@ -79,6 +97,25 @@ impl Topology {
     }
 }
 
+impl PoolTopology {
+    /// Whether this is what would be made of `pool`.
+    fn shows(&self, pool: &PoolState) -> bool {
+        let Self { name: _, epoch, barrier, digest: _, spec, ring, shards } = self;
+        let same_shard = |(shown, (id, shard)): (&ShardTopology, (&ShardId, &ShardSpec))| {
+            shown.id == *id
+                && shown.url == shard.url
+                && shown.zone == shard.zone
+                && shown.state == shard.state
+                && shown.verdict == pool.verdict(id)
+        };
+        (*epoch, *barrier) == (pool.epoch, pool.barrier)
+            && *spec == pool.spec
+            && shards.len() == pool.shards.len()
+            && shards.iter().zip(&pool.shards).all(same_shard)
+            && *ring.spec() == pool.ring_spec()
+    }
+}
+
 fn build_pool(
     name: &PoolName,
     pool: &PoolState,
@@ -86,11 +123,15 @@ fn build_pool(
 ) -> Result<PoolTopology, StateError> {
     let same_ring = before
         .filter(|before| before.epoch == pool.epoch && *before.ring.spec() == pool.ring_spec());
-    let ring = match same_ring {
-        Some(before) => Arc::clone(&before.ring),
-        None => Arc::new(
-            pool.build_ring().map_err(|error| StateError::Ring { pool: name.clone(), error })?,
-        ),
+    let (ring, digest) = match same_ring {
+        Some(before) => (Arc::clone(&before.ring), before.digest),
+        None => {
+            let ring = pool
+                .build_ring()
+                .map_err(|error| StateError::Ring { pool: name.clone(), error })?;
+            let digest = ring.digest();
+            (Arc::new(ring), digest)
+        }
     };
     let shards = pool
         .shards
@@ -100,11 +141,14 @@ fn build_pool(
             url: shard.url.clone(),
             zone: shard.zone.clone(),
             state: shard.state,
+            verdict: pool.verdict(id),
         })
         .collect();
     Ok(PoolTopology {
         name: name.clone(),
         epoch: pool.epoch,
+        barrier: pool.barrier,
+        digest,
         spec: pool.spec.clone(),
         ring,
         shards,

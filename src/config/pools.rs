@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::cluster::{AdminState, Kind, Placement, PoolSpec, ShardSpec};
+use crate::cluster::{AdminState, Kind, Mode, Placement, PoolSpec, ShardSpec};
 use crate::ids::{BaseUrl, PoolName, ShardId, Weight, Zone};
 use crate::limits::{PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::protocol::health::{
@@ -101,7 +101,7 @@ fn pool<'a>(section: &Section<'a>) -> WrittenPool<'a> {
     let (shards, urls) = shards(section, vnodes);
     let config = name.as_ref().map(|(name, _)| PoolConfig {
         name: name.clone(),
-        spec: PoolSpec { kind, placement, hash_seed, vnodes, immutable },
+        spec: PoolSpec { kind, placement, hash_seed, vnodes, immutable, mode: Mode::Any },
         host,
         health,
         timeouts,

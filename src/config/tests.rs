@@ -63,7 +63,7 @@ fn the_cluster_takes_what_the_examples_want() {
     for name in EXAMPLES {
         let mut state = ClusterState::default();
         for command in changes(&state, &example(name).config.desired()) {
-            state.apply(&command).expect("a checked configuration is accepted");
+            state.apply_command(&command).expect("a checked configuration is accepted");
         }
         assert!(!state.pools().is_empty());
     }
@@ -457,7 +457,7 @@ proptest! {
                 prop_assert!(!loaded.config.describe().is_empty());
                 let mut state = ClusterState::default();
                 for command in changes(&state, &loaded.config.desired()) {
-                    prop_assert!(state.apply(&command).is_ok());
+                    prop_assert!(state.apply_command(&command).is_ok());
                 }
                 loaded.warnings
             }

@@ -118,7 +118,7 @@ impl Standalone {
     pub fn prepare(&self, desired: &Desired) -> Result<Prepared, ControlError> {
         let mut state = self.state.clone();
         for command in changes(&self.state, desired) {
-            state.apply(&command)?;
+            state.apply_command(&command)?;
         }
         let report = report(&self.state, &state)?;
         let topology = Topology::build(&state, Some(&self.topology))?;
@@ -172,7 +172,7 @@ fn write(path: &Path, state: &ClusterState) -> Result<(), ControlError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cluster::{AdminState, DesiredPool, Kind, Placement, PoolSpec, ShardSpec};
+    use crate::cluster::{AdminState, DesiredPool, Kind, Mode, Placement, PoolSpec, ShardSpec};
     use crate::ids::{BaseUrl, Epoch, PoolName, ShardId, Weight, Zone};
 
     fn desired(shards: &[&str]) -> Desired {
@@ -182,6 +182,7 @@ mod tests {
             hash_seed: "p".to_owned(),
             vnodes: 16,
             immutable: false,
+            mode: Mode::Any,
         };
         let shard = |id: &&str| {
             let url = BaseUrl::parse(&format!("http://{id}.example")).expect("a URL");

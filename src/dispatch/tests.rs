@@ -13,7 +13,7 @@ use super::seam::{About, Answer, Body, BodyError, ClientGone, Part, Request};
 use super::view::{Pool, PoolSettings, View};
 use super::worker::Worker;
 use crate::cluster::{
-    AdminState, ClusterState, Command, Kind, Placement, PoolSpec, ShardSpec, Topology,
+    AdminState, ClusterState, Command, Kind, Mode, Placement, PoolSpec, ShardSpec, Topology,
 };
 use crate::drivers::http::Outbound;
 use crate::ids::{BaseUrl, PoolName, ShardId, Token, Weight, Zone};
@@ -155,7 +155,7 @@ fn view(owner: &Shard, next: &Shard, immutable: bool, settings: &PoolSettings) -
         },
         shards: vec![(id("next"), spec(next)), (id("owner"), spec(owner))],
     };
-    state.apply(&command).expect("a pool");
+    state.apply_command(&command).expect("a pool");
     let topology = Arc::new(Topology::build(&state, None).expect("a topology"));
     let ring = &topology.pools()[0].ring;
     let owned =

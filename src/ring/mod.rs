@@ -36,6 +36,7 @@
 //! *Dynamo* (2007), sections 4.2, 4.3 and 6.2.
 
 mod explain;
+mod loss;
 mod order;
 mod shares;
 mod spec;
@@ -47,6 +48,7 @@ mod vnodes;
 mod tests;
 
 pub use explain::{Explanation, Step, Verdict, VnodeFound};
+pub use loss::ZoneLoss;
 pub use order::Order;
 pub use shares::{Ratio, Share, Shares};
 pub use spec::{MEMBERS_MAX, Member, REPLICAS_MAX, RingError, RingSpec, TOKENS_MAX};

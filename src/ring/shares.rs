@@ -8,7 +8,7 @@ use crate::ids::Token;
 use crate::ring::table::{Ring, ShardIx};
 
 /// Points of the circle.
-const CIRCLE: u128 = 1 << 64;
+pub(super) const CIRCLE: u128 = 1 << 64;
 
 /// A fraction of whole numbers, for people and gauges. It prints as a percentage.
 #[derive(Debug, Clone, Copy)]
@@ -24,7 +24,7 @@ impl Ratio {
     pub const ONE: Ratio = Ratio { part: 1, whole: 1 };
 
     /// `whole` is not 0, and both are below 2^100, so that no product here overflows.
-    fn new(part: u128, whole: u128) -> Self {
+    pub(super) fn new(part: u128, whole: u128) -> Self {
         debug_assert!(whole > 0 && part < 1 << 100 && whole < 1 << 100);
         Self { part, whole }
     }

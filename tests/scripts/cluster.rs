@@ -6,8 +6,8 @@ use std::fmt::Write as _;
 
 use goldenscript::{ArgumentConsumer, Command as Line, Context};
 use ringway::cluster::{
-    AdminState, ClusterState, Command, Desired, DesiredPool, Kind, Placement, PoolSpec, ShardSpec,
-    changes, report,
+    AdminState, ClusterState, Command, Desired, DesiredPool, Kind, Mode, Placement, PoolSpec,
+    ShardSpec, changes, report,
 };
 use ringway::ids::{BaseUrl, Epoch, PoolName, ShardId, Weight, Zone};
 
@@ -94,10 +94,13 @@ impl goldenscript::Runner for Runner {
 
 impl Runner {
     fn apply(&mut self, command: &Command) -> Outcome<String> {
-        let applied = self.state.apply(command)?;
-        let (before, after) = (epoch(applied.before), epoch(applied.after));
-        let revision = self.state.revision();
-        Ok(format!("revision {revision}, {}: epoch {before} -> {after}\n", applied.pool))
+        let applied = self.state.apply_command(command)?;
+        let mut output = format!("revision {}", applied.revision);
+        for pool in &applied.pools {
+            let (before, after) = (epoch(pool.before), epoch(pool.after));
+            write!(output, ", {}: epoch {before} -> {after}", pool.pool)?;
+        }
+        Ok(output + "\n")
     }
 
     fn plan(&self) -> Outcome<(String, ClusterState)> {
@@ -105,7 +108,7 @@ impl Runner {
         let mut after = self.state.clone();
         for command in changes(&self.state, &self.desired) {
             writeln!(output, "{}", describe(&command))?;
-            after.apply(&command)?;
+            after.apply_command(&command)?;
         }
         for pool in report(&self.state, &after)? {
             let (from, to) = (epoch(pool.epoch_before), epoch(pool.epoch_after));
@@ -169,6 +172,7 @@ fn default_spec(pool: &PoolName) -> PoolSpec {
         hash_seed: pool.to_string(),
         vnodes: 256,
         immutable: false,
+        mode: Mode::Any,
     }
 }
 

@@ -1,0 +1,68 @@
+//! Which commands lead from what is agreed to what a file desires?
+
+use std::collections::BTreeMap;
+
+use super::command::Command;
+use super::pool::{PoolSpec, PoolState, ShardSpec};
+use super::state::ClusterState;
+use crate::ids::{PoolName, ShardId};
+
+/// One pool as somebody wants it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DesiredPool {
+    /// What concerns it as a whole.
+    pub spec: PoolSpec,
+    /// Its shards.
+    pub shards: BTreeMap<ShardId, ShardSpec>,
+}
+
+/// Everything as somebody wants it.
+pub type Desired = BTreeMap<PoolName, DesiredPool>;
+
+/// The commands that bring `state` to `desired`: none if it is there already, at most two for
+/// each pool. They are in the order in which they are to be applied, and if a ring can be made
+/// of what is desired, one can be made at each step.
+#[must_use]
+pub fn changes(state: &ClusterState, desired: &Desired) -> Vec<Command> {
+    let removed = state.pools().keys().filter(|name| !desired.contains_key(*name));
+    let mut commands: Vec<Command> =
+        removed.map(|pool| Command::RemovePool { pool: pool.clone() }).collect();
+    for (name, wanted) in desired {
+        match state.pools().get(name) {
+            None => commands.push(Command::CreatePool {
+                pool: name.clone(),
+                spec: wanted.spec.clone(),
+                shards: wanted.shards.clone().into_iter().collect(),
+            }),
+            Some(present) => change_pool(name, present, wanted, &mut commands),
+        }
+    }
+    commands
+}
+
+fn change_pool(
+    name: &PoolName,
+    present: &PoolState,
+    wanted: &DesiredPool,
+    commands: &mut Vec<Command>,
+) {
+    let set_pool = (present.spec != wanted.spec)
+        .then(|| Command::SetPool { pool: name.clone(), spec: wanted.spec.clone() });
+    let remove: Vec<ShardId> =
+        present.shards.keys().filter(|id| !wanted.shards.contains_key(*id)).cloned().collect();
+    let differs = |(id, spec): &(&ShardId, &ShardSpec)| present.shards.get(*id) != Some(*spec);
+    let put: Vec<(ShardId, ShardSpec)> =
+        wanted.shards.iter().filter(differs).map(|(id, spec)| (id.clone(), spec.clone())).collect();
+    let set_shards = (!remove.is_empty() || !put.is_empty()).then(|| Command::SetShards {
+        pool: name.clone(),
+        put,
+        remove,
+    });
+    // The number of tokens is limited, and it is `vnodes` times the sum of weights: fewer virtual
+    // nodes come before what may be more weight, and more of them after what may be less.
+    if wanted.spec.vnodes < present.spec.vnodes {
+        commands.extend([set_pool, set_shards].into_iter().flatten());
+    } else {
+        commands.extend([set_shards, set_pool].into_iter().flatten());
+    }
+}

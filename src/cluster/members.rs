@@ -1,0 +1,197 @@
+//! How do nodes come, begin, and go?
+
+use std::sync::Arc;
+
+use super::bounds::{Bound, VERSION_BYTES_MAX};
+use super::command::FIRST_LEVEL;
+use super::node::{NODES_MAX, NodeState, Role};
+use super::refusal::{Applied, Refusal};
+use super::session::Session;
+use super::settings::Settings;
+use super::state::{ClusterState, Identity};
+use crate::ids::{
+    ClusterId, FeatureLevel, Generation, Incarnation, NodeId, NodeName, Nonce, PeerAddress,
+    Revision,
+};
+
+/// Removed nodes whose joining is remembered. Copies of one command are never that far apart.
+const REMOVED_MAX: usize = 256;
+
+impl ClusterState {
+    pub(super) fn found(
+        &mut self,
+        revision: Revision,
+        cluster: ClusterId,
+        name: &NodeName,
+        address: &PeerAddress,
+        settings: &Settings,
+    ) -> Result<Applied, Refusal> {
+        let (node, incarnation) = (NodeId(1), Incarnation(1));
+        let answer =
+            Applied { node: Some(node), incarnation: Some(incarnation), ..Applied::default() };
+        if let Some(identity) = self.identity {
+            return if identity.id == cluster {
+                Ok(Applied { repeated: true, ..answer })
+            } else {
+                Err(Refusal::Founded(identity.id))
+            };
+        }
+        settings.check()?;
+        self.identity = Some(Identity { id: cluster, generation: Generation(1) });
+        self.feature_level = FIRST_LEVEL;
+        self.settings = settings.clone();
+        self.last_node = node;
+        let first = NodeState {
+            name: name.clone(),
+            address: address.clone(),
+            role: Role::Voter,
+            incarnation,
+            joined: revision,
+            version: String::new(),
+            // Who founds a cluster speaks at least what it begins with, and says the rest when it
+            // starts the next time.
+            feature_level: FIRST_LEVEL,
+            nonce: Nonce(cluster.0),
+        };
+        self.nodes.insert(node, first);
+        self.sessions.insert(node, Arc::new(Session::new(incarnation)));
+        Ok(answer)
+    }
+
+    pub(super) fn add_node(
+        &mut self,
+        revision: Revision,
+        name: &NodeName,
+        address: &PeerAddress,
+        role: Role,
+        nonce: Nonce,
+    ) -> Result<Applied, Refusal> {
+        if self.identity.is_none() {
+            return Err(Refusal::NotFounded);
+        }
+        if let Some((&id, _)) = self.nodes.iter().find(|(_, node)| node.nonce == nonce) {
+            return Ok(Applied { node: Some(id), repeated: true, ..Applied::default() });
+        }
+        if let Some((&id, _)) = self.removed.iter().find(|(_, removed)| **removed == nonce) {
+            return Err(Refusal::NodeRemoved(id));
+        }
+        if self.nodes.len() >= NODES_MAX {
+            return Err(Refusal::TooMuch(Bound::Nodes));
+        }
+        let id = self.last_node.next();
+        self.check_unlike_others(id, name, address)?;
+        let node = NodeState {
+            name: name.clone(),
+            address: address.clone(),
+            role,
+            incarnation: Incarnation(0),
+            joined: revision,
+            version: String::new(),
+            feature_level: FeatureLevel(0),
+            nonce,
+        };
+        self.last_node = id;
+        self.nodes.insert(id, node);
+        Ok(Applied { node: Some(id), ..Applied::default() })
+    }
+
+    pub(super) fn set_node(
+        &mut self,
+        id: NodeId,
+        name: Option<&NodeName>,
+        address: Option<&PeerAddress>,
+        role: Option<Role>,
+    ) -> Result<Applied, Refusal> {
+        let mut node = self.node(id)?.clone();
+        node.name = name.unwrap_or(&node.name).clone();
+        node.address = address.unwrap_or(&node.address).clone();
+        node.role = role.unwrap_or(node.role);
+        self.check_unlike_others(id, &node.name, &node.address)?;
+        if node.role == Role::Observer {
+            self.check_other_voter(id)?;
+        }
+        self.nodes.insert(id, node);
+        Ok(Applied { node: Some(id), ..Applied::default() })
+    }
+
+    pub(super) fn remove_node(&mut self, id: NodeId) -> Result<Applied, Refusal> {
+        let nonce = self.node(id)?.nonce;
+        self.check_other_voter(id)?;
+        self.nodes.remove(&id);
+        self.sessions.remove(&id);
+        self.removed.insert(id, nonce);
+        while self.removed.len() > REMOVED_MAX {
+            self.removed.pop_first();
+        }
+        Ok(Applied { node: Some(id), ..Applied::default() })
+    }
+
+    pub(super) fn begin(
+        &mut self,
+        id: NodeId,
+        after: Incarnation,
+        address: &PeerAddress,
+        version: &str,
+        feature_level: FeatureLevel,
+    ) -> Result<Applied, Refusal> {
+        let node = self.node(id)?;
+        if version.len() > VERSION_BYTES_MAX {
+            return Err(Refusal::TooMuch(Bound::VersionBytes));
+        }
+        if !version.bytes().all(|byte| matches!(byte, b' '..=b'~')) {
+            return Err(Refusal::Version);
+        }
+        if node.incarnation != after {
+            return Err(Refusal::IncarnationMoved { node: id, now: node.incarnation });
+        }
+        if feature_level < self.feature_level {
+            let (speaks, level) = (feature_level, self.feature_level);
+            return Err(Refusal::LevelTooHigh { node: id, speaks, level });
+        }
+        self.check_unlike_others(id, &node.name, address)?;
+        let incarnation = after.next();
+        let node = NodeState {
+            incarnation,
+            address: address.clone(),
+            version: version.to_owned(),
+            feature_level,
+            ..node.clone()
+        };
+        self.nodes.insert(id, node);
+        self.sessions.insert(id, Arc::new(Session::new(incarnation)));
+        Ok(Applied { node: Some(id), incarnation: Some(incarnation), ..Applied::default() })
+    }
+
+    fn node(&self, id: NodeId) -> Result<&NodeState, Refusal> {
+        self.nodes.get(&id).ok_or(if self.was_removed(id) {
+            Refusal::NodeRemoved(id)
+        } else {
+            Refusal::NoNode(id)
+        })
+    }
+
+    /// Two nodes at one address would answer for each other, and one majority would be counted from
+    /// one node's answers.
+    fn check_unlike_others(
+        &self,
+        id: NodeId,
+        name: &NodeName,
+        address: &PeerAddress,
+    ) -> Result<(), Refusal> {
+        for (&by, other) in self.nodes.iter().filter(|(other, _)| **other != id) {
+            if other.name == *name {
+                return Err(Refusal::NodeNameTaken { name: name.clone(), by });
+            }
+            if other.address == *address {
+                return Err(Refusal::AddressTaken { address: address.clone(), by });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_other_voter(&self, id: NodeId) -> Result<(), Refusal> {
+        let is_other =
+            |(other, node): (&NodeId, &NodeState)| *other != id && node.role == Role::Voter;
+        if self.nodes.iter().any(is_other) { Ok(()) } else { Err(Refusal::LastVoter(id)) }
+    }
+}

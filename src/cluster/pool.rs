@@ -1,0 +1,167 @@
+//! What is agreed about a pool and its shards?
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::past::PastRing;
+use crate::ids::{BaseUrl, Epoch, ShardId, Weight, Zone};
+use crate::ring::{Member, Ring, RingError, RingSpec};
+
+/// What an operator set for a shard. What nodes observe of it is kept apart, and shown apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AdminState {
+    /// In service.
+    #[default]
+    Ready,
+    /// Asked nothing, and keeps what it owns: for work on its machine.
+    Maint,
+}
+
+/// What a majority of the nodes observes of a shard, and the group has agreed. Nothing, as a rule.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Verdict {
+    /// It answers no reads.
+    pub reads_down: bool,
+    /// It takes no writes. A full volume loses these alone.
+    pub writes_down: bool,
+}
+
+impl Verdict {
+    /// Nothing is held against the shard.
+    pub const CLEAR: Verdict = Verdict { reads_down: false, writes_down: false };
+
+    /// Whether nothing is held against the shard.
+    #[must_use]
+    pub fn is_clear(self) -> bool {
+        self == Self::CLEAR
+    }
+}
+
+/// The discipline of a pool (DESIGN, section 4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// One copy of what can be fetched again.
+    Cache,
+}
+
+/// How keys are placed on shards (DESIGN, section 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Placement {
+    /// The token ring itself.
+    Ring,
+}
+
+/// Whose word decides which shard of those that may answer does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Each node follows what it sees itself, at once, and the agreed verdicts.
+    #[default]
+    Any,
+    /// Agreed verdicts alone move requests away from a shard, so that all nodes use the same one.
+    Primary,
+}
+
+impl Mode {
+    fn is_any(&self) -> bool {
+        *self == Self::Any
+    }
+}
+
+/// What is agreed about a pool as a whole.
+///
+/// A field that a later release adds is left out of the encoding as long as it has its default:
+/// plans are named by a digest of these bytes, and nodes of two releases must find the same name.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolSpec {
+    /// Its discipline; fixed for its life.
+    pub kind: Kind,
+    /// How keys are placed.
+    pub placement: Placement,
+    /// Separates its ring from others'; fixed for its life, since another one moves every key.
+    pub hash_seed: String,
+    /// Virtual nodes per unit of weight.
+    pub vnodes: u16,
+    /// Whether a key's value never changes, as in content-addressed stores. Then a write may go
+    /// to another shard than the owner.
+    pub immutable: bool,
+    /// Whose word moves requests away from a shard.
+    #[serde(default, skip_serializing_if = "Mode::is_any")]
+    pub mode: Mode,
+}
+
+/// What is agreed about a shard. For further fields see [`PoolSpec`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ShardSpec {
+    /// Where it is. Says nothing about what it owns.
+    pub url: BaseUrl,
+    /// Its failure domain.
+    pub zone: Zone,
+    /// Its share.
+    pub weight: Weight,
+    /// Whether it is in service.
+    pub state: AdminState,
+}
+
+/// One pool as agreed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolState {
+    /// Counts the changes of its replica sets.
+    pub epoch: Epoch,
+    /// No node whose operations may still run by an epoch below this one holds a lease. Never
+    /// above `epoch`.
+    #[serde(default)]
+    pub barrier: Epoch,
+    /// What concerns it as a whole.
+    pub spec: PoolSpec,
+    /// Its shards.
+    pub shards: BTreeMap<ShardId, ShardSpec>,
+    /// What is held against shards; those with nothing against them are not in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub verdicts: BTreeMap<ShardId, Verdict>,
+    /// The rings of the epochs just before, the oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) past: Vec<Arc<PastRing>>,
+}
+
+impl PoolState {
+    /// What the pool's ring is made of.
+    #[must_use]
+    pub fn ring_spec(&self) -> RingSpec {
+        ring_spec(&self.spec, &self.shards)
+    }
+
+    /// What is held against a shard.
+    #[must_use]
+    pub fn verdict(&self, shard: &ShardId) -> Verdict {
+        self.verdicts.get(shard).copied().unwrap_or_default()
+    }
+
+    pub(super) fn build_ring(&self) -> Result<Ring, RingError> {
+        Ring::build(&self.ring_spec())
+    }
+}
+
+/// What the ring of a pool that is so described is made of.
+pub(super) fn ring_spec(spec: &PoolSpec, shards: &BTreeMap<ShardId, ShardSpec>) -> RingSpec {
+    let members = shards
+        .iter()
+        .map(|(id, shard)| Member {
+            id: id.clone(),
+            zone: shard.zone.clone(),
+            weight: shard.weight,
+        })
+        .collect();
+    let Kind::Cache = spec.kind;
+    let Placement::Ring = spec.placement;
+    RingSpec { hash_seed: spec.hash_seed.clone(), vnodes: spec.vnodes, replicas: 1, members }
+}

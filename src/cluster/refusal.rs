@@ -1,0 +1,228 @@
+//! What did a command do, or why not?
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::bounds::Bound;
+use crate::ids::{
+    ClusterId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, PeerAddress, PlanId, PoolName,
+    Revision, ShardId,
+};
+use crate::ring::RingError;
+
+/// What became of a pool's epoch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PoolEpochs {
+    /// The pool.
+    pub pool: PoolName,
+    /// Its epoch before; `None` if it did not exist.
+    pub before: Option<Epoch>,
+    /// Its epoch after; `None` if it was removed.
+    pub after: Option<Epoch>,
+}
+
+/// What a command did.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Applied {
+    /// Where the state stood afterwards.
+    pub revision: Revision,
+    /// The pools that it touched, by name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolEpochs>,
+    /// The node that it added, or that began anew.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<NodeId>,
+    /// The incarnation that began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub incarnation: Option<Incarnation>,
+    /// Whether it had been applied before, and this is the first answer once more.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub repeated: bool,
+}
+
+/// Why a command was refused. Nothing has changed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Refusal {
+    /// The pool is there already.
+    #[error("pool `{0}` exists already")]
+    PoolExists(PoolName),
+    /// The pool is not there.
+    #[error("pool `{0}` does not exist")]
+    NoPool(PoolName),
+    /// The shard is there already.
+    #[error("pool `{pool}` has a shard `{shard}` already")]
+    ShardExists {
+        /// The pool.
+        pool: PoolName,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The shard is not there.
+    #[error("pool `{pool}` has no shard `{shard}`")]
+    NoShard {
+        /// The pool.
+        pool: PoolName,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// A shard is named twice by one command.
+    #[error("pool `{pool}`: shard `{shard}` is named twice by one change")]
+    NamedTwice {
+        /// The pool.
+        pool: PoolName,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// The kind is fixed.
+    #[error("pool `{0}`: the kind of a pool is fixed for its life: make a pool with another name")]
+    KindIsFixed(PoolName),
+    /// The seed is fixed.
+    #[error(
+        "pool `{0}`: `hash_seed` is fixed for the life of a pool, since another one moves every key: \
+         make a pool with another name"
+    )]
+    SeedIsFixed(PoolName),
+    /// No ring could be made any more.
+    #[error("pool `{pool}`: {error}")]
+    Ring {
+        /// The pool.
+        pool: PoolName,
+        /// Why there would be none.
+        error: RingError,
+    },
+    /// More than is ever kept.
+    #[error("{0}")]
+    TooMuch(Bound),
+    /// The version of a release is shown to people.
+    #[error("a version is named by printable ASCII characters")]
+    Version,
+    /// A setting is out of range.
+    #[error("setting `{name}` is {value}: use {least} to {most}")]
+    Setting {
+        /// Which.
+        name: String,
+        /// What was asked for.
+        value: u64,
+        /// The least that is taken.
+        least: u64,
+        /// The most that is taken.
+        most: u64,
+    },
+    /// There is a cluster.
+    #[error("this is cluster {0} already: a cluster is founded once")]
+    Founded(ClusterId),
+    /// There is no cluster.
+    #[error("there is no cluster yet: found one first")]
+    NotFounded,
+    /// The node was never added.
+    #[error("there is no node {0}")]
+    NoNode(NodeId),
+    /// The node has left for good.
+    #[error(
+        "node {0} was removed from the cluster: it may join again as a new node, with an empty data folder"
+    )]
+    NodeRemoved(NodeId),
+    /// Another node has the label.
+    #[error("node {by} is named `{name}` already: give each node a name of its own")]
+    NodeNameTaken {
+        /// The label.
+        name: NodeName,
+        /// Whose it is.
+        by: NodeId,
+    },
+    /// Another node is there.
+    #[error("node {by} is reached at {address} already: give each node an address of its own")]
+    AddressTaken {
+        /// Where.
+        address: PeerAddress,
+        /// Who is there.
+        by: NodeId,
+    },
+    /// Nobody would be left to decide.
+    #[error("node {0} is the last voter: make another node a voter first")]
+    LastVoter(NodeId),
+    /// Another start of the node has begun.
+    #[error("node {node} is at incarnation {now} by now")]
+    IncarnationMoved {
+        /// Which node.
+        node: NodeId,
+        /// Its incarnation.
+        now: Incarnation,
+    },
+    /// The proposer has begun anew, was removed, or has forgotten what this was. Whether an earlier
+    /// copy of the command was applied is not known any more.
+    #[error(
+        "the command is of a time that has passed: its proposer has started anew, left, or gone on without it"
+    )]
+    Superseded,
+    /// Not every node would understand it.
+    #[error(
+        "this needs feature level {needs}, and the cluster is at {agreed}: raise it once every node runs a release that speaks it"
+    )]
+    Level {
+        /// What the command needs.
+        needs: FeatureLevel,
+        /// What is agreed.
+        agreed: FeatureLevel,
+    },
+    /// Feature levels are never lowered.
+    #[error("feature level {level} is below {agreed}, which is agreed and stays")]
+    LevelLowered {
+        /// What was asked for.
+        level: FeatureLevel,
+        /// What is agreed.
+        agreed: FeatureLevel,
+    },
+    /// A node does not speak the level.
+    #[error(
+        "node {node} speaks feature levels up to {speaks}, not {level}: run a later release on it, or remove it"
+    )]
+    LevelTooHigh {
+        /// Which node.
+        node: NodeId,
+        /// What it speaks.
+        speaks: FeatureLevel,
+        /// What was asked for.
+        level: FeatureLevel,
+    },
+    /// A barrier stands at an epoch that has begun.
+    #[error("pool `{pool}` is at epoch {epoch}: its barrier cannot be at {barrier}")]
+    BarrierAhead {
+        /// The pool.
+        pool: PoolName,
+        /// What was asked for.
+        barrier: Epoch,
+        /// The epoch in force.
+        epoch: Epoch,
+    },
+    /// There is no plan.
+    #[error("nothing is staged")]
+    NothingStaged,
+    /// What is staged cannot be done any more.
+    #[error("what is staged cannot be done any more: {0}: drop it with `ringway ring unstage`")]
+    Staged(Box<Refusal>),
+    /// The plan is another than was shown.
+    #[error("the plan has changed since it was shown: it is {now} now; look at it again")]
+    PlanChanged {
+        /// What would be done now.
+        now: PlanId,
+    },
+}
+
+impl fmt::Display for PoolEpochs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.before, self.after) {
+            (None, None) => write!(f, "{}", self.pool),
+            (None, Some(after)) => write!(f, "{}: new, epoch {after}", self.pool),
+            (Some(before), None) => write!(f, "{}: epoch {before}, removed", self.pool),
+            (Some(before), Some(after)) if before == after => {
+                write!(f, "{}: epoch {after} stays", self.pool)
+            }
+            (Some(before), Some(after)) => write!(f, "{}: epoch {before} to {after}", self.pool),
+        }
+    }
+}
