@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 use hyper::body::Body;
 use tokio::sync::{mpsc, watch};

@@ -59,7 +59,7 @@ impl Query {
 
     /// The value of a parameter; the first if there are several.
     #[must_use]
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub fn get<'a>(&'a self, name: &'a str) -> Option<&'a str> {
         self.all(name).next()
     }
 

@@ -95,7 +95,7 @@ pub(super) fn refusal(error: &ProposeError) -> Response {
         ProposeError::Refused(_) => problem(409, "refused", &detail),
         ProposeError::Unavailable { .. } => {
             let mut answer = problem_with(503, "unavailable", &detail, Some("not-applied"));
-            let soon = http::HeaderValue::from_static("1");
+            let soon = HeaderValue::from_static("1");
             answer.headers_mut().insert("Retry-After", soon);
             answer
         }

@@ -15,6 +15,7 @@ pub mod http;
 pub mod locate;
 pub mod nodes;
 pub mod openapi;
+pub mod plan;
 pub mod process;
 pub mod ring;
 pub mod routes;

@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::api::{Api, Caller};
 use super::asked::{Query, document};
 use super::http::{Response, json, problem};
+use super::plan::PlanDocument;
 use super::status::short;
 use crate::cluster::{
-    AdminState, Applied, Change, ClusterState, Command, Plan, PoolEpochs, PoolSpec, PoolState,
+    AdminState, Applied, Change, ClusterState, Command, PoolEpochs, PoolSpec, PoolState,
     Refusal, Verdict,
 };
 use crate::dispatch::view::View;

@@ -7,6 +7,7 @@
 pub mod assemble;
 pub mod check;
 pub mod client;
+pub mod cluster;
 pub mod dev;
 pub mod error;
 pub mod locate;
@@ -14,6 +15,7 @@ pub mod node;
 pub mod operators;
 pub mod publisher;
 pub mod reloads;
+pub mod ring;
 pub mod say;
 pub mod serve;
 pub mod signals;

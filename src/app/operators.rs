@@ -12,16 +12,18 @@ use std::time::Instant;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::error::AppError;
 use super::publisher::Publisher;
 use super::reloads::Reloads;
 use crate::admin::api::{ActionRequest, Api, Served};
+use crate::admin::control::Control;
 use crate::admin::telemetry::{Gather, Telemetry};
 use crate::admin::token::Token;
 use crate::admin::{http, locate, process};
+use crate::cluster::ClusterState;
 use crate::proxy::metrics::ClientMetrics;
 use crate::route::RequestView;
 use crate::{dispatch, proxy};
@@ -48,6 +50,10 @@ pub struct Shown {
     pub publisher: Arc<Publisher>,
     /// How the last reload went.
     pub reloads: Arc<Reloads>,
+    /// What is agreed, as it moves.
+    pub agreed: watch::Receiver<Arc<ClusterState>>,
+    /// Who decides.
+    pub decides: Control,
     /// Whether clients are welcome.
     pub ready: Arc<AtomicBool>,
     /// What is counted of clients.
@@ -65,7 +71,7 @@ impl Operators {
     /// When the token or the address cannot be read or written.
     pub fn serve(
         sockets: Sockets,
-        shown: Shown,
+        mut shown: Shown,
         data_dir: &Path,
         control: &Handle,
     ) -> Result<Self, AppError> {
@@ -76,7 +82,8 @@ impl Operators {
         let address = sockets.admin.as_ref().map(StdListener::local_addr).transpose();
         let address = address.map_err(AppError::system("a socket has no address"))?;
         if let Some(socket) = sockets.admin {
-            let handler = Arc::new(api(&shown, data_dir)?);
+            let decides = std::mem::replace(&mut shown.decides, Control::Standalone);
+            let handler = Arc::new(api(&shown, decides, data_dir)?);
             tasks.spawn_on(http::serve(tokio(socket)?, handler), control);
         }
         if let Some(socket) = sockets.telemetry {
@@ -89,7 +96,7 @@ impl Operators {
     }
 }
 
-fn api(shown: &Shown, data_dir: &Path) -> Result<Api, AppError> {
+fn api(shown: &Shown, control: Control, data_dir: &Path) -> Result<Api, AppError> {
     let random: [u8; 32] = random().map_err(AppError::system("cannot make a token"))?;
     let token = Token::read_or_make(data_dir, random)
         .map_err(AppError::system(data_dir.display().to_string()))?;
@@ -106,6 +113,9 @@ fn api(shown: &Shown, data_dir: &Path) -> Result<Api, AppError> {
         started: Instant::now(),
         served: Box::new(served),
         routed: Box::new(routed),
+        agreed: shown.agreed.clone(),
+        published: shown.publisher.revision(),
+        control,
         ready: Arc::clone(&shown.ready),
         reload_error: Arc::clone(&shown.reloads.error),
         token,

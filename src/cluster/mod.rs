@@ -22,6 +22,7 @@ mod apply;
 mod bounds;
 mod command;
 mod desired;
+mod differences;
 mod draft;
 mod envelope;
 mod history;
@@ -47,6 +48,7 @@ pub use bounds::{
 };
 pub use command::{Change, Command, FEATURE_LEVEL};
 pub use desired::{Desired, DesiredPool, changes};
+pub use differences::differences;
 pub use envelope::{ACTOR_BYTES_MAX, Actor, ActorError, Envelope, EnvelopeError};
 pub use history::{HISTORY_MAX, ROUTINE_MAX, Record};
 pub use node::{NODES_MAX, NodeState, Role, VOTERS_MAX, voters};

@@ -5,5 +5,6 @@
 //! drive. What this room keeps is small and precious: epochs must never go back, or two rings
 //! would bear one number.
 
+pub mod group;
 pub mod standalone;
 pub mod steward;
