@@ -14,6 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use self::cluster::ClusterCommand;
 use self::ring::RingCommand;
+use crate::app::certs::{self, CertsArguments, NodeHosts};
 use crate::app::client::Client;
 use crate::app::dev::{self, DEV_FOLDER, DevArguments};
 use crate::app::error::AppError;
@@ -63,6 +64,8 @@ enum Command {
     /// Found a cluster, join one, and look after its nodes.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Make the certificates by which the nodes of a cluster trust each other.
+    Certs(Certs),
     /// Have a running node read its file again, as SIGHUP does.
     Reload {
         #[command(flatten)]
@@ -122,6 +125,9 @@ struct Dev {
     /// How many shards.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     shards: u16,
+    /// How many nodes; more than one are a cluster.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(dev::NODES_MAX)))]
+    nodes: u16,
     /// Port for clients; 8080, or a free one if that is in use.
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
@@ -131,15 +137,15 @@ struct Dev {
 
 #[derive(Debug, Subcommand)]
 enum DevVerb {
-    /// Stop an embedded store of the running `ringway dev`.
-    Stop(DevShard),
+    /// Stop a node or an embedded store of the running `ringway dev`.
+    Stop(DevPart),
     /// Start it again.
-    Start(DevShard),
+    Start(DevPart),
 }
 
 #[derive(Debug, Args)]
-struct DevShard {
-    /// The shard's id, as `s2`.
+struct DevPart {
+    /// The id of a node or a shard, as `n1` or `s2`.
     id: String,
     /// Folder that `ringway dev` was started with.
     #[arg(long, value_name = "DIR", default_value = DEV_FOLDER)]
@@ -173,6 +179,20 @@ enum FsyncArgument {
     Interval,
     /// Never by our doing; a crash of the machine may cost the whole folder.
     Never,
+}
+
+#[derive(Debug, Args)]
+struct Certs {
+    /// Folder of the certificates; made if it does not exist. With an authority in it from before,
+    /// that signs the new ones.
+    #[arg(long, value_name = "DIR", default_value = "./ringway-certs")]
+    out: PathBuf,
+    /// The nodes, each with the names and addresses by which the others reach it.
+    #[arg(long, value_name = "NAME=HOST[,HOST]", required = true, num_args = 1..)]
+    nodes: Vec<NodeHosts>,
+    /// For how many days they are good.
+    #[arg(long, value_name = "N", default_value_t = 1095, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    days: u32,
 }
 
 #[derive(Debug, Args)]
@@ -242,14 +262,14 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), AppError> {
     match command {
-        Command::Dev(Dev { verb: Some(DevVerb::Stop(shard)), .. }) => {
-            dev::switch(&shard.data, &shard.id, false)
+        Command::Dev(Dev { verb: Some(DevVerb::Stop(part)), .. }) => {
+            dev::switch(&part.data, &part.id, false)
         }
-        Command::Dev(Dev { verb: Some(DevVerb::Start(shard)), .. }) => {
-            dev::switch(&shard.data, &shard.id, true)
+        Command::Dev(Dev { verb: Some(DevVerb::Start(part)), .. }) => {
+            dev::switch(&part.data, &part.id, true)
         }
-        Command::Dev(Dev { data, temp, shards, port, verb: None }) => {
-            dev::run(&DevArguments { data, temp, shards, port })
+        Command::Dev(Dev { data, temp, shards, nodes, port, verb: None }) => {
+            dev::run(&DevArguments { data, temp, shards, nodes, port })
         }
         Command::Serve { file } => serve::run(&file.config),
         Command::Store(arguments) => store::run(StoreArguments {
@@ -269,6 +289,9 @@ fn run(command: Command) -> Result<(), AppError> {
         Command::Status { node, output } => status::run(&node.client()?, output.json),
         Command::Ring(command) => ring::run(command),
         Command::Cluster(command) => cluster::run(command),
+        Command::Certs(Certs { out, nodes, days }) => {
+            certs::run(&CertsArguments { out, nodes, days })
+        }
         Command::Reload { node } => status::reload(&node.client()?),
     }
 }

@@ -3,6 +3,7 @@
 use std::io;
 use std::net::SocketAddr;
 
+use super::certs::CertsError;
 use crate::config::Diagnostics;
 use crate::control::standalone::ControlError;
 use crate::proxy::site::UnknownPool;
@@ -41,6 +42,9 @@ pub enum AppError {
     /// An embedded store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// Certificates cannot be made.
+    #[error(transparent)]
+    Certs(#[from] CertsError),
     /// Something else of the system's.
     #[error("{what}: {error}")]
     System {

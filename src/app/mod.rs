@@ -5,6 +5,7 @@
 //! nothing else.
 
 pub mod assemble;
+pub mod certs;
 pub mod check;
 pub mod client;
 pub mod cluster;

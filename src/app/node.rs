@@ -25,8 +25,9 @@ use super::operators::{Operators, Shown, Sockets};
 use super::publisher::Publisher;
 use super::reloads::Reloads;
 use crate::admin::api::ActionRequest;
+use crate::admin::control::Control;
 use crate::admin::telemetry::Gather;
-use crate::cluster::Report;
+use crate::cluster::{ClusterState, Report};
 use crate::config::Config;
 use crate::control::standalone::Standalone;
 use crate::net::listener::bind_all;
@@ -37,6 +38,8 @@ use crate::proxy::serve::{Phase, WorkerParts, run_worker};
 /// A running proxy.
 pub struct Node {
     standalone: Standalone,
+    /// What is agreed, for operators.
+    agreed: watch::Sender<Arc<ClusterState>>,
     publisher: Arc<Publisher>,
     reloads: Arc<Reloads>,
     ready: Arc<AtomicBool>,
@@ -74,7 +77,8 @@ impl Node {
     ///
     /// # Errors
     /// [`AppError`]; whatever was begun has been taken down.
-    pub fn start(config: &Config, parts: NodeParts) -> Result<(Self, Report), AppError> {
+    #[allow(clippy::unused_async, reason = "joining a group waits for others")]
+    pub async fn start(config: &Config, parts: NodeParts) -> Result<(Self, Report), AppError> {
         let origin = Instant::now();
         let name = assemble::node_name(config);
         let (standalone, report) = Standalone::open(&config.node.data_dir, &config.desired())?;
@@ -106,7 +110,10 @@ impl Node {
         let clients = Arc::new(ClientMetrics::new(workers));
         let (phase, phase_seen) = watch::channel(Phase::Serving);
 
+        let agreed = watch::Sender::new(Arc::new(standalone.state().clone()));
         let shown = Shown {
+            agreed: agreed.subscribe(),
+            decides: Control::Standalone,
             publisher: Arc::clone(&publisher),
             reloads: Arc::clone(&reloads),
             ready: Arc::clone(&ready),
@@ -119,6 +126,7 @@ impl Node {
         let operators = Operators::serve(sockets, shown, data_dir, &parts.control)?;
         let mut node = Self {
             standalone,
+            agreed,
             publisher,
             reloads,
             ready,
@@ -187,6 +195,7 @@ impl Node {
         let candidate = self.publisher.candidate(Some(config), Some(prepared.topology()))?;
         let report = self.standalone.commit(prepared)?;
         candidate.publish();
+        self.agreed.send_replace(Arc::new(self.standalone.state().clone()));
         self.reopen_log();
         Ok(report)
     }

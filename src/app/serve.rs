@@ -36,7 +36,7 @@ pub fn run(file: &Path) -> Result<(), AppError> {
     };
     let parts =
         NodeParts { control: runtime.handle().clone(), actions, more_metrics: Box::new(Vec::new) };
-    let (node, report) = Node::start(&loaded.config, parts)?;
+    let (node, report) = runtime.block_on(Node::start(&loaded.config, parts))?;
     log_report(&report);
     announce(&node.addresses, &mut std::io::stdout());
     runtime.block_on(attend(node, file.to_owned(), signals, requests));

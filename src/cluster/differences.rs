@@ -3,8 +3,6 @@
 //! As [`Change`]s, which can be staged, planned and shown one by one. (`desired` makes commands of
 //! the same difference: those a node that stands alone applies itself.)
 
-use std::collections::BTreeMap;
-
 use super::command::Change;
 use super::desired::{Desired, DesiredPool};
 use super::pool::ShardSpec;

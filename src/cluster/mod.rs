@@ -26,6 +26,7 @@ mod differences;
 mod draft;
 mod envelope;
 mod history;
+pub mod lease;
 mod members;
 mod node;
 mod past;
@@ -41,6 +42,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod topology;
+pub mod verdict;
 mod warning;
 
 pub use bounds::{
