@@ -50,20 +50,26 @@ pub(super) async fn show(api: &Api) -> Result<Response, Response> {
     api.control.member()?;
     match api.cluster_status().await {
         Some(cluster) => Ok(json(200, &cluster)),
-        None => {
-            let detail = "this node belongs to no cluster yet: `ringway cluster init` on the first \
-                          node, `ringway cluster join ADDRESS` on the others";
-            Err(problem(409, "no-cluster", detail))
-        }
+        None => Err(no_cluster()),
     }
 }
 
+fn no_cluster() -> Response {
+    let detail = "this node belongs to no cluster yet: `ringway cluster init` on the first node, \
+                  `ringway cluster join ADDRESS` on the others";
+    problem(409, "no-cluster", detail)
+}
+
 /// `POST /v1/cluster/init`.
-pub(super) async fn init(api: &Api) -> Result<Response, Response> {
+pub(super) async fn init(api: &Api, caller: &Caller<'_>) -> Result<Response, Response> {
     let member = api.control.member()?;
     let Seed { settings, commands } = (member.seed)();
     let pools = commands.len();
-    let id = member.group.found(settings, commands).await.map_err(|error| not_done(&error))?;
+    let id = member
+        .group
+        .found(&caller.actor, settings, commands)
+        .await
+        .map_err(|error| not_done(&error))?;
     Ok(done(format!(
         "cluster {id} is founded with this node and {pools} pools of its file; start the others \
          with `join`, or run `ringway cluster join` on them"
@@ -102,14 +108,13 @@ pub(super) async fn transfer(api: &Api, body: &[u8]) -> Result<Response, Respons
 /// `POST /v1/cluster/snapshot`.
 pub(super) async fn snapshot(api: &Api) -> Result<Response, Response> {
     let member = api.control.member()?;
-    member.group.snapshot().await.map_err(|error| not_done(&error))?;
-    Ok(done("a snapshot of the agreed state is written".to_owned()))
+    let reached = member.group.snapshot().await.map_err(|why| not_done(&why))?;
+    Ok(done(format!("a snapshot of all that was agreed up to entry {reached} is written")))
 }
 
 /// `GET /v1/cluster/backup`.
-pub(super) async fn backup(api: &Api) -> Result<Response, Response> {
-    let member = api.control.member()?;
-    let bytes = member.group.backup().await.map_err(|error| not_done(&error))?;
+pub(super) fn backup(api: &Api) -> Result<Response, Response> {
+    let bytes = api.control.member()?.group.backup().ok_or_else(no_cluster)?;
     Ok(text(200, "application/octet-stream", bytes))
 }
 

@@ -99,7 +99,7 @@ pub(super) fn refusal(error: &ProposeError) -> Response {
             answer.headers_mut().insert("Retry-After", soon);
             answer
         }
-        ProposeError::Unknown => problem_with(504, "unknown", &detail, Some("unknown")),
+        ProposeError::Unknown(_) => problem_with(504, "unknown", &detail, Some("unknown")),
     }
 }
 

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::{ClusterState, NodeState, Role};
-use crate::control::group::GroupStatus;
+use crate::control::group::{GroupRole, GroupStatus};
 use crate::control::steward::{NodeReport, Overview};
 use crate::ids::{Epoch, NodeId, PoolName};
 
@@ -30,7 +30,7 @@ pub struct ClusterStatus {
     pub feature_level: u64,
     /// The id of the node that answers.
     pub node_id: u64,
-    /// Its part: `leader`, `follower`, `candidate`, `learner`.
+    /// Its part: `leader`, `follower`, `candidate`, `learner`, or `stopped`.
     pub role: String,
     /// The Raft term.
     pub term: u64,
@@ -48,6 +48,8 @@ pub struct ClusterStatus {
     pub quorum_acked_ms_ago: Option<u64>,
     /// Why the answering node's disk is not trusted any more; absent if it is.
     pub storage_failed: Option<String>,
+    /// Why the answering node takes no part any more: it was removed, or its Raft has stopped.
+    pub stopped: Option<String>,
     /// Whether the leader told what it knows of the others. Without that, what stands for each
     /// node is what is agreed, and nothing observed.
     pub observed: bool,
@@ -55,15 +57,15 @@ pub struct ClusterStatus {
     pub nodes: Vec<NodeStatus>,
 }
 
-/// Places in the log.
+/// Places in the log; absent where there is none yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Log {
     /// The last entry that the node holds.
-    pub last: u64,
+    pub last: Option<u64>,
     /// The last one that it knows to be agreed.
-    pub committed: u64,
+    pub committed: Option<u64>,
     /// The last one that it has applied.
-    pub applied: u64,
+    pub applied: Option<u64>,
 }
 
 /// A snapshot.
@@ -140,21 +142,36 @@ pub fn cluster_status(
         id: identity.id.to_string(),
         generation: identity.generation.0,
         feature_level: state.feature_level().0,
-        node_id: group.node.0,
-        role: group.role.to_string(),
+        node_id: group.node.unwrap_or_default().0,
+        role: role(group.role).to_owned(),
         term: group.term.0,
         leader: group.leader.map(|leader| name_of(state, leader)),
         lease,
         joint: group.joint,
-        log: Log { last: group.last_log, committed: group.committed, applied: group.applied },
+        log: Log {
+            last: group.last_log,
+            committed: group.committed.map(|place| place.index),
+            applied: group.applied.map(|place| place.index),
+        },
         snapshot: group
             .snapshot
             .map(|snapshot| Snapshot { index: snapshot.index, age_ms: snapshot.age_ms }),
         quorum_acked_ms_ago: group.quorum_acked_ms_ago,
         storage_failed: group.storage_failed.clone(),
+        stopped: match group.removed {
+            true => Some("the cluster has removed it".to_owned()),
+            false => group.stopped.clone(),
+        },
         observed: overview.is_some(),
         nodes: nodes.collect(),
     })
+}
+
+fn role(role: GroupRole) -> &'static str {
+    match role {
+        GroupRole::Unborn => "unborn",
+        GroupRole::Leader => "leader",
+    }
 }
 
 fn agreed(id: NodeId, node: &NodeState, group: &GroupStatus) -> NodeStatus {

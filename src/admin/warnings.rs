@@ -12,8 +12,9 @@ const SILENT_MS: u64 = 5_000;
 /// A clock this far off is named: at half the allowance nodes begin to lose their leases soon.
 const CLOCK_OFFSET_MS: u64 = 250;
 
-/// A log this far behind its snapshot is named: a restart would read all of it again.
-const SNAPSHOT_BEHIND: u64 = 50_000;
+/// A snapshot this far behind the log is named: ten were due meanwhile, and a restart would read
+/// all of that again.
+const SNAPSHOT_BEHIND: u64 = 10_000;
 
 /// Everything that is not as it should be.
 #[must_use]
@@ -59,6 +60,9 @@ fn of_cluster(cluster: &ClusterStatus, warnings: &mut Vec<String>) {
              disk and start the node again"
         ));
     }
+    if let Some(why) = &cluster.stopped {
+        warnings.push(format!("this node takes no part in its cluster any more: {why}"));
+    }
     if cluster.leader.is_none() {
         warnings.push(
             "there is no leader: nothing can be agreed until a majority of the voters meet"
@@ -90,7 +94,7 @@ fn of_cluster(cluster: &ClusterStatus, warnings: &mut Vec<String>) {
         ));
     }
     let covered = cluster.snapshot.map_or(0, |snapshot| snapshot.index);
-    let behind = cluster.log.applied.saturating_sub(covered);
+    let behind = cluster.log.applied.map_or(0, |applied| applied.saturating_sub(covered));
     if behind > SNAPSHOT_BEHIND {
         warnings.push(format!(
             "the last snapshot is {behind} entries old: `ringway cluster snapshot`, and look at \

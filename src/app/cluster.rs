@@ -127,11 +127,16 @@ pub fn words(cluster: &ClusterStatus) -> String {
         }
     };
     let joint = if cluster.joint { ", a change of voters is under way" } else { "" };
+    let place = |index: Option<u64>| index.map_or("-".to_owned(), |index| index.to_string());
     let mut text = format!(
         "cluster {id}, generation {generation}, feature level {}\n\
          term {term}, {leader}{joint}; this node: {}, {lease}\n\
          log {}, committed {}, applied {}; {snapshot}\n",
-        cluster.feature_level, cluster.role, log.last, log.committed, log.applied,
+        cluster.feature_level,
+        cluster.role,
+        place(log.last),
+        place(log.committed),
+        place(log.applied),
     );
     if let Some(why) = &cluster.storage_failed {
         text.push_str(&format!("STORAGE FAILED: {why}\n"));

@@ -2,4 +2,4 @@
 
 mod stand_in;
 
-pub use stand_in::{Group, GroupStatus, ProposeError, RaftRole, SnapshotStatus};
+pub use stand_in::{Group, GroupStatus, GroupRole, ProposeError, SnapshotStatus};

@@ -1,6 +1,6 @@
 //! How does a group of one behave, in memory?
 
-use std::fmt;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tokio::sync::watch;
@@ -9,24 +9,20 @@ use crate::cluster::{
     Actor, Applied, ClusterState, Command, Envelope, FEATURE_LEVEL, Refusal, Role, Settings,
 };
 use crate::ids::{
-    ClusterId, CommandId, Incarnation, NodeId, NodeName, PeerAddress, Revision, Term,
+    ClusterId, CommandId, Generation, Incarnation, NodeId, NodeName, PeerAddress, Revision, Term,
 };
 
-#[derive(Debug, Clone)]
-pub struct GroupStatus {
-    pub node: NodeId,
-    pub role: RaftRole,
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GroupRole {
+    Unborn,
+    Leader,
+}
+
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
     pub term: Term,
-    pub leader: Option<NodeId>,
-    pub voters: Vec<NodeId>,
-    pub learners: Vec<NodeId>,
-    pub joint: bool,
-    pub last_log: u64,
-    pub committed: u64,
-    pub applied: u64,
-    pub snapshot: Option<SnapshotStatus>,
-    pub quorum_acked_ms_ago: Option<u64>,
-    pub storage_failed: Option<String>,
+    pub index: u64,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -35,25 +31,39 @@ pub struct SnapshotStatus {
     pub age_ms: u64,
 }
 
-#[derive(Debug, Clone, Copy)]
-pub enum RaftRole {
-    Leader,
+#[derive(Debug, Clone)]
+pub struct GroupStatus {
+    pub node: Option<NodeId>,
+    pub cluster: Option<ClusterId>,
+    pub generation: Option<Generation>,
+    pub incarnation: Option<Incarnation>,
+    pub role: GroupRole,
+    pub term: Term,
+    pub leader: Option<NodeId>,
+    pub voters: BTreeSet<NodeId>,
+    pub learners: BTreeSet<NodeId>,
+    pub joint: bool,
+    pub last_log: Option<u64>,
+    pub committed: Option<Place>,
+    pub applied: Option<Place>,
+    pub revision: Revision,
+    pub purged: Option<u64>,
+    pub snapshot: Option<SnapshotStatus>,
+    pub quorum_acked_ms_ago: Option<u64>,
+    pub matched: Vec<(NodeId, Option<u64>)>,
+    pub storage_failed: Option<String>,
+    pub removed: bool,
+    pub stopped: Option<String>,
 }
 
-impl fmt::Display for RaftRole {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("leader")
-    }
-}
-
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ProposeError {
     #[error(transparent)]
     Refused(#[from] Refusal),
-    #[error("nothing can be agreed now: {why}")]
-    Unavailable { why: String, leader: Option<PeerAddress> },
-    #[error("nobody knows whether it was agreed: look with `ringway status`")]
-    Unknown,
+    #[error("nothing was changed: {why}")]
+    Unavailable { why: String, leader: Option<NodeId> },
+    #[error("it is not known whether this was changed: {0}; look before you repeat it")]
+    Unknown(String),
 }
 
 #[derive(Clone)]
@@ -79,13 +89,13 @@ impl Group {
         self.apply(actor, command)
     }
 
-    pub async fn found(&self, settings: Settings, seed: Vec<Command>) -> Result<ClusterId, ProposeError> {
+    pub async fn found(&self, actor: &str, settings: Settings, seed: Vec<Command>) -> Result<ClusterId, ProposeError> {
         let cluster = ClusterId([7; 16]);
         let node = NodeName::new("n1").expect("a name");
         let address: PeerAddress = PeerAddress::parse("127.0.0.1:9700").expect("an address");
-        self.apply("init@n1", Command::Found { cluster, node, address, settings })?;
+        self.apply(actor, Command::Found { cluster, node, address, settings })?;
         for command in seed {
-            self.apply("init@n1", command)?;
+            self.apply(actor, command)?;
         }
         let _ = FEATURE_LEVEL;
         Ok(cluster)
@@ -99,16 +109,17 @@ impl Group {
         Ok(())
     }
 
-    pub async fn snapshot(&self) -> Result<(), ProposeError> {
-        Ok(())
+    pub async fn snapshot(&self) -> Result<u64, String> {
+        Ok(7)
     }
 
     pub async fn remove_node(&self, actor: &str, node: NodeId) -> Result<(), ProposeError> {
         self.apply(actor, Command::RemoveNode { node }).map(|_| ())
     }
 
-    pub async fn backup(&self) -> Result<Vec<u8>, ProposeError> {
-        Ok(self.state().encode())
+    pub fn backup(&self) -> Option<bytes::Bytes> {
+        self.state().identity()?;
+        Some(self.state().encode().into())
     }
 
     pub fn state(&self) -> Arc<ClusterState> {
@@ -120,21 +131,31 @@ impl Group {
     }
 
     pub fn status(&self) -> GroupStatus {
-        let Revision(applied) = self.state().revision();
+        let state = self.state();
+        let place = Place { term: Term(1), index: state.revision().0 };
+        let born = state.identity().is_some();
         GroupStatus {
-            node: NodeId(1),
-            role: RaftRole::Leader,
+            node: born.then_some(NodeId(1)),
+            cluster: state.identity().map(|identity| identity.id),
+            generation: state.identity().map(|identity| identity.generation),
+            incarnation: born.then_some(Incarnation(1)),
+            role: if born { GroupRole::Leader } else { GroupRole::Unborn },
             term: Term(1),
-            leader: Some(NodeId(1)),
-            voters: vec![NodeId(1)],
-            learners: vec![],
+            leader: born.then_some(NodeId(1)),
+            voters: born.then_some(NodeId(1)).into_iter().collect(),
+            learners: BTreeSet::new(),
             joint: false,
-            last_log: applied,
-            committed: applied,
-            applied,
+            last_log: Some(place.index),
+            committed: Some(place),
+            applied: Some(place),
+            revision: state.revision(),
+            purged: None,
             snapshot: None,
             quorum_acked_ms_ago: Some(0),
+            matched: Vec::new(),
             storage_failed: None,
+            removed: false,
+            stopped: None,
         }
     }
 }
