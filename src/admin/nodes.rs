@@ -30,7 +30,7 @@ pub struct ClusterStatus {
     pub feature_level: u64,
     /// The id of the node that answers.
     pub node_id: u64,
-    /// Its part: `leader`, `follower`, `candidate`, `learner`, or `stopped`.
+    /// Its part: `unborn`, `learner`, `follower`, `candidate`, `leader` or `stopped`.
     pub role: String,
     /// The Raft term.
     pub term: u64,
@@ -170,7 +170,11 @@ pub fn cluster_status(
 fn role(role: GroupRole) -> &'static str {
     match role {
         GroupRole::Unborn => "unborn",
+        GroupRole::Learner => "learner",
+        GroupRole::Follower => "follower",
+        GroupRole::Candidate => "candidate",
         GroupRole::Leader => "leader",
+        GroupRole::Stopped => "stopped",
     }
 }
 
