@@ -13,8 +13,8 @@ use http::{HeaderMap, HeaderValue};
 use hyper::body::Body;
 use tokio::sync::{mpsc, watch};
 
-pub use super::actions::{Action, ActionRequest};
 use super::actions::act;
+pub use super::actions::{Action, ActionRequest};
 use super::asked::{Query, read_body};
 use super::control::{Control, actor};
 use super::http::{Handler, Request, Response, json, problem, text};
@@ -26,7 +26,7 @@ use super::token::Token;
 use super::warnings::warnings;
 use super::{cluster, locate, openapi, ring};
 use crate::cluster::ClusterState;
-use crate::dispatch::view::View;
+use crate::dispatch::view::{Pool, View};
 use crate::ids::{Digest, NodeName, Revision};
 use crate::route::RequestView;
 
@@ -108,7 +108,9 @@ impl Api {
         let (served, state) = ((self.served)(), self.state());
         let reload_error =
             self.reload_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        let pool = |pool| of_pool(pool, state.pools().get(&pool.agreed.name).map(|pool| &**pool));
+        let pool = |pool: &Arc<Pool>| {
+            of_pool(pool, state.pools().get(&pool.agreed.name).map(|pool| &**pool))
+        };
         let mut status = Status {
             node: self.node.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

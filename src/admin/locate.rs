@@ -82,7 +82,9 @@ fn located(api: &Api, query: &Query) -> Result<Located, Response> {
             return Err(problem(400, "bad-query", detail));
         }
     };
-    let next = query.number("next")?.map_or(NEXT_SHARDS, |next| usize::try_from(next).unwrap_or(usize::MAX));
+    let next = query
+        .number("next")?
+        .map_or(NEXT_SHARDS, |next| usize::try_from(next).unwrap_or(usize::MAX));
     let view = (api.served)().view;
     let Some(served) = view.pools.iter().find(|served| served.agreed.name == pool) else {
         return Err(problem(404, "no-pool", &format!("there is no pool `{pool}`")));

@@ -21,5 +21,7 @@ pub mod ring;
 pub mod routes;
 pub mod status;
 pub mod telemetry;
+#[cfg(test)]
+mod tests;
 pub mod token;
 pub mod warnings;

@@ -6,6 +6,3 @@
 
 /// The document, in JSON.
 pub const DOCUMENT: &str = include_str!("openapi.json");
-
-#[cfg(test)]
-mod tests;

@@ -14,8 +14,8 @@ use super::http::{Response, json, problem};
 use super::plan::PlanDocument;
 use super::status::short;
 use crate::cluster::{
-    AdminState, Applied, Change, ClusterState, Command, PoolEpochs, PoolSpec, PoolState,
-    Refusal, Verdict,
+    AdminState, Applied, Change, ClusterState, Command, PoolEpochs, PoolSpec, PoolState, Refusal,
+    Verdict,
 };
 use crate::dispatch::view::View;
 use crate::ids::{BaseUrl, PlanId, PoolName, ShardId, Weight, Zone};
@@ -161,7 +161,11 @@ pub(super) fn plan(api: &Api) -> Result<Response, Response> {
 }
 
 /// `POST /v1/ring/changes`.
-pub(super) async fn stage(api: &Api, caller: &Caller<'_>, body: &[u8]) -> Result<Response, Response> {
+pub(super) async fn stage(
+    api: &Api,
+    caller: &Caller<'_>,
+    body: &[u8],
+) -> Result<Response, Response> {
     let member = api.control.member()?;
     let ChangesAsked { changes, now } = document(body)?;
     if changes.is_empty() {
@@ -198,7 +202,11 @@ pub(super) async fn unstage(api: &Api, caller: &Caller<'_>) -> Result<Response, 
 }
 
 /// `POST /v1/ring/apply`.
-pub(super) async fn apply(api: &Api, caller: &Caller<'_>, body: &[u8]) -> Result<Response, Response> {
+pub(super) async fn apply(
+    api: &Api,
+    caller: &Caller<'_>,
+    body: &[u8],
+) -> Result<Response, Response> {
     let member = api.control.member()?;
     let ApplyAsked { plan } = document(body)?;
     let command = Command::ApplyPlan { plan };
@@ -242,7 +250,8 @@ const RECORDS: usize = 100;
 
 /// `GET /v1/ring/history`.
 pub(super) fn history(api: &Api, query: &Query) -> Result<Response, Response> {
-    let last = query.number("last")?.map_or(RECORDS, |last| usize::try_from(last).unwrap_or(usize::MAX));
+    let last =
+        query.number("last")?.map_or(RECORDS, |last| usize::try_from(last).unwrap_or(usize::MAX));
     let records = api.state().history();
     let first = records.len().saturating_sub(last);
     let records = records[first..].iter().map(|record| HistoryRecord {

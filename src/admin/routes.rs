@@ -61,11 +61,7 @@ pub struct Route {
     pub token: bool,
 }
 
-const fn open(
-    path: &'static str,
-    verb: Verb,
-    parameters: &'static [&'static str],
-) -> Route {
+const fn open(path: &'static str, verb: Verb, parameters: &'static [&'static str]) -> Route {
     Route { method: "GET", path, verb, parameters, token: false }
 }
 
@@ -168,7 +164,8 @@ mod tests {
         assert_eq!(found("HEAD", "/v1/status/"), Some((Verb::Status, None)));
         let part = Some((Verb::StopShard, Some("s2".to_owned())));
         assert_eq!(found("POST", "/v1/dev/shards/s2/stop"), part);
-        for path in ["/", "/v1", "/v1/status/x", "/v1/dev/shards//stop", "/v1/dev/shards/a/b/stop"] {
+        for path in ["/", "/v1", "/v1/status/x", "/v1/dev/shards//stop", "/v1/dev/shards/a/b/stop"]
+        {
             assert!(matches!(find("POST", path), Found::Nothing), "{path}");
         }
         let Found::OtherMethod(methods) = find("DELETE", "/v1/reload") else { panic!("known") };

@@ -33,7 +33,10 @@ pub fn join(
     json: bool,
 ) -> Result<(), AppError> {
     let role = if observer { "observer" } else { "voter" };
-    done(&client.change("POST", "/v1/cluster/join", &json!({ "peers": peers, "role": role }))?, json)
+    done(
+        &client.change("POST", "/v1/cluster/join", &json!({ "peers": peers, "role": role }))?,
+        json,
+    )
 }
 
 /// `ringway cluster remove-node`.
@@ -77,17 +80,11 @@ fn done(answer: &Value, json: bool) -> Result<(), AppError> {
 pub fn backup(client: &Client, out: Option<&Path>) -> Result<(), AppError> {
     let bytes = client.download("/v1/cluster/backup")?;
     let Some(path) = out else {
-        return std::io::stdout()
-            .write_all(&bytes)
-            .map_err(AppError::system("standard output"));
+        return std::io::stdout().write_all(&bytes).map_err(AppError::system("standard output"));
     };
     let failed = || AppError::system(path.display().to_string());
-    let mut file = OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .map_err(failed())?;
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed())?;
     if let Err(error) = file.write_all(&bytes).and_then(|()| file.sync_all()) {
         // Half a backup must not be taken for one.
         drop(std::fs::remove_file(path));
@@ -141,8 +138,19 @@ pub fn words(cluster: &ClusterStatus) -> String {
     if let Some(why) = &cluster.storage_failed {
         text.push_str(&format!("STORAGE FAILED: {why}\n"));
     }
-    let head =
-        ["id", "node", "role", "address", "incarnation", "version", "seen", "lease", "clock", "routes", "behind"];
+    let head = [
+        "id",
+        "node",
+        "role",
+        "address",
+        "incarnation",
+        "version",
+        "seen",
+        "lease",
+        "clock",
+        "routes",
+        "behind",
+    ];
     text.push('\n');
     text.push_str(&table(head, &cluster.nodes.iter().map(row).collect::<Vec<_>>()));
     if !cluster.observed {

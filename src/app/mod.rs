@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod dev;
 pub mod error;
 pub mod locate;
+pub mod membership;
 pub mod node;
 pub mod operators;
 pub mod publisher;

@@ -106,8 +106,7 @@ fn api(shown: &Shown, control: Control, data_dir: &Path) -> Result<Api, AppError
         Served { view: Arc::clone(&site.view), routes: site.routes.digest() }
     };
     let published = Arc::clone(shown.publisher.published());
-    let routed =
-        move |request: &RequestView<'_>| locate::routed(&published.load().routes, request);
+    let routed = move |request: &RequestView<'_>| locate::routed(&published.load().routes, request);
     Ok(Api {
         node: shown.publisher.name().clone(),
         started: Instant::now(),

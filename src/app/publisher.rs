@@ -19,7 +19,7 @@ use tokio::sync::watch;
 use super::assemble;
 use super::error::AppError;
 use crate::background::probe::Probers;
-use crate::cluster::Topology;
+use crate::cluster::{ClusterState, Topology};
 use crate::config::Config;
 use crate::ids::{NodeName, Revision};
 use crate::proxy::site::{Published, Site};
@@ -124,6 +124,39 @@ impl Publisher {
         Ok(Candidate { publisher: self, site, config, in_force })
     }
 
+    /// What requests read of what is agreed.
+    #[must_use]
+    pub fn topology(&self) -> Arc<Topology> {
+        Arc::clone(&self.published.load().view.topology)
+    }
+
+    /// Publishes what is agreed, with the file in force.
+    pub fn follow(&self, state: &ClusterState) {
+        let config = self.lock();
+        let previous = self.published.load_full();
+        let before = &previous.view.topology;
+        if before.revision() == state.revision() {
+            return;
+        }
+        let topology = match Topology::build(state, Some(before)) {
+            Ok(topology) => Arc::new(topology),
+            Err(error) => {
+                // `apply` lets no state become agreed that has no rings.
+                tracing::error!(%error, "what is agreed cannot be served; the old rings stay");
+                return;
+            }
+        };
+        let site = assemble::republished(&config, &topology, &previous, self.workers);
+        self.publish(site);
+    }
+
+    fn publish(&self, site: Site) {
+        let revision = site.view.topology.revision();
+        self.published.store(Arc::new(site));
+        self.follow_health();
+        self.revision.send_replace(revision);
+    }
+
     fn follow_health(&self) {
         let site = self.published.load_full();
         let pools = site.view.pools.iter().map(|pool| (&pool.agreed.name, &pool.health));
@@ -138,10 +171,7 @@ impl Publisher {
 impl Candidate<'_> {
     /// From here on every request reads it.
     pub fn publish(mut self) {
-        let revision = self.site.view.topology.revision();
-        self.publisher.published.store(Arc::new(self.site));
         *self.in_force = self.config;
-        self.publisher.follow_health();
-        self.publisher.revision.send_replace(revision);
+        self.publisher.publish(self.site);
     }
 }

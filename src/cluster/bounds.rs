@@ -15,8 +15,9 @@ pub const POOLS_MAX: usize = 256;
 /// Most changes in one command, and most that are staged: a rack's worth of shards, many times.
 pub const CHANGES_MAX: usize = 1000;
 
-/// Most verdicts or barriers in one command; further ones are another command.
-pub const VERDICTS_MAX: usize = 1000;
+/// Most verdicts or barriers in one command, so that an entry of the log stays small (about 100
+/// KiB); further ones are another command.
+pub const VERDICTS_MAX: usize = 1024;
 
 /// Longest `hash_seed`: a sentence.
 pub const SEED_BYTES_MAX: usize = 256;

@@ -129,19 +129,27 @@ mod tests {
         use AdminState::{Maint, Ready};
         let from = desired(&[
             ("gone", 8, &[("a", shard("a", "z", 1, Ready))]),
-            ("p", 8, &[
-                ("a", shard("a", "z", 1, Ready)),
-                ("b", shard("b", "z", 1, Ready)),
-                ("c", shard("c", "z", 1, Ready)),
-            ]),
+            (
+                "p",
+                8,
+                &[
+                    ("a", shard("a", "z", 1, Ready)),
+                    ("b", shard("b", "z", 1, Ready)),
+                    ("c", shard("c", "z", 1, Ready)),
+                ],
+            ),
         ]);
         let to = desired(&[
             ("new", 8, &[("a", shard("a", "z", 1, Ready))]),
-            ("p", 16, &[
-                ("a", shard("elsewhere", "y", 2, Maint)),
-                ("b", shard("b", "z", 1, Ready)),
-                ("d", shard("d", "z", 1, Ready)),
-            ]),
+            (
+                "p",
+                16,
+                &[
+                    ("a", shard("elsewhere", "y", 2, Maint)),
+                    ("b", shard("b", "z", 1, Ready)),
+                    ("d", shard("d", "z", 1, Ready)),
+                ],
+            ),
         ]);
         let steps = differences(&from, &to);
         let shown: Vec<String> = steps.iter().map(ToString::to_string).collect();

@@ -39,7 +39,7 @@ impl ClusterState {
         settings.check()?;
         self.identity = Some(Identity { id: cluster, generation: Generation(1) });
         self.feature_level = FIRST_LEVEL;
-        self.settings = settings.clone();
+        self.put_settings(settings);
         self.last_node = node;
         let first = NodeState {
             name: name.clone(),

@@ -1,6 +1,7 @@
 //! Which nodes are there, and which of them vote?
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -20,6 +21,15 @@ pub enum Role {
     Voter,
     /// It never votes: a Raft learner that serves like any other node.
     Observer,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Voter => "voter",
+            Self::Observer => "observer",
+        })
+    }
 }
 
 /// One node as agreed.

@@ -37,7 +37,7 @@ impl PastRing {
         Self { epoch: pool.epoch, vnodes: pool.spec.vnodes, members }
     }
 
-    fn ring_spec(&self, pool: &PoolState) -> RingSpec {
+    pub(super) fn ring_spec(&self, pool: &PoolState) -> RingSpec {
         let members = self
             .members
             .iter()

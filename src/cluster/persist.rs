@@ -45,6 +45,7 @@ struct V2 {
     identity: Option<Identity>,
     feature_level: FeatureLevel,
     settings: Settings,
+    lease_longest_ms: u64,
     nodes: BTreeMap<NodeId, NodeState>,
     last_node: NodeId,
     removed: BTreeMap<NodeId, Nonce>,
@@ -84,6 +85,7 @@ impl ClusterState {
             identity,
             feature_level,
             settings,
+            lease_longest_ms,
             nodes,
             last_node,
             removed,
@@ -100,6 +102,7 @@ impl ClusterState {
             identity,
             feature_level,
             settings,
+            lease_longest_ms,
             nodes,
             last_node,
             removed,
@@ -110,7 +113,7 @@ impl ClusterState {
             staged,
             history,
         };
-        serde_json::to_vec_pretty(&persisted).expect("names, numbers and texts are always JSON")
+        serde_json::to_vec(&persisted).expect("names, numbers and texts are always JSON")
     }
 
     /// The state that [`encode`](Self::encode) made bytes of, in this release or an earlier one.
@@ -142,6 +145,7 @@ impl ClusterState {
             identity,
             feature_level,
             settings,
+            lease_longest_ms,
             nodes,
             last_node,
             removed,
@@ -158,6 +162,7 @@ impl ClusterState {
             identity,
             feature_level,
             settings,
+            lease_longest_ms,
             nodes,
             last_node,
             removed,

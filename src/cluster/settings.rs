@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::lease::LeaseSettings;
 use super::refusal::Refusal;
+use super::state::ClusterState;
+use super::verdict::VerdictSettings;
 
 /// What is agreed about times. Raft's own timing is not in it: it must hold before anything is
 /// agreed, and each node's file has it.
@@ -17,11 +20,16 @@ pub struct Settings {
     pub clock_skew_max_ms: u64,
     /// How long a node without a lease answers reads at level `one` of pools that keep data.
     pub stale_reads_max_ms: u64,
+    /// How long an operation may stay pinned to an epoch, and so the longest that one slow shard
+    /// can hold up a barrier.
+    pub op_pin_max_ms: u64,
     /// How long a majority must see a shard otherwise than agreed before the verdict changes.
     pub verdict_hold_ms: u64,
-    /// The least time between two changes of one shard's verdict, so that a shard that comes and
-    /// goes does not fill the log.
-    pub verdict_rest_ms: u64,
+    /// The longest that a shard that comes and goes must look well before it is up again, so that it
+    /// does not fill the log.
+    pub verdict_hold_off_max_ms: u64,
+    /// How long a shard must be in service for one time down to be forgiven.
+    pub verdict_forgive_ms: u64,
 }
 
 impl Default for Settings {
@@ -30,8 +38,10 @@ impl Default for Settings {
             lease_ms: 10_000,
             clock_skew_max_ms: 500,
             stale_reads_max_ms: 60_000,
+            op_pin_max_ms: 5_000,
             verdict_hold_ms: 2_000,
-            verdict_rest_ms: 5_000,
+            verdict_hold_off_max_ms: 300_000,
+            verdict_forgive_ms: 60_000,
         }
     }
 }
@@ -46,13 +56,51 @@ impl Settings {
             ("lease_ms", self.lease_ms, 1_000, 600_000),
             ("clock_skew_max_ms", self.clock_skew_max_ms, 10, 60_000),
             ("stale_reads_max_ms", self.stale_reads_max_ms, 0, 86_400_000),
+            ("op_pin_max_ms", self.op_pin_max_ms, 100, 60_000),
             ("verdict_hold_ms", self.verdict_hold_ms, 0, 600_000),
-            ("verdict_rest_ms", self.verdict_rest_ms, 0, 600_000),
+            ("verdict_hold_off_max_ms", self.verdict_hold_off_max_ms, 0, 86_400_000),
+            ("verdict_forgive_ms", self.verdict_forgive_ms, 1_000, 86_400_000),
         ] {
             if !(least..=most).contains(&value) {
                 return Err(Refusal::Setting { name: name.to_owned(), value, least, most });
             }
         }
         Ok(())
+    }
+}
+
+impl ClusterState {
+    /// The settings.
+    #[must_use]
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The same, as the rules of leases take them.
+    #[must_use]
+    pub fn lease_settings(&self) -> LeaseSettings {
+        LeaseSettings {
+            lease_ms: self.settings.lease_ms,
+            lease_longest_ms: self.lease_longest_ms.max(self.settings.lease_ms),
+            stale_reads_max_ms: self.settings.stale_reads_max_ms,
+            op_pin_max_ms: self.settings.op_pin_max_ms,
+            clock_skew_max_ms: self.settings.clock_skew_max_ms,
+        }
+    }
+
+    /// The same, as the rules of verdicts take them.
+    #[must_use]
+    pub fn verdict_settings(&self) -> VerdictSettings {
+        VerdictSettings {
+            hold_ms: self.settings.verdict_hold_ms,
+            hold_off_max_ms: self.settings.verdict_hold_off_max_ms,
+            forgive_ms: self.settings.verdict_forgive_ms,
+        }
+    }
+
+    /// Puts checked settings in force.
+    pub(super) fn put_settings(&mut self, settings: &Settings) {
+        self.lease_longest_ms = self.lease_longest_ms.max(settings.lease_ms);
+        self.settings = settings.clone();
     }
 }

@@ -30,6 +30,9 @@ pub struct ClusterState {
     pub(super) identity: Option<Identity>,
     pub(super) feature_level: FeatureLevel,
     pub(super) settings: Settings,
+    /// The longest lease that was ever agreed on, in milliseconds: a leader may have granted it
+    /// before the lease was made shorter. 0 before there was a cluster.
+    pub(super) lease_longest_ms: u64,
     pub(super) nodes: BTreeMap<NodeId, NodeState>,
     /// The id that was given last.
     pub(super) last_node: NodeId,
@@ -55,6 +58,7 @@ impl Default for ClusterState {
             identity: None,
             feature_level: FIRST_LEVEL,
             settings: Settings::default(),
+            lease_longest_ms: 0,
             nodes: BTreeMap::new(),
             last_node: NodeId::default(),
             removed: BTreeMap::new(),
@@ -87,10 +91,10 @@ impl ClusterState {
         self.feature_level
     }
 
-    /// The settings.
+    /// The longest lease that was ever agreed on. A new leader waits for that one.
     #[must_use]
-    pub fn settings(&self) -> &Settings {
-        &self.settings
+    pub fn lease_longest_ms(&self) -> u64 {
+        self.lease_longest_ms
     }
 
     /// The nodes.

@@ -14,7 +14,7 @@ const SUMMARY_BYTES_MAX: usize = 400;
 pub(super) fn summary(state: &ClusterState, command: &Command) -> String {
     let sentence = match command {
         Command::CreatePool { pool, shards, .. } => {
-            format!("create pool {pool} with {} shards", shards.len())
+            format!("create pool {pool} with {}", count(shards.len()))
         }
         Command::SetPool { pool, .. } => format!("change the settings of pool {pool}"),
         Command::RemovePool { pool } => format!("remove pool {pool}"),
@@ -32,20 +32,21 @@ pub(super) fn summary(state: &ClusterState, command: &Command) -> String {
         Command::Found { cluster, node, address, .. } => {
             format!("found cluster {cluster} with node 1, {node}, at {address}")
         }
-        Command::AddNode { name, address, role, .. } => format!("add {role:?} {name} at {address}")
-            .replacen("Voter", "voter", 1)
-            .replacen("Observer", "observer", 1),
+        Command::AddNode { name, address, role, .. } => format!("add {role} {name} at {address}"),
         Command::SetNode { node, name, address, role } => {
             let what = [
                 name.as_ref().map(|name| format!("name {name}")),
                 address.as_ref().map(|address| format!("address {address}")),
-                role.map(|role| format!("role {role:?}").to_lowercase()),
+                role.map(|role| format!("role {role}")),
             ];
             format!("give node {node} {}", joined(what.into_iter().flatten()))
         }
         Command::RemoveNode { node } => format!("remove node {node}"),
         Command::BeginIncarnation { node, after, address, version, .. } => {
-            format!("node {node} starts for the {}. time, at {address}, as {version}", after.next())
+            format!(
+                "begin incarnation {} of node {node} at {address}, release {version}",
+                after.next()
+            )
         }
         Command::SetVerdicts { verdicts } => {
             joined(verdicts.iter().map(|(pool, shard, verdict)| {
@@ -58,7 +59,7 @@ pub(super) fn summary(state: &ClusterState, command: &Command) -> String {
                 format!("{pool}/{shard} is {what}")
             }))
         }
-        Command::RaiseBarriers { barriers } => joined(
+        Command::RaiseBarriers { term: _, barriers } => joined(
             barriers.iter().map(|(pool, barrier)| format!("barrier of {pool} at epoch {barrier}")),
         ),
         Command::SetSettings { .. } => "change the cluster's settings".to_owned(),
@@ -97,11 +98,15 @@ fn step(change: &Change) -> String {
             format!("set {pool}/{shard} to {}", format!("{state:?}").to_lowercase())
         }
         Change::CreatePool { pool, shards, .. } => {
-            format!("create pool {pool} with {} shards", shards.len())
+            format!("create pool {pool} with {}", count(shards.len()))
         }
         Change::SetPool { pool, .. } => format!("change the settings of pool {pool}"),
         Change::RemovePool { pool } => format!("remove pool {pool}"),
     }
+}
+
+fn count(shards: usize) -> String {
+    if shards == 1 { "1 shard".to_owned() } else { format!("{shards} shards") }
 }
 
 fn joined(parts: impl Iterator<Item = String>) -> String {

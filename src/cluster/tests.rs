@@ -1,18 +1,22 @@
-//! The state under any sequence of commands, plans that lead where they say, and the bytes of
-//! every version of the persisted state.
+//! What the tests of this room are made of: names, pools, commands that meet each other, and the
+//! states that they lead to.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+mod log;
+mod nodes;
+mod persisted;
+mod plans;
+mod pools;
+mod topology;
 
-use proptest::prelude::{
-    Strategy, any, prop, prop_assert, prop_assert_eq, prop_assume, prop_compose, prop_oneof,
-    proptest,
-};
+use proptest::prelude::{Strategy, any, prop, prop_compose, prop_oneof};
 use proptest::sample::select;
 
 use super::*;
-use crate::ids::{BaseUrl, Epoch, PoolName, ShardId, Weight, Zone};
-use crate::ring::{Ring, TOKENS_MAX};
+use crate::ids::{
+    BaseUrl, ClusterId, CommandId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce,
+    PeerAddress, PlanId, PoolName, Revision, ShardId, Weight, Zone,
+};
+use crate::ring::TOKENS_MAX;
 
 fn pool_name(name: &str) -> PoolName {
     PoolName::new(name).expect("a plain name")
@@ -134,107 +138,6 @@ fn as_desired(state: &ClusterState) -> Desired {
         .collect()
 }
 
-proptest! {
-    #[test]
-    fn numbers_only_grow_and_a_refusal_changes_nothing(commands in any_commands()) {
-        let mut state = ClusterState::default();
-        let mut highest: BTreeMap<PoolName, Epoch> = BTreeMap::new();
-        for command in &commands {
-            let before = state.clone();
-            let Ok(applied) = state.apply_command(command) else {
-                prop_assert_eq!(&state, &before);
-                continue;
-            };
-            prop_assert_eq!(state.revision(), before.revision().next());
-            let epoch = |state: &ClusterState| state.pools().get(&applied.pool).map(|p| p.epoch);
-            prop_assert_eq!((applied.before, applied.after), (epoch(&before), epoch(&state)));
-            for (name, pool) in state.pools() {
-                prop_assert!(pool.ring_spec().check().is_ok());
-                if *name != applied.pool {
-                    prop_assert_eq!(Some(pool), before.pools().get(name));
-                }
-            }
-            // Of all epochs that ever bore the pool's name, none comes again.
-            if let Some(epoch) = applied.after.filter(|_| applied.after != applied.before) {
-                prop_assert!(highest.insert(applied.pool, epoch).is_none_or(|was| was < epoch));
-            }
-        }
-        prop_assert_eq!(state_of(&commands), state);
-    }
-
-    /// One epoch, one digest, and no key that moves within an epoch.
-    #[test]
-    fn keys_move_only_with_the_epoch(
-        shards in prop::collection::btree_map(any_shard_id(), any_shard(), 1..5),
-        put in any_shards(),
-        remove in prop::collection::vec(any_shard_id(), 0..2),
-    ) {
-        // The greatest weights are not needed here, and make rings that take long to build.
-        let lighter = |shard: ShardSpec| {
-            ShardSpec { weight: weight(u64::from(shard.weight).min(3)), ..shard }
-        };
-        let shards = shards.into_iter().map(|(id, shard)| (id, lighter(shard))).collect();
-        let put = put.into_iter().map(|(id, shard)| (id, lighter(shard))).collect();
-        let name = pool_name("p");
-        let mut state = ClusterState::default();
-        let create = Command::CreatePool { pool: name.clone(), spec: pool(8), shards };
-        prop_assume!(state.apply_command(&create).is_ok());
-        let before = state.clone();
-        let change = Command::SetShards { pool: name.clone(), put, remove };
-        prop_assume!(state.apply_command(&change).is_ok());
-
-        let ring = |state: &ClusterState| Ring::build(&state.pools()[&name].ring_spec());
-        let (old, new) = (ring(&before).expect("applied"), ring(&state).expect("applied"));
-        let moved = state.pools()[&name].epoch != before.pools()[&name].epoch;
-        prop_assert!(moved || old.moved(&new).is_zero());
-        prop_assert_eq!(moved, old.digest() != new.digest());
-
-        let report = report(&before, &state).expect("both have rings");
-        prop_assert_eq!(report.is_empty(), before.pools() == state.pools());
-        for pool in &report {
-            prop_assert_eq!(pool.epoch_before != pool.epoch_after, moved);
-            prop_assert!(moved || pool.moved.is_zero());
-            for (sum, is) in [(0, before.pools()), (1, state.pools())] {
-                let share = |both: &(crate::ring::Ratio, crate::ring::Ratio)| {
-                    [both.0, both.1][sum].as_f64()
-                };
-                let total: f64 = pool.shares.values().map(share).sum();
-                prop_assert!((total - 1.0).abs() < 1e-9);
-                prop_assert!(is[&name].shards.keys().all(|id| pool.shares.contains_key(id)));
-            }
-        }
-    }
-
-    /// Whatever was in force, the plan reaches what is desired, by commands none of which is
-    /// refused, in at most two steps a pool; and then there is nothing left to do.
-    #[test]
-    fn a_plan_reaches_what_is_desired(from in any_desired(), to in any_desired()) {
-        let mut state = ClusterState::default();
-        for desired in [from, to] {
-            let commands = changes(&state, &desired);
-            let names: std::collections::BTreeSet<_> =
-                state.pools().keys().chain(desired.keys()).collect();
-            prop_assert!(commands.len() <= 2 * names.len());
-            for command in &commands {
-                prop_assert!(state.apply_command(command).is_ok(), "{:?} was refused", command);
-            }
-            prop_assert_eq!(as_desired(&state), desired.clone());
-            prop_assert_eq!(changes(&state, &desired), vec![]);
-        }
-    }
-
-    #[test]
-    fn bytes_bring_back_the_state(commands in any_commands()) {
-        let state = state_of(&commands);
-        let bytes = state.encode();
-        prop_assert_eq!(ClusterState::decode(&bytes).expect("our own bytes"), state);
-        // What is cut off is never taken for something smaller.
-        for end in 0..bytes.len() {
-            prop_assert!(ClusterState::decode(&bytes[..end]).is_err());
-        }
-    }
-}
-
 /// A pool under construction and one that was removed.
 fn small_state() -> ClusterState {
     let maint = ShardSpec { state: AdminState::Maint, ..shard("west", 2) };
@@ -253,97 +156,136 @@ fn small_state() -> ClusterState {
     ])
 }
 
-/// The bytes of version 1, as the first release wrote them.
-const VERSION_1: &str = r#"{
-  "version": "1",
-  "revision": 3,
-  "pools": {
-    "objects": {
-      "epoch": 1,
-      "spec": {
-        "kind": "cache",
-        "placement": "ring",
-        "hash_seed": "seed",
-        "vnodes": 256,
-        "immutable": true
-      },
-      "shards": {
-        "s1": {
-          "url": "http://shard.example:8080/base",
-          "zone": "east",
-          "weight": 1,
-          "state": "ready"
-        },
-        "s2": {
-          "url": "http://shard.example:8080/base",
-          "zone": "west",
-          "weight": 2,
-          "state": "maint"
-        }
-      }
-    }
-  },
-  "retired": {
-    "gone": 1
-  }
-}"#;
-
-#[test]
-fn version_1_stays_readable_and_is_what_we_write() {
-    assert_eq!(ClusterState::decode(VERSION_1.as_bytes()).expect("version 1"), small_state());
-    assert_eq!(String::from_utf8(small_state().encode()).expect("JSON"), VERSION_1);
+fn node_name(name: &str) -> NodeName {
+    NodeName::new(name).expect("a plain name")
 }
 
-#[test]
-fn what_this_release_does_not_understand_is_refused() {
-    for (known, other) in [
-        (r#""version": "1""#, r#""version": "2""#),
-        (r#""revision": 3"#, r#""revision": 3, "lease": 7"#),
-        (r#""immutable": true"#, r#""immutable": true, "mode": "any""#),
-        (r#""state": "maint""#, r#""state": "maint", "store": "x""#),
-        (r#""state": "maint""#, r#""state": "drain""#),
-        (r#""weight": 2"#, r#""weight": 257"#),
-        (r#""s1": {"#, r#""no name": {"#),
-    ] {
-        assert!(VERSION_1.contains(known), "{known}");
-        let text = VERSION_1.replacen(known, other, 1);
-        let error = ClusterState::decode(text.as_bytes()).expect_err(other);
-        assert!(matches!(error, StateError::Unreadable(_)), "{other}: {error}");
-    }
-    let nobody = VERSION_1.replace(r#""weight": 1"#, r#""weight": 0"#);
-    let nobody = nobody.replace(r#""weight": 2"#, r#""weight": 0"#);
-    let error = ClusterState::decode(nobody.as_bytes()).expect_err("no ring");
-    assert!(matches!(error, StateError::Ring { .. }), "{error}");
+fn address(text: &str) -> PeerAddress {
+    PeerAddress::parse(text).expect("an address")
 }
 
-#[test]
-fn a_topology_keeps_the_rings_that_did_not_change() {
-    let name = pool_name("objects");
-    let mut state = small_state();
-    let first = Topology::build(&state, None).expect("rings");
-    let ring = |topology: &Topology| Arc::clone(&topology.pool(&name).expect("there").ring);
+fn id(node: u64, incarnation: u64, sequence: u64) -> CommandId {
+    CommandId { node: NodeId(node), incarnation: Incarnation(incarnation), sequence }
+}
 
-    // Maintenance and address are not the ring's business, but a new topology shows them.
-    let ready = ShardSpec { url: BaseUrl::parse("http://new").expect("a URL"), ..shard("west", 2) };
-    let put = vec![(shard_id("s2"), ready.clone())];
-    let command = Command::SetShards { pool: name.clone(), put, remove: vec![] };
-    state.apply_command(&command).expect("applied");
-    let second = Topology::build(&state, Some(&first)).expect("rings");
-    assert!(Arc::ptr_eq(&ring(&first), &ring(&second)));
-    assert_eq!(second.revision(), state.revision());
-    let shards = &second.pool(&name).expect("there").shards;
-    assert_eq!((&shards[1].url, shards[1].state), (&ready.url, AdminState::Ready));
+fn envelope(id: Option<CommandId>, command: Command) -> Envelope {
+    Envelope { id, actor: Actor::new("admin@n1").expect("printable"), at_ms: 1_000, command }
+}
 
-    // A shard of weight 0 moves no key and no epoch, yet takes a place among the ring's members:
-    // the old ring would name the wrong shards.
-    let put = vec![(shard_id("s0"), shard("east", 0))];
-    let command = Command::SetShards { pool: name.clone(), put, remove: vec![] };
-    let applied = state.apply_command(&command).expect("applied");
-    assert_eq!(applied.before, applied.after);
-    let third = Topology::build(&state, Some(&second)).expect("rings");
-    let pool = third.pool(&name).expect("there");
-    let members = pool.ring.members().iter().map(|member| &member.id);
-    assert!(members.eq(pool.shards.iter().map(|shard| &shard.id)));
-    assert_eq!(pool.ring.digest(), ring(&second).digest());
-    assert!(third.pool(&pool_name("gone")).is_none());
+fn found() -> Command {
+    Command::Found {
+        cluster: ClusterId([7; 16]),
+        node: node_name("n1"),
+        address: address("n1:7000"),
+        settings: Settings::default(),
+    }
+}
+
+/// A cluster with a pool `p` of two shards and a pool `q` of one.
+fn founded() -> ClusterState {
+    let mut state = ClusterState::default();
+    let create = |name: &str, shards: &[&str]| Command::CreatePool {
+        pool: pool_name(name),
+        spec: pool(8),
+        shards: shards.iter().map(|id| (shard_id(id), shard("east", 1))).collect(),
+    };
+    for (at, command) in [found(), create("p", &["a", "b"]), create("q", &["a"])].iter().enumerate()
+    {
+        let at = Revision(at as u64 + 1);
+        state.apply(at, &envelope(None, command.clone())).expect("a new cluster");
+    }
+    state
+}
+
+fn any_change() -> impl Strategy<Value = Change> {
+    let at = || (any_pool_name(), any_shard_id());
+    prop_oneof![
+        (at(), any_shard()).prop_map(|((pool, shard), spec)| Change::AddShard {
+            pool,
+            shard,
+            spec
+        }),
+        at().prop_map(|(pool, shard)| Change::RemoveShard { pool, shard }),
+        (at(), select(vec![0, 1, 2, 256])).prop_map(|((pool, shard), units)| {
+            Change::SetWeight { pool, shard, weight: weight(units) }
+        }),
+        (at(), any_shard())
+            .prop_map(|((pool, shard), spec)| { Change::SetZone { pool, shard, zone: spec.zone } }),
+        (at(), any_shard())
+            .prop_map(|((pool, shard), spec)| { Change::SetUrl { pool, shard, url: spec.url } }),
+        (at(), any_shard()).prop_map(|((pool, shard), spec)| {
+            Change::SetState { pool, shard, state: spec.state }
+        }),
+        (any_pool_name(), any_pool(vec!["seed"]), any_shards())
+            .prop_map(|(pool, spec, shards)| Change::CreatePool { pool, spec, shards }),
+        (any_pool_name(), any_pool(vec!["seed", "other"]))
+            .prop_map(|(pool, spec)| Change::SetPool { pool, spec }),
+        any_pool_name().prop_map(|pool| Change::RemovePool { pool }),
+    ]
+}
+
+/// Commands about nodes, few of them, so that they meet.
+fn any_node_command() -> impl Strategy<Value = Command> {
+    let node = || (0_u64..5).prop_map(NodeId);
+    let name = || select(vec!["n1", "n2", "n3"]).prop_map(node_name);
+    let place = || select(vec!["n1:7000", "n2:7000", "n3:7000"]).prop_map(address);
+    let role = || select(vec![Role::Voter, Role::Observer]);
+    let level = || select(vec![0, 1, 2, u64::MAX]).prop_map(FeatureLevel);
+    prop_oneof![
+        any::<bool>().prop_map(|other| match (found(), other) {
+            (Command::Found { node, address, settings, .. }, true) => {
+                Command::Found { cluster: ClusterId([8; 16]), node, address, settings }
+            }
+            (found, _) => found,
+        }),
+        (name(), place(), role(), 0_u8..5).prop_map(|(name, address, role, nonce)| {
+            Command::AddNode { name, address, role, nonce: Nonce([nonce; 16]) }
+        }),
+        (node(), prop::option::of(name()), prop::option::of(place()), prop::option::of(role()))
+            .prop_map(|(node, name, address, role)| Command::SetNode { node, name, address, role }),
+        node().prop_map(|node| Command::RemoveNode { node }),
+        (node(), 0_u64..3, place(), level()).prop_map(|(node, after, address, feature_level)| {
+            let (after, version) = (Incarnation(after), "1.0".to_owned());
+            Command::BeginIncarnation { node, after, address, version, feature_level }
+        }),
+        level().prop_map(|level| Command::RaiseFeatureLevel { level }),
+        select(vec![0, 5_000, u64::MAX]).prop_map(|lease_ms| Command::SetSettings {
+            settings: Settings { lease_ms, ..Settings::default() }
+        }),
+    ]
+}
+
+fn any_agreed_command() -> impl Strategy<Value = Command> {
+    let verdict = (any_pool_name(), any_shard_id(), any::<bool>(), any::<bool>()).prop_map(
+        |(pool, shard, reads_down, writes_down)| (pool, shard, Verdict { reads_down, writes_down }),
+    );
+    let barrier = (any_pool_name(), (0_u64..6).prop_map(Epoch));
+    let some_changes = || prop::collection::vec(any_change(), 0..4);
+    prop_oneof![
+        prop::collection::vec(verdict, 0..4).prop_map(|verdicts| Command::SetVerdicts { verdicts }),
+        prop::collection::vec(barrier, 0..3)
+            .prop_map(|barriers| Command::RaiseBarriers { term: Term(1), barriers }),
+        some_changes().prop_map(|changes| Command::Stage { changes }),
+        proptest::prelude::Just(Command::Unstage),
+        any::<[u8; 8]>().prop_map(|plan| Command::ApplyPlan { plan: PlanId(plan) }),
+        some_changes().prop_map(|changes| Command::ChangeNow { changes }),
+    ]
+}
+
+fn any_cluster_command() -> impl Strategy<Value = Command> {
+    prop_oneof![3 => any_command(), 3 => any_node_command(), 4 => any_agreed_command()]
+}
+
+/// Proposals of few numbers by few nodes, so that copies meet, in whatever order.
+fn any_envelope() -> impl Strategy<Value = Envelope> {
+    let id = (0_u64..4, 0_u64..3, 0_u64..12).prop_map(|(node, start, number)| {
+        // Mostly the first node at its first start, or little would be applied.
+        if node == 0 { id(1, 1, number) } else { id(node, start, number) }
+    });
+    (prop::option::weighted(0.7, id), any_cluster_command())
+        .prop_map(|(id, command)| envelope(id, command))
+}
+
+fn any_log() -> impl Strategy<Value = Vec<Envelope>> {
+    prop::collection::vec(any_envelope(), 0..60)
 }

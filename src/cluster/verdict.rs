@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::pool::Verdict;
+pub use super::pool::Verdict;
 use crate::ids::{NodeId, PoolName, ShardId};
 
 /// The most shards that one decision names, so that one entry of the log stays small (about 100
