@@ -95,7 +95,7 @@ impl Api {
                 .collect(),
         };
         let group = member.group.status();
-        cluster_status(&group, &self.state(), (member.lease)(), overview.as_ref(), &here)
+        cluster_status(&group, &self.state(), (member.lease)().into(), overview.as_ref(), &here)
     }
 
     /// The state of the node.

@@ -11,10 +11,9 @@ use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::http::{Response, problem, problem_with};
-use super::nodes::Lease;
 use crate::cluster::{Actor, Applied, Command, Settings};
 use crate::control::group::{Group, ProposeError};
-use crate::control::steward::Overview;
+use crate::control::steward::{LeaseStatus, Overview};
 use crate::ids::{NodeName, Revision};
 
 /// Who decides.
@@ -33,7 +32,7 @@ pub struct Member {
     /// What is agreed, and how it is changed.
     pub group: Group,
     /// Says how this node's lease stands.
-    pub lease: Box<dyn Fn() -> Lease + Send + Sync>,
+    pub lease: Box<dyn Fn() -> LeaseStatus + Send + Sync>,
     /// Asks the leader for what only it knows; `None` when it does not tell in time.
     pub overview: Box<dyn Fn() -> Waiting<Option<Overview>> + Send + Sync>,
     /// Says what the node's file has otherwise than what is agreed, in sentences.

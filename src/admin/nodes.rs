@@ -7,16 +7,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::{ClusterState, NodeState, Role};
 use crate::control::group::{GroupRole, GroupStatus};
-use crate::control::steward::{NodeReport, Overview};
+use crate::control::steward::{LeaseStatus, NodeReport, Overview};
 use crate::ids::{Epoch, NodeId, PoolName};
 
-/// This node's serving lease, at one moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// A node's serving lease, at one moment.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Lease {
     /// Milliseconds that it still lasts; 0 without one.
     pub remaining_ms: u64,
-    /// For how many milliseconds the node has been without; absent while it has one.
-    pub without_ms: Option<u64>,
+    /// How long ago it was lost; absent while there is one, and if there never was any.
+    pub lost_ms_ago: Option<u64>,
+    /// Why the last renewal brought none.
+    pub trouble: Option<String>,
+}
+
+impl From<LeaseStatus> for Lease {
+    fn from(status: LeaseStatus) -> Self {
+        let LeaseStatus { remaining_ms, lost_ms_ago, term: _, trouble } = status;
+        Self { remaining_ms, lost_ms_ago, trouble }
+    }
 }
 
 /// The group of nodes, as one of them tells it.

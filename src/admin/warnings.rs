@@ -71,11 +71,13 @@ fn of_cluster(cluster: &ClusterStatus, warnings: &mut Vec<String>) {
     } else if !cluster.observed {
         warnings.push("the leader does not tell what it knows of the other nodes".to_owned());
     }
-    if let Some(ms) = cluster.lease.without_ms {
-        warnings.push(format!(
-            "this node has had no lease for {} s: it refuses what needs agreement",
-            ms / 1000
-        ));
+    if cluster.lease.remaining_ms == 0 {
+        let since = match cluster.lease.lost_ms_ago {
+            Some(ms) => format!("has had no lease for {} s", ms / 1000),
+            None => "has no lease".to_owned(),
+        };
+        let why = cluster.lease.trouble.as_ref().map_or(String::new(), |why| format!(": {why}"));
+        warnings.push(format!("this node {since}, and refuses what needs agreement{why}"));
     }
     warnings.extend(cluster.nodes.iter().flat_map(of_node));
     let differing: Vec<&str> = named(cluster, |node| node.routes_differ == Some(true));

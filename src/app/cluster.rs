@@ -113,9 +113,10 @@ pub fn words(cluster: &ClusterStatus) -> String {
         Some(name) => format!("{name} leads"),
         None => "nobody leads".to_owned(),
     };
-    let lease = match cluster.lease.without_ms {
-        None => format!("lease for {}", duration(cluster.lease.remaining_ms)),
-        Some(ms) => format!("NO LEASE for {}", duration(ms)),
+    let lease = match (cluster.lease.remaining_ms, cluster.lease.lost_ms_ago) {
+        (0, None) => "NO LEASE".to_owned(),
+        (0, Some(ms)) => format!("NO LEASE for {}", duration(ms)),
+        (ms, _) => format!("lease for {}", duration(ms)),
     };
     let snapshot = match cluster.snapshot {
         None => "no snapshot".to_owned(),

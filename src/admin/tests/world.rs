@@ -17,17 +17,16 @@ use tokio::sync::{mpsc, watch};
 use crate::admin::api::{ActionRequest, Api, Served};
 use crate::admin::control::{Control, Member, Seed};
 use crate::admin::locate::routed;
-use crate::admin::nodes::Lease;
 use crate::admin::token::Token;
 use crate::cluster::{
     AdminState, Change, ClusterState, Command, Kind, Mode, Placement, PoolSpec, Settings,
     ShardSpec, Topology,
 };
 use crate::control::group::{Call, Calling, Group, GroupOptions, Storage, Timing, Unanswered};
-use crate::control::steward::{NodeReport, Overview};
-use crate::dispatch::view::{PoolSettings, View};
+use crate::control::steward::{LeaseStatus, NodeReport, Overview};
+use crate::dispatch::view::View;
 use crate::ids::{
-    BaseUrl, NodeName, PeerAddress, PoolName, Revision, RouteName, ShardId, Weight, Zone,
+    BaseUrl, NodeName, PeerAddress, PoolName, Revision, RouteName, ShardId, Term, Weight, Zone,
 };
 use crate::net::peer::{Introduction, PeerRequest};
 use crate::route::{KeyRule, Methods, RequestView, RouteMatch, RouteSpec, RouteTable};
@@ -86,7 +85,7 @@ pub struct World {
     /// What the leader would tell.
     pub overview: Arc<Mutex<Option<Overview>>>,
     /// How the lease stands.
-    pub lease: Arc<Mutex<Lease>>,
+    pub lease: Arc<Mutex<LeaseStatus>>,
     /// What the file has otherwise.
     pub drift: Arc<Mutex<Vec<String>>>,
     group: Option<Group>,
@@ -188,7 +187,12 @@ impl World {
         let routes = Arc::new(routes());
         let (view, published) = follow(agreed.clone());
         let overview = Arc::new(Mutex::new(Some(Overview::default())));
-        let lease = Arc::new(Mutex::new(Lease { remaining_ms: 9_000, without_ms: None }));
+        let lease = Arc::new(Mutex::new(LeaseStatus {
+            remaining_ms: 9_000,
+            lost_ms_ago: None,
+            term: Term(1),
+            trouble: None,
+        }));
         let drift = Arc::new(Mutex::new(Vec::new()));
         let control = match group.clone() {
             None => Control::Standalone,
@@ -197,7 +201,7 @@ impl World {
                     (Arc::clone(&overview), Arc::clone(&lease), Arc::clone(&drift));
                 Control::Cluster(Box::new(Member {
                     group,
-                    lease: Box::new(move || *stands.lock().expect("no panic")),
+                    lease: Box::new(move || stands.lock().expect("no panic").clone()),
                     overview: Box::new(move || {
                         let told = told.lock().expect("no panic").clone();
                         Box::pin(async move { told })
@@ -288,7 +292,7 @@ fn follow(
 ) -> (Arc<ArcSwap<View>>, watch::Receiver<Revision>) {
     let build = |state: &ClusterState| {
         let topology = Topology::build(state, None).expect("rings");
-        View::build(Arc::new(topology), None, 1, |_| PoolSettings::default())
+        View::build(Arc::new(topology), None, 1, |_| Arc::default())
     };
     let state = Arc::clone(&agreed.borrow_and_update());
     let view = Arc::new(ArcSwap::from_pointee(build(&state)));
