@@ -397,6 +397,7 @@ fn refuse_restarts(old: &Config, new: &Config) -> Result<(), AppError> {
     let fixed = [
         ("`listen`", old.listen != new.listen),
         ("`node`", old.node != new.node),
+        ("`cluster`", old.cluster != new.cluster),
         ("`log`", old.log != new.log),
         ("the target of `access_log`", assemble::log_target(old) != assemble::log_target(new)),
     ];
