@@ -15,7 +15,7 @@ use super::*;
 use crate::ids::Term;
 use crate::ids::{
     BaseUrl, ClusterId, CommandId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce,
-    PeerAddress, PlanId, PoolName, Revision, ShardId, Weight, Zone,
+    PeerAddress, PlanId, PoolName, Revision, ShardId, Term, Weight, Zone,
 };
 use crate::ring::TOKENS_MAX;
 
