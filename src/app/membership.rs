@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use super::error::AppError;
 use super::publisher::Publisher;
 use super::store::unix_ms;
+use crate::admin::control::{Control, Member, Seed};
 use crate::cluster::lease::RingReport;
 use crate::cluster::{ClusterState, Command, FEATURE_LEVEL, Settings, Topology, changes};
 use crate::config::{ClusterConfig, Config};
@@ -64,7 +65,7 @@ pub struct Membership {
     tls: Option<Arc<PeerTls>>,
     stop: watch::Sender<bool>,
     server: Option<tokio::task::JoinHandle<()>>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Opened {
@@ -180,7 +181,7 @@ impl Opened {
             tls: self.tls,
             stop,
             server: Some(server),
-            _tasks: tasks,
+            tasks,
         })
     }
 }
@@ -198,12 +199,39 @@ impl Membership {
         &self.steward
     }
 
+    /// What operators may ask of it.
+    #[must_use]
+    pub fn control(&self, publisher: &Arc<Publisher>) -> Control {
+        let (steward, asked) = (self.steward.clone(), self.steward.clone());
+        let (group, drifting, seeding) =
+            (self.group.clone(), Arc::clone(publisher), Arc::clone(publisher));
+        Control::Cluster(Box::new(Member {
+            group: self.group.clone(),
+            lease: Box::new(move || steward.lease()),
+            overview: Box::new(move || {
+                let steward = asked.clone();
+                Box::pin(async move { steward.overview().await })
+            }),
+            drift: Box::new(move || drifting.config().drift(&group.state())),
+            seed: Box::new(move || {
+                let (settings, commands) = seed(&seeding.config());
+                Seed { settings, commands }
+            }),
+        }))
+    }
+
     /// Reads the certificates again.
     ///
     /// # Errors
     /// Which file is wrong; the old ones stay in force.
     pub fn reload_certificates(&self) -> Result<(), AppError> {
         self.tls.as_ref().map_or(Ok(()), |tls| Ok(tls.reload()?))
+    }
+
+    /// Where the file and what is agreed differ, in sentences.
+    #[must_use]
+    pub fn drift(&self, config: &Config) -> Vec<String> {
+        config.drift(&self.group.state())
     }
 
     /// Founds a cluster with what the file says, unless the node belongs to one.
@@ -238,6 +266,8 @@ impl Membership {
         {
             tracing::error!("the listener for peers panicked");
         }
+        // The folder is free once nobody has the group any more.
+        self.tasks.shutdown().await;
     }
 }
 

@@ -21,13 +21,14 @@ use tokio::sync::{mpsc, watch};
 
 use super::assemble;
 use super::error::AppError;
+use super::membership::{Membership, Opened};
 use super::operators::{Operators, Shown, Sockets};
 use super::publisher::Publisher;
 use super::reloads::Reloads;
 use crate::admin::api::ActionRequest;
 use crate::admin::control::Control;
-use crate::admin::telemetry::Gather;
-use crate::cluster::{ClusterState, Report};
+use crate::admin::telemetry::{Gather, LeaseSource};
+use crate::cluster::{ClusterState, Report, Topology};
 use crate::config::Config;
 use crate::control::standalone::Standalone;
 use crate::net::listener::bind_all;
@@ -37,18 +38,53 @@ use crate::proxy::serve::{Phase, WorkerParts, run_worker};
 
 /// A running proxy.
 pub struct Node {
-    standalone: Standalone,
-    /// What is agreed, for operators.
-    agreed: watch::Sender<Arc<ClusterState>>,
+    authority: Authority,
     publisher: Arc<Publisher>,
     reloads: Arc<Reloads>,
     ready: Arc<AtomicBool>,
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     log: Option<(LogWriter, LogSender)>,
-    _operators: Operators,
+    operators: Operators,
     /// Where it listens, as bound.
     pub addresses: Addresses,
+}
+
+/// What decides about pools and shards.
+enum Authority {
+    /// The node's own file; with what is in force, for operators.
+    Standalone(Box<Standalone>, watch::Sender<Arc<ClusterState>>),
+    /// A group of nodes.
+    Cluster(Box<Membership>),
+}
+
+impl Authority {
+    /// What is in force, as it moves.
+    fn agreed(&self) -> watch::Receiver<Arc<ClusterState>> {
+        match self {
+            Self::Standalone(_, agreed) => agreed.subscribe(),
+            Self::Cluster(membership) => membership.group().changes(),
+        }
+    }
+
+    /// Where operators turn to.
+    fn control(&self, publisher: &Arc<Publisher>) -> Control {
+        match self {
+            Self::Standalone(..) => Control::Standalone,
+            Self::Cluster(membership) => membership.control(publisher),
+        }
+    }
+
+    /// Says how the node's lease stands; `None` where none is needed.
+    fn lease(&self) -> LeaseSource {
+        match self {
+            Self::Standalone(..) => Box::new(|| None),
+            Self::Cluster(membership) => {
+                let steward = membership.steward().clone();
+                Box::new(move || Some(steward.lease()))
+            }
+        }
+    }
 }
 
 /// Where a node listens, ports that the system chose included.
@@ -60,6 +96,8 @@ pub struct Addresses {
     pub telemetry: Option<SocketAddr>,
     /// For the operator.
     pub admin: Option<SocketAddr>,
+    /// For other nodes.
+    pub peer: Option<SocketAddr>,
 }
 
 /// What a node is given beside its configuration.
@@ -77,13 +115,24 @@ impl Node {
     ///
     /// # Errors
     /// [`AppError`]; whatever was begun has been taken down.
-    #[allow(clippy::unused_async, reason = "joining a group waits for others")]
     pub async fn start(config: &Config, parts: NodeParts) -> Result<(Self, Report), AppError> {
         let origin = Instant::now();
         let name = assemble::node_name(config);
-        let (standalone, report) = Standalone::open(&config.node.data_dir, &config.desired())?;
-        let topology = standalone.topology();
-        let publisher = Publisher::start(config.clone(), name, topology, &parts.control, origin)?;
+        let peer = config.listen.peer.map(|at| bind_one(at, "peer")).transpose()?;
+        let begun = match (&config.cluster, peer) {
+            (Some(cluster), Some(socket)) => {
+                let listens = local(&socket)?;
+                let opened = Opened::open(config, cluster, name.clone(), listens).await?;
+                Begun::Cluster(Box::new(opened), socket)
+            }
+            (None, _) | (_, None) => {
+                let (standalone, report) =
+                    Standalone::open(&config.node.data_dir, &config.desired())?;
+                Begun::Standalone(Box::new(standalone), report)
+            }
+        };
+        let topology = begun.topology()?;
+        let publisher = Publisher::start(config.clone(), name, &topology, &parts.control, origin)?;
         let publisher = Arc::new(publisher);
         let workers = publisher.workers();
 
@@ -97,6 +146,7 @@ impl Node {
             data: data.iter().map(|sockets| local(&sockets[0])).collect::<Result<_, _>>()?,
             telemetry: telemetry.as_ref().map(local).transpose()?,
             admin: admin.as_ref().map(local).transpose()?,
+            peer: begun.listens()?,
         };
 
         let log = match assemble::log_target(config) {
@@ -110,10 +160,11 @@ impl Node {
         let clients = Arc::new(ClientMetrics::new(workers));
         let (phase, phase_seen) = watch::channel(Phase::Serving);
 
-        let agreed = watch::Sender::new(Arc::new(standalone.state().clone()));
+        let (authority, report) = begun.run(&publisher, &parts.control)?;
         let shown = Shown {
-            agreed: agreed.subscribe(),
-            decides: Control::Standalone,
+            agreed: authority.agreed(),
+            decides: authority.control(&publisher),
+            lease: authority.lease(),
             publisher: Arc::clone(&publisher),
             reloads: Arc::clone(&reloads),
             ready: Arc::clone(&ready),
@@ -125,15 +176,14 @@ impl Node {
         let data_dir = &config.node.data_dir;
         let operators = Operators::serve(sockets, shown, data_dir, &parts.control)?;
         let mut node = Self {
-            standalone,
-            agreed,
+            authority,
             publisher,
             reloads,
             ready,
             phase,
             threads: Vec::new(),
             log,
-            _operators: operators,
+            operators,
             addresses,
         };
         node.start_workers(data, origin, &clients, &phase_seen)?;
@@ -190,12 +240,27 @@ impl Node {
 
     fn try_reload(&mut self, config: Config) -> Result<Report, AppError> {
         refuse_restarts(&self.publisher.config(), &config)?;
-        // Whatever might be refused comes before anything is made durable.
-        let prepared = self.standalone.prepare(&config.desired())?;
-        let candidate = self.publisher.candidate(Some(config), Some(prepared.topology()))?;
-        let report = self.standalone.commit(prepared)?;
-        candidate.publish();
-        self.agreed.send_replace(Arc::new(self.standalone.state().clone()));
+        let report = match &mut self.authority {
+            Authority::Standalone(standalone, agreed) => {
+                // Whatever might be refused comes before anything is made durable.
+                let prepared = standalone.prepare(&config.desired())?;
+                let candidate = self.publisher.candidate(config, Some(prepared.topology()))?;
+                let report = standalone.commit(prepared)?;
+                candidate.publish();
+                agreed.send_replace(Arc::new(standalone.state().clone()));
+                report
+            }
+            // What is agreed changes by commands only; the file's share is routes and settings.
+            Authority::Cluster(membership) => {
+                let candidate = self.publisher.candidate(config, None)?;
+                membership.reload_certificates()?;
+                candidate.publish();
+                for difference in membership.drift(&self.publisher.config()) {
+                    tracing::warn!("{difference}");
+                }
+                Report::new()
+            }
+        };
         self.reopen_log();
         Ok(report)
     }
@@ -203,6 +268,21 @@ impl Node {
     /// Takes down why a reload did not even come to be tried.
     pub fn reload_refused(&self, error: &AppError) {
         self.reloads.failed(error.to_string());
+    }
+
+    /// The node's part in a cluster, if it has one.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        match &self.authority {
+            Authority::Standalone(..) => None,
+            Authority::Cluster(membership) => Some(membership),
+        }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.publisher.config()
     }
 
     /// Opens the access log anew, for rotation.
@@ -249,10 +329,54 @@ impl Node {
             self.phase.send_replace(Phase::Ended);
             let _: Result<(), tokio::task::JoinError> = joined.await;
         }
+        // They hold the node's part in the group, which has its folder until they let go.
+        self.operators.stop().await;
+        if let Authority::Cluster(membership) = self.authority {
+            membership.stop().await;
+        }
         if let Some((writer, sender)) = self.log.take() {
             drop(sender);
             let written = tokio::task::spawn_blocking(move || writer.join());
             let _: Result<(), tokio::task::JoinError> = written.await;
+        }
+    }
+}
+
+/// What decides, opened and not yet running.
+enum Begun {
+    Standalone(Box<Standalone>, Report),
+    Cluster(Box<Opened>, StdListener),
+}
+
+impl Begun {
+    fn topology(&self) -> Result<Arc<Topology>, AppError> {
+        match self {
+            Self::Standalone(standalone, _) => Ok(Arc::clone(standalone.topology())),
+            Self::Cluster(opened, _) => opened.topology(),
+        }
+    }
+
+    fn listens(&self) -> Result<Option<SocketAddr>, AppError> {
+        match self {
+            Self::Standalone(..) => Ok(None),
+            Self::Cluster(_, socket) => local(socket).map(Some),
+        }
+    }
+
+    fn run(
+        self,
+        publisher: &Arc<Publisher>,
+        control: &Handle,
+    ) -> Result<(Authority, Report), AppError> {
+        match self {
+            Self::Standalone(standalone, report) => {
+                let agreed = watch::Sender::new(Arc::new(standalone.state().clone()));
+                Ok((Authority::Standalone(standalone, agreed), report))
+            }
+            Self::Cluster(opened, socket) => {
+                let membership = opened.run(socket, publisher, control)?;
+                Ok((Authority::Cluster(Box::new(membership)), Report::new()))
+            }
         }
     }
 }

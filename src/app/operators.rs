@@ -20,7 +20,7 @@ use super::publisher::Publisher;
 use super::reloads::Reloads;
 use crate::admin::api::{ActionRequest, Api, Served};
 use crate::admin::control::Control;
-use crate::admin::telemetry::{Gather, Telemetry};
+use crate::admin::telemetry::{Gather, LeaseSource, Telemetry};
 use crate::admin::token::Token;
 use crate::admin::{http, locate, process};
 use crate::cluster::ClusterState;
@@ -33,7 +33,8 @@ const ADMIN_ADDRESS_FILE: &str = "admin.address";
 
 /// The two listeners. Dropped, both are closed.
 pub struct Operators {
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
 }
 
 /// The sockets, as bound.
@@ -54,6 +55,8 @@ pub struct Shown {
     pub agreed: watch::Receiver<Arc<ClusterState>>,
     /// Who decides.
     pub decides: Control,
+    /// How the node's lease stands.
+    pub lease: LeaseSource,
     /// Whether clients are welcome.
     pub ready: Arc<AtomicBool>,
     /// What is counted of clients.
@@ -78,21 +81,33 @@ impl Operators {
         let _runtime = control.enter();
         let tokio =
             |socket| TcpListener::from_std(socket).map_err(AppError::system("cannot listen"));
+        let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let address = sockets.admin.as_ref().map(StdListener::local_addr).transpose();
         let address = address.map_err(AppError::system("a socket has no address"))?;
         if let Some(socket) = sockets.admin {
             let decides = std::mem::replace(&mut shown.decides, Control::Standalone);
             let handler = Arc::new(api(&shown, decides, data_dir)?);
-            tasks.spawn_on(http::serve(tokio(socket)?, handler), control);
+            tasks.spawn_on(http::serve_until(tokio(socket)?, handler, stopped.clone()), control);
         }
         if let Some(socket) = sockets.telemetry {
             let ready = Arc::clone(&shown.ready);
-            let handler = Arc::new(Telemetry::new(gather(shown), ready));
-            tasks.spawn_on(http::serve(tokio(socket)?, handler), control);
+            let lease = std::mem::replace(&mut shown.lease, Box::new(|| None));
+            let handler = Arc::new(Telemetry::new(gather(shown), ready).with_lease(lease));
+            tasks.spawn_on(http::serve_until(tokio(socket)?, handler, stopped.clone()), control);
         }
         tell_command_line(data_dir, address)?;
-        Ok(Self { _tasks: tasks })
+        Ok(Self { tasks, stop })
+    }
+
+    /// Closes both. Whoever is being answered still is, for a moment.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            if ended.is_err() {
+                tracing::error!("a listener for operators panicked");
+            }
+        }
     }
 }
 

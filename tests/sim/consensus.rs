@@ -175,7 +175,13 @@ impl World {
                     self.joins(node);
                 }
             }
-            Command::RemoveNode { .. } => self.count("node removed"),
+            Command::RemoveNode { node } => {
+                self.count("node removed");
+                // It may not know, and serves as long as its lease lets it.
+                if let Some(at) = self.present(*node) {
+                    self.after(2 * self.lease_us(), Event::End(at));
+                }
+            }
             Command::SetVerdicts { .. } => self.count("verdict"),
             _ => {}
         }

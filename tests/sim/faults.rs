@@ -151,10 +151,13 @@ impl World {
             65..72 => self.crash(at),
             72..76 => self.copy(at),
             76..82 => {
-                let off_by_ms = self.rng.i64(-3_000..=3_000);
+                // Set wrong, and by the next time set right.
+                let is_wrong = self.processes[at].clock.wall_off_by_ms.abs() > 100;
+                let most_ms = if is_wrong { 100 } else { 3_000 };
+                let off_by_ms = self.rng.i64(-most_ms..=most_ms);
                 self.processes[at].clock.wall_off_by_ms = off_by_ms;
                 let fields = [("by_ms", off_by_ms.unsigned_abs())];
-                self.tell(Some(at), "has its wall clock set wrong", &fields);
+                self.tell(Some(at), "has its wall clock set", &fields);
             }
             82..88 => {
                 let has_bad_card = !self.processes[at].has_bad_card;
@@ -296,6 +299,7 @@ impl World {
     pub fn heal(&mut self) {
         self.is_healed = true;
         self.tell(None, "is healed", &[]);
+        self.after(self.lease_us(), Event::LookWhetherWell);
         for process in &mut self.processes {
             process.side = 0;
             process.lags_until_us = 0;

@@ -41,7 +41,7 @@ use world::{Coverage, Outcome, run};
 const SEEDS: u64 = 300;
 
 /// How many seeds a scenario that is meant to break may need.
-const BROKEN_SEEDS_MAX: u64 = 3_000;
+const BROKEN_SEEDS_MAX: u64 = 500;
 
 fn number_from(variable: &str) -> Option<u64> {
     let text = std::env::var(variable).ok()?;

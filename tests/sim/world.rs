@@ -21,8 +21,8 @@ use crate::trace::{Field, Trace};
 /// How long faults are made, in leases of the run.
 const FAULTS_LEASES: u64 = 14;
 
-/// How long everything has to become well again: a leader is elected, waits for its predecessors'
-/// leases, nodes begin and report, flapping shards are believed again.
+/// How long everything has to become well again: those that were stopped go on, a leader is elected
+/// and waits for its predecessors' leases, nodes begin and report, flapping shards are believed.
 const HEALING_LEASES: u64 = 8;
 
 /// What happens.
@@ -48,6 +48,8 @@ pub enum Event {
     End(usize),
     /// No more faults.
     Heal,
+    /// See whether everybody serves again.
+    LookWhetherWell,
 }
 
 /// What a process does.
@@ -98,7 +100,8 @@ pub enum Step {
 struct Queued {
     at_us: u64,
     sequence: u64,
-    event: Event,
+    /// The heap moves what is in it often.
+    event: Box<Event>,
 }
 
 /// What happened how often. A run in which nothing happens proves nothing.
@@ -120,6 +123,8 @@ pub struct World {
     pub leaderless_since_us: Option<u64>,
     /// Whether faults have ended.
     pub is_healed: bool,
+    /// Whether everybody was seen to serve after that: the run is over.
+    pub is_well: bool,
     /// Numbers operations, and what operators ask for.
     pub counter: u64,
 
@@ -153,13 +158,18 @@ pub fn run(seed: u64, rules: Rules, is_printed: bool) -> Outcome {
     let faults_us = FAULTS_LEASES * world.lease_us();
     let end_us = faults_us + HEALING_LEASES * world.lease_us() + 2_000_000;
     world.after(faults_us, Event::Heal);
-    while world.violation.is_none() {
-        let Some(next) = world.queue.pop().filter(|next| next.at_us <= end_us) else { break };
-        world.now_us = next.at_us;
-        world.happen(next.event);
-    }
-    if world.violation.is_none() {
-        world.check_liveness();
+    while world.violation.is_none() && !world.is_well {
+        match world.queue.pop() {
+            Some(next) if next.at_us <= end_us => {
+                world.now_us = next.at_us;
+                world.happen(*next.event);
+            }
+            _ => {
+                let checked = world.everybody_serves();
+                world.check(checked);
+                break;
+            }
+        }
     }
     let World { violation, coverage, trace, .. } = world;
     Outcome { violation, digest: trace.digest(), coverage }
@@ -188,6 +198,7 @@ impl World {
             down: BTreeMap::new(),
             leaderless_since_us: None,
             is_healed: false,
+            is_well: false,
             counter: 0,
             acknowledgements: Acknowledgements::default(),
             digests: Digests::default(),
@@ -217,6 +228,10 @@ impl World {
             Event::Restart(process) => self.restart(process),
             Event::End(process) => self.end(process),
             Event::Heal => self.heal(),
+            Event::LookWhetherWell => {
+                self.after(self.lease_us() / 4, Event::LookWhetherWell);
+                self.is_well = self.everybody_serves().is_ok();
+            }
         }
     }
 
@@ -257,7 +272,7 @@ impl World {
     pub fn after(&mut self, delay_us: u64, event: Event) {
         self.sequence += 1;
         let at_us = self.now_us + delay_us;
-        self.queue.push(Queued { at_us, sequence: self.sequence, event });
+        self.queue.push(Queued { at_us, sequence: self.sequence, event: Box::new(event) });
     }
 
     /// Sends from one process to another: perhaps it is lost, comes late, or twice.
@@ -336,19 +351,16 @@ impl World {
         self.processes.iter().rposition(is_it)
     }
 
-    fn check_liveness(&mut self) {
+    fn everybody_serves(&self) -> Checked {
         let committed = self.group.log.len();
-        let nodes: Vec<NodeId> = self.log.state().nodes().keys().copied().collect();
-        for node in nodes {
-            let checked = match self.present(node) {
-                Some(at) => {
-                    let now_ms = self.now_ms(at);
-                    alive(&self.processes[at], now_ms, committed, &self.down)
-                }
-                None => Err(format!("node {node} is not running")),
+        for node in self.log.state().nodes().keys() {
+            let Some(at) = self.present(*node) else {
+                return Err(format!("after healing, node {node} is not running"));
             };
-            self.check(checked.map_err(|what| format!("after healing, {what}")));
+            alive(&self.processes[at], self.now_ms(at), committed, &self.down)
+                .map_err(|what| format!("after healing, {what}"))?;
         }
+        Ok(())
     }
 }
 
