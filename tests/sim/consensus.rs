@@ -112,7 +112,7 @@ impl World {
 
     /// Entries are appended by the leader of the latest term; whoever only believes to lead appends
     /// what nobody will ever see.
-    pub fn propose(&mut self, at: usize, term: Term, envelope: Envelope, waits: Option<usize>) {
+    pub fn propose(&mut self, at: usize, term: Term, envelope: &Envelope, waits: Option<usize>) {
         let is_own = self.group.leader == Some(at) && self.group.term == term;
         let is_forwarded = !self.rules.keep(Rule::ProposeInOwnTerm);
         if !is_own && !is_forwarded {
