@@ -96,6 +96,9 @@ struct Dev {
     /// Keep the data in a temporary folder that is removed at the end.
     #[arg(long, conflicts_with = "data")]
     temp: bool,
+    /// How many nodes; more than one are a cluster.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=9))]
+    nodes: u16,
     /// How many shards.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     shards: u16,
@@ -200,8 +203,8 @@ fn run(command: Command) -> Result<(), AppError> {
         Command::Dev(Dev { verb: Some(DevVerb::Start(shard)), .. }) => {
             dev::switch(&shard.data, &shard.id, true)
         }
-        Command::Dev(Dev { data, temp, shards, port, verb: None }) => {
-            dev::run(&DevArguments { data, temp, shards, port })
+        Command::Dev(Dev { data, temp, shards, nodes, port, verb: None }) => {
+            dev::run(&DevArguments { data, temp, shards, nodes, port })
         }
         Command::Serve { file } => serve::run(&file.config),
         Command::Store(arguments) => store::run(StoreArguments {

@@ -80,7 +80,7 @@ impl Api {
             revision: served.view.topology.revision().0,
             routes_digest: short(&served.routes),
             reload_error,
-            pools: served.view.pools.iter().map(of_pool).collect(),
+            pools: served.view.pools.iter().map(|pool| of_pool(pool)).collect(),
         }
     }
 

@@ -11,7 +11,7 @@ use crate::config::{
 };
 use crate::dispatch::view::{PoolSettings, View};
 use crate::drivers::http::HostRule;
-use crate::ids::{NodeName, PoolName};
+use crate::ids::{NodeName, PoolName, Revision};
 use crate::limits::ClientLimits;
 use crate::proxy::access_log::{LogFormat, LogTarget};
 use crate::proxy::site::{ForwardedRule, Site, SiteParts};
@@ -30,10 +30,11 @@ fn settings(pool: &PoolConfig) -> PoolSettings {
     }
 }
 
-/// Puts together what requests read. The parts of `previous` that stay the same go over.
+/// Puts together what requests read, at a start or when the file was read again. The parts of
+/// `previous` that stay the same go over.
 ///
 /// # Errors
-/// When the routes make no table, or one leads nowhere.
+/// When the routes make no table, or a standalone node's leads nowhere.
 pub fn site(
     config: &Config,
     node: &NodeName,
@@ -45,13 +46,18 @@ pub fn site(
         config.pools.iter().map(|pool| (pool.name.clone(), settings(pool))).collect();
     let view =
         View::build(Arc::clone(topology), previous.map(|site| &*site.view), workers, |pool| {
-            settings.remove(pool).unwrap_or_default()
+            Arc::new(settings.remove(pool).unwrap_or_default())
         });
+    let routes = match previous {
+        Some(site) if site.routes.routes() == config.routes => Arc::clone(&site.routes),
+        _ => Arc::new(RouteTable::compile(config.routes.clone())?),
+    };
+    let limits = &config.client.limits;
     let parts = SiteParts {
-        routes: RouteTable::compile(config.routes.clone())?,
+        routes,
         limits: ClientLimits {
-            connections_max: connections_max(config, descriptors()),
-            ..config.client.limits.clone()
+            connections_max: connections_max(limits, topology, descriptors(), previous),
+            ..limits.clone()
         },
         timeouts: config.client.timeouts.clone(),
         forwarded: match config.client.forwarded {
@@ -64,7 +70,56 @@ pub fn site(
             AccessLogFormat::Common => LogFormat::Common,
         }),
     };
-    Ok(Site::build(Arc::new(view), parts, previous, workers)?)
+    let site = Site::build(Arc::new(view), parts, previous, workers);
+    // In a cluster the pools are agreed, and may come and go.
+    if config.cluster.is_some() {
+        tell_unknown_pools(&site, previous);
+        return Ok(site);
+    }
+    let unknown = site.unknown_pools().next();
+    unknown.map_or(Ok(site), |unknown| Err(unknown.into()))
+}
+
+/// What requests read after a change of the agreed state: `previous` over another topology. The
+/// file is asked only for the settings of pools that `previous` does not have.
+///
+/// Routes that have lost their pool, or found it, are told of in the log.
+#[must_use]
+pub fn republished(
+    config: &Config,
+    topology: &Arc<Topology>,
+    previous: &Site,
+    workers: usize,
+) -> Site {
+    let view = View::build(Arc::clone(topology), Some(&previous.view), workers, |name| {
+        match previous.view.pool(name) {
+            Some(pool) => Arc::clone(&pool.settings),
+            None => {
+                let written = config.pools.iter().find(|pool| pool.name == *name);
+                Arc::new(written.map(settings).unwrap_or_default())
+            }
+        }
+    });
+    let site = previous.over(Arc::new(view));
+    tell_unknown_pools(&site, Some(previous));
+    site
+}
+
+/// Tells once which routes lead to pools that are not there, and when they are there again. As
+/// long as nothing is agreed, no pool is missed.
+fn tell_unknown_pools(site: &Site, previous: Option<&Site>) {
+    let knows = |site: &&Site| site.view.topology.revision() != Revision(0);
+    let (Some(site), previous) = (Some(site).filter(knows), previous.filter(knows)) else {
+        return;
+    };
+    let before: Vec<_> = previous.into_iter().flat_map(Site::unknown_pools).collect();
+    let now: Vec<_> = site.unknown_pools().collect();
+    for unknown in now.iter().filter(|unknown| !before.contains(unknown)) {
+        tracing::warn!(route = unknown.route, pool = unknown.pool, "the cluster has no such pool");
+    }
+    for found in before.iter().filter(|unknown| !now.contains(unknown)) {
+        tracing::info!(route = found.route, pool = found.pool, "the route has its pool");
+    }
 }
 
 /// Descriptors that are left to all but clients and their requests: operators, listeners, logs,
@@ -77,12 +132,17 @@ const CONNECTIONS_MIN: usize = 16;
 /// As many clients as the file allows and the process has descriptors for: a client may cost two,
 /// its own and that of a shard. Beyond them a client is told so; without this, nobody at all
 /// could connect when descriptors run out, not even an operator.
-fn connections_max(config: &Config, descriptors: usize) -> usize {
-    let asked = config.client.limits.connections_max;
-    let shards: usize = config.pools.iter().map(|pool| pool.shards.len()).sum();
+fn connections_max(
+    limits: &ClientLimits,
+    topology: &Topology,
+    descriptors: usize,
+    previous: Option<&Site>,
+) -> usize {
+    let asked = limits.connections_max;
+    let shards: usize = topology.pools().iter().map(|pool| pool.shards.len()).sum();
     let left = descriptors.saturating_sub(DESCRIPTORS_RESERVED + shards) / 2;
     let given = asked.min(left.max(CONNECTIONS_MIN));
-    if given < asked {
+    if given < asked && previous.is_none_or(|site| site.limits.connections_max != given) {
         tracing::warn!(
             asked,
             given,

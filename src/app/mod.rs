@@ -5,11 +5,16 @@
 //! nothing else.
 
 pub mod assemble;
+pub mod certs;
 pub mod check;
 pub mod dev;
 pub mod error;
 pub mod locate;
+pub mod membership;
 pub mod node;
+pub mod operators;
+pub mod publisher;
+pub mod reloads;
 pub mod say;
 pub mod serve;
 pub mod signals;

@@ -11,56 +11,50 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
-use prometheus::proto::MetricFamily;
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 
 use super::assemble;
 use super::error::AppError;
-use crate::admin::api::{ActionRequest, Api, Served};
-use crate::admin::telemetry::{Gather, Telemetry};
-use crate::admin::token::Token;
-use crate::admin::{http, process};
-use crate::background::probe::Probers;
-use crate::cluster::Report;
+use super::membership::{Membership, Opened};
+use super::operators::{Operators, Shown, Sockets};
+use super::publisher::Publisher;
+use super::reloads::Reloads;
+use crate::admin::api::ActionRequest;
+use crate::admin::telemetry::Gather;
+use crate::cluster::{Report, Topology};
 use crate::config::Config;
 use crate::control::standalone::Standalone;
-use crate::dispatch;
-use crate::ids::NodeName;
-use crate::metrics::{Group, Kind, Sample};
 use crate::net::listener::bind_all;
-use crate::proxy;
 use crate::proxy::access_log::{LogSender, LogWriter};
 use crate::proxy::metrics::ClientMetrics;
 use crate::proxy::serve::{Phase, WorkerParts, run_worker};
-use crate::proxy::site::Published;
-
-/// Where the admin listener's address stands, for the command line.
-pub const ADMIN_ADDRESS_FILE: &str = "admin.address";
 
 /// A running proxy.
 pub struct Node {
-    config: Config,
-    name: NodeName,
-    workers: usize,
-    standalone: Standalone,
-    published: Published,
-    probers: Arc<Mutex<Probers>>,
+    authority: Authority,
+    publisher: Arc<Publisher>,
     reloads: Arc<Reloads>,
     ready: Arc<AtomicBool>,
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     log: Option<(LogWriter, LogSender)>,
+    _operators: Operators,
     /// Where it listens, as bound.
     pub addresses: Addresses,
+}
+
+/// What decides about pools and shards.
+enum Authority {
+    /// The node's own file.
+    Standalone(Box<Standalone>),
+    /// A group of nodes.
+    Cluster(Box<Membership>),
 }
 
 /// Where a node listens, ports that the system chose included.
@@ -72,15 +66,8 @@ pub struct Addresses {
     pub telemetry: Option<SocketAddr>,
     /// For the operator.
     pub admin: Option<SocketAddr>,
-}
-
-/// How reloads went.
-#[derive(Default)]
-struct Reloads {
-    /// Why the last one was refused.
-    error: Arc<Mutex<Option<String>>>,
-    /// Seconds since 1970.
-    last_success: AtomicU64,
+    /// For other nodes.
+    pub peer: Option<SocketAddr>,
 }
 
 /// What a node is given beside its configuration.
@@ -98,78 +85,93 @@ impl Node {
     ///
     /// # Errors
     /// [`AppError`]; whatever was begun has been taken down.
-    pub fn start(config: Config, parts: NodeParts) -> Result<(Self, Report), AppError> {
-        let epoch = Instant::now();
-        let name = assemble::node_name(&config);
-        let workers = assemble::workers(&config);
-        let data_dir = config.node.data_dir.clone();
-        let (standalone, report) = Standalone::open(&data_dir, &config.desired())?;
-        let site = assemble::site(&config, &name, standalone.topology(), None, workers)?;
-        let published: Published = Arc::new(ArcSwap::from_pointee(site));
+    pub async fn start(config: &Config, parts: NodeParts) -> Result<(Self, Report), AppError> {
+        let origin = Instant::now();
+        let name = assemble::node_name(config);
+        let peer = config.listen.peer.map(|at| bind_one(at, "peer")).transpose()?;
+        let begun = match (&config.cluster, peer) {
+            (Some(cluster), Some(socket)) => {
+                let listens = local(&socket)?;
+                let opened = Opened::open(config, cluster, name.clone(), listens).await?;
+                Begun::Cluster(Box::new(opened), socket)
+            }
+            (None, _) | (_, None) => {
+                let (standalone, report) =
+                    Standalone::open(&config.node.data_dir, &config.desired())?;
+                Begun::Standalone(Box::new(standalone), report)
+            }
+        };
+        let topology = begun.topology()?;
+        let publisher = Publisher::start(config.clone(), name, &topology, &parts.control, origin)?;
+        let publisher = Arc::new(publisher);
+        let workers = publisher.workers();
 
         let mut data = Vec::new();
         for &address in &config.listen.data {
             data.push(bind(address, workers, "data")?);
         }
-        let telemetry = config.listen.telemetry.map(|at| bind(at, 1, "telemetry")).transpose()?;
-        let admin = config.listen.admin.map(|at| bind(at, 1, "admin")).transpose()?;
+        let telemetry = config.listen.telemetry.map(|at| bind_one(at, "telemetry")).transpose()?;
+        let admin = config.listen.admin.map(|at| bind_one(at, "admin")).transpose()?;
         let addresses = Addresses {
             data: data.iter().map(|sockets| local(&sockets[0])).collect::<Result<_, _>>()?,
-            telemetry: telemetry.as_ref().map(|sockets| local(&sockets[0])).transpose()?,
-            admin: admin.as_ref().map(|sockets| local(&sockets[0])).transpose()?,
+            telemetry: telemetry.as_ref().map(local).transpose()?,
+            admin: admin.as_ref().map(local).transpose()?,
+            peer: begun.listens()?,
         };
 
-        let log = match assemble::log_target(&config) {
+        let log = match assemble::log_target(config) {
             None => None,
             Some(target) => Some(
                 LogWriter::start(target).map_err(AppError::system("cannot open the access log"))?,
             ),
         };
-        #[allow(clippy::disallowed_methods, reason = "seeds are drawn here, and handed down")]
-        let seed = fastrand::u64(..);
-        let probers = Probers::new(parts.control.clone(), epoch, seed);
-        let probers = Arc::new(Mutex::new(probers));
-        let reloads = Arc::new(Reloads::default());
-        reloads.succeeded();
+        let reloads = Arc::new(Reloads::begun());
         let ready = Arc::new(AtomicBool::new(true));
         let clients = Arc::new(ClientMetrics::new(workers));
         let (phase, phase_seen) = watch::channel(Phase::Serving);
 
+        let (authority, report) = begun.run(&publisher, &parts.control)?;
+        let shown = Shown {
+            publisher: Arc::clone(&publisher),
+            reloads: Arc::clone(&reloads),
+            ready: Arc::clone(&ready),
+            clients: Arc::clone(&clients),
+            actions: parts.actions,
+            more_metrics: parts.more_metrics,
+        };
+        let sockets = Sockets { telemetry, admin };
+        let data_dir = &config.node.data_dir;
+        let operators = Operators::serve(sockets, shown, data_dir, &parts.control)?;
         let mut node = Self {
-            name,
-            workers,
-            standalone,
-            published,
-            probers,
+            authority,
+            publisher,
             reloads,
             ready,
             phase,
             threads: Vec::new(),
             log,
+            _operators: operators,
             addresses,
-            config,
         };
-        node.follow_health();
-        node.serve_operators(telemetry, admin, &clients, parts)?;
-        node.start_workers(data, epoch, &clients, &phase_seen)?;
+        node.start_workers(data, origin, &clients, &phase_seen)?;
         Ok((node, report))
     }
 
     fn start_workers(
         &mut self,
         data: Vec<Vec<StdListener>>,
-        epoch: Instant,
+        origin: Instant,
         clients: &Arc<ClientMetrics>,
         phase: &watch::Receiver<Phase>,
     ) -> Result<(), AppError> {
         let mut data: Vec<_> = data.into_iter().map(Vec::into_iter).collect();
-        for number in 0..self.workers {
+        for number in 0..self.publisher.workers() {
             #[allow(clippy::disallowed_methods, reason = "seeds are drawn here, and handed down")]
             let parts = WorkerParts {
                 number,
-                epoch,
+                epoch: origin,
                 listeners: data.iter_mut().filter_map(Iterator::next).collect(),
-                published: Arc::clone(&self.published),
+                published: Arc::clone(self.publisher.published()),
                 metrics: Arc::clone(clients),
                 log: self.log.as_ref().map(|(_, sender)| sender.clone()),
                 phase: phase.clone(),
@@ -190,81 +192,6 @@ impl Node {
         Ok(())
     }
 
-    fn serve_operators(
-        &self,
-        telemetry: Option<Vec<StdListener>>,
-        admin: Option<Vec<StdListener>>,
-        clients: &Arc<ClientMetrics>,
-        parts: NodeParts,
-    ) -> Result<(), AppError> {
-        let _runtime = parts.control.enter();
-        let tokio = |sockets: Vec<StdListener>| {
-            let socket = sockets.into_iter().next().expect("bound above");
-            TcpListener::from_std(socket).map_err(AppError::system("cannot listen"))
-        };
-        if let Some(sockets) = telemetry {
-            let gather = self.gather(Arc::clone(clients), parts.more_metrics);
-            let handler = Arc::new(Telemetry::new(gather, Arc::clone(&self.ready)));
-            parts.control.spawn(http::serve(tokio(sockets)?, handler));
-        }
-        if let Some(sockets) = admin {
-            let data_dir = &self.config.node.data_dir;
-            let random: [u8; 32] = random().map_err(AppError::system("cannot make a token"))?;
-            let token = Token::read_or_make(data_dir, random)
-                .map_err(AppError::system(data_dir.display().to_string()))?;
-            let published = Arc::clone(&self.published);
-            let served = move || {
-                let site = published.load();
-                Served { view: Arc::clone(&site.view), routes: site.routes.digest() }
-            };
-            let handler = Arc::new(Api {
-                node: self.name.clone(),
-                started: Instant::now(),
-                served: Box::new(served),
-                ready: Arc::clone(&self.ready),
-                reload_error: Arc::clone(&self.reloads.error),
-                token,
-                actions: parts.actions,
-            });
-            parts.control.spawn(http::serve(tokio(sockets)?, handler));
-        }
-        self.tell_command_line()
-    }
-
-    /// Leaves the admin address where `ringway status` looks for it.
-    fn tell_command_line(&self) -> Result<(), AppError> {
-        let path = self.config.node.data_dir.join(ADMIN_ADDRESS_FILE);
-        let written = match self.addresses.admin {
-            Some(address) => std::fs::write(&path, format!("{address}\n")),
-            None => match std::fs::remove_file(&path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            },
-        };
-        written.map_err(AppError::system(path.display().to_string()))
-    }
-
-    fn gather(&self, clients: Arc<ClientMetrics>, more: Gather) -> Gather {
-        let published = Arc::clone(&self.published);
-        let (probers, reloads) = (Arc::clone(&self.probers), Arc::clone(&self.reloads));
-        Box::new(move || {
-            let site = published.load_full();
-            let mut families = dispatch::metrics::export(&site.view);
-            families.extend(proxy::metrics::export(&site, &clients));
-            families.extend(probers.lock().unwrap_or_else(PoisonError::into_inner).export());
-            families.extend(process::export());
-            families.extend(reloads.export());
-            families.extend(more());
-            families
-        })
-    }
-
-    /// The configuration in force.
-    #[must_use]
-    pub fn config(&self) -> &Config {
-        &self.config
-    }
-
     /// Brings the running node to `config`, or changes nothing.
     ///
     /// # Errors
@@ -279,15 +206,27 @@ impl Node {
     }
 
     fn try_reload(&mut self, config: Config) -> Result<Report, AppError> {
-        refuse_restarts(&self.config, &config)?;
-        // Whatever might be refused comes before anything is made durable.
-        let prepared = self.standalone.prepare(&config.desired())?;
-        let (topology, previous) = (prepared.topology(), self.published.load_full());
-        let site = assemble::site(&config, &self.name, topology, Some(&previous), self.workers)?;
-        let report = self.standalone.commit(prepared)?;
-        self.published.store(Arc::new(site));
-        self.config = config;
-        self.follow_health();
+        refuse_restarts(&self.publisher.config(), &config)?;
+        let report = match &mut self.authority {
+            Authority::Standalone(standalone) => {
+                // Whatever might be refused comes before anything is made durable.
+                let prepared = standalone.prepare(&config.desired())?;
+                let candidate = self.publisher.candidate(config, Some(prepared.topology()))?;
+                let report = standalone.commit(prepared)?;
+                candidate.publish();
+                report
+            }
+            // What is agreed changes by commands only; the file's share is routes and settings.
+            Authority::Cluster(membership) => {
+                let candidate = self.publisher.candidate(config, None)?;
+                membership.reload_certificates()?;
+                candidate.publish();
+                for difference in membership.drift(&self.publisher.config()) {
+                    tracing::warn!("{difference}");
+                }
+                Report::new()
+            }
+        };
         self.reopen_log();
         Ok(report)
     }
@@ -297,6 +236,21 @@ impl Node {
         self.reloads.failed(error.to_string());
     }
 
+    /// The node's part in a cluster, if it has one.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        match &self.authority {
+            Authority::Standalone(_) => None,
+            Authority::Cluster(membership) => Some(membership),
+        }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.publisher.config()
+    }
+
     /// Opens the access log anew, for rotation.
     pub fn reopen_log(&self) {
         if let Some((_, sender)) = &self.log {
@@ -304,23 +258,18 @@ impl Node {
         }
     }
 
-    fn follow_health(&self) {
-        let site = self.published.load_full();
-        let pools = site.view.pools.iter().map(|pool| (&pool.agreed.name, &pool.health));
-        self.probers.lock().unwrap_or_else(PoisonError::into_inner).follow(pools);
-    }
-
     /// Takes the node down. For `drain_delay` it says that it is going, then takes no new
     /// connections; the present requests may end within `drain_timeout`, and what is left when
     /// `hurry` is ready, or then, is cut.
     pub async fn stop(mut self, hurry: impl Future<Output = ()>) {
+        let config = self.publisher.config();
         let mut hurry = std::pin::pin!(hurry);
         self.ready.store(false, Ordering::Relaxed);
         self.phase.send_replace(Phase::Draining);
         let hurried = tokio::select! {
             biased;
             () = &mut hurry => true,
-            () = tokio::time::sleep(self.config.drain_delay) => false,
+            () = tokio::time::sleep(config.drain_delay) => false,
         };
         self.phase.send_replace(Phase::Closing);
         let threads = std::mem::take(&mut self.threads);
@@ -338,7 +287,7 @@ impl Node {
             && tokio::select! {
                 biased;
                 _ = &mut joined => true,
-                () = tokio::time::sleep(self.config.drain_timeout) => false,
+                () = tokio::time::sleep(config.drain_timeout) => false,
                 () = &mut hurry => false,
             };
         if !ended {
@@ -346,10 +295,49 @@ impl Node {
             self.phase.send_replace(Phase::Ended);
             let _: Result<(), tokio::task::JoinError> = joined.await;
         }
+        if let Authority::Cluster(membership) = self.authority {
+            membership.stop().await;
+        }
         if let Some((writer, sender)) = self.log.take() {
             drop(sender);
             let written = tokio::task::spawn_blocking(move || writer.join());
             let _: Result<(), tokio::task::JoinError> = written.await;
+        }
+    }
+}
+
+/// What decides, opened and not yet running.
+enum Begun {
+    Standalone(Box<Standalone>, Report),
+    Cluster(Box<Opened>, StdListener),
+}
+
+impl Begun {
+    fn topology(&self) -> Result<Arc<Topology>, AppError> {
+        match self {
+            Self::Standalone(standalone, _) => Ok(Arc::clone(standalone.topology())),
+            Self::Cluster(opened, _) => opened.topology(),
+        }
+    }
+
+    fn listens(&self) -> Result<Option<SocketAddr>, AppError> {
+        match self {
+            Self::Standalone(..) => Ok(None),
+            Self::Cluster(_, socket) => local(socket).map(Some),
+        }
+    }
+
+    fn run(
+        self,
+        publisher: &Arc<Publisher>,
+        control: &Handle,
+    ) -> Result<(Authority, Report), AppError> {
+        match self {
+            Self::Standalone(standalone, report) => Ok((Authority::Standalone(standalone), report)),
+            Self::Cluster(opened, socket) => {
+                let membership = opened.run(socket, publisher, control)?;
+                Ok((Authority::Cluster(Box::new(membership)), Report::new()))
+            }
         }
     }
 }
@@ -363,42 +351,6 @@ impl Drop for Going {
         if self.0.swap(false, Ordering::Relaxed) {
             tracing::error!("a worker ended early: the node is no longer ready; restart it");
         }
-    }
-}
-
-impl Reloads {
-    fn succeeded(&self) {
-        #[allow(clippy::disallowed_methods, reason = "the metric is a moment of the wall clock")]
-        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        self.last_success.store(since_1970.as_secs(), Ordering::Relaxed);
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    fn failed(&self, error: String) {
-        *self.error.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-    }
-
-    #[allow(clippy::cast_precision_loss, reason = "seconds since 1970 are far below 2^53")]
-    fn export(&self) -> Vec<MetricFamily> {
-        let failed = self.error.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-        let gauges = [
-            (
-                "ringway_config_reload_success",
-                "Whether the last reload was taken over; 1 before the first.",
-                f64::from(u8::from(!failed)),
-            ),
-            (
-                "ringway_config_last_reload_success_timestamp_seconds",
-                "When the configuration in force was taken over, in seconds since 1970.",
-                self.last_success.load(Ordering::Relaxed) as f64,
-            ),
-        ];
-        let families = gauges.into_iter().filter_map(|(name, help, value)| {
-            let mut group = Group::new(name, help, Kind::Gauge, &[]);
-            group.push(&[], Sample::Gauge(value));
-            group.finish()
-        });
-        families.collect()
     }
 }
 
@@ -423,15 +375,13 @@ fn bind(
     bind_all(address, count).map_err(|error| AppError::Listen { address, what, error })
 }
 
-fn local(socket: &StdListener) -> Result<SocketAddr, AppError> {
-    socket.local_addr().map_err(AppError::system("a socket has no address"))
+fn bind_one(address: SocketAddr, what: &'static str) -> Result<StdListener, AppError> {
+    let mut sockets = bind(address, 1, what)?;
+    Ok(sockets.remove(0))
 }
 
-/// Bytes that nobody can guess.
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    io::Read::read_exact(&mut std::fs::File::open("/dev/urandom")?, &mut bytes)?;
-    Ok(bytes)
+fn local(socket: &StdListener) -> Result<SocketAddr, AppError> {
+    socket.local_addr().map_err(AppError::system("a socket has no address"))
 }
 
 /// Lets the process have as many descriptors as the system allows it: each client connection is
@@ -443,25 +393,6 @@ pub fn raise_descriptor_limit() {
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(%error, "the limit on open files cannot be raised");
     }
-}
-
-/// Where a folder's node can be asked.
-///
-/// # Errors
-/// When no node runs there, or it has no admin listener.
-pub fn admin_address(data_dir: &Path) -> Result<SocketAddr, AppError> {
-    let path: PathBuf = data_dir.join(ADMIN_ADDRESS_FILE);
-    let text = std::fs::read_to_string(&path).map_err(AppError::system(format!(
-        "no node has run with the folder {}, or it has no admin listener: name its data_dir with \
-         --data-dir, or its address with --admin",
-        data_dir.display()
-    )))?;
-    text.trim().parse().map_err(|_| {
-        AppError::Refused(format!(
-            "{} does not hold an address: start the node again",
-            path.display()
-        ))
-    })
 }
 
 /// How long the control runtime may take to end: a name lookup can hang in it.

@@ -8,7 +8,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use super::error::AppError;
-use super::node::admin_address;
+use super::operators::admin_address;
 use super::say::say;
 use crate::admin::status::{PoolStatus, ShardStatus, Status};
 use crate::admin::token::Token;

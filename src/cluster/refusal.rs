@@ -47,6 +47,9 @@ pub struct Applied {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
+    /// It was good in another term of Raft only.
+    #[error("this was good in the term in which it was found, and the leader has changed since")]
+    OtherTerm,
     /// The pool is there already.
     #[error("pool `{0}` exists already")]
     PoolExists(PoolName),
@@ -127,7 +130,9 @@ pub enum Refusal {
     )]
     NodeRemoved(NodeId),
     /// Another node has the label.
-    #[error("node {by} is named `{name}` already: give each node a name of its own")]
+    #[error(
+        "node {by} is named `{name}` already: give each node a name of its own, or remove node {by} if it is gone for good"
+    )]
     NodeNameTaken {
         /// The label.
         name: NodeName,
@@ -135,7 +140,9 @@ pub enum Refusal {
         by: NodeId,
     },
     /// Another node is there.
-    #[error("node {by} is reached at {address} already: give each node an address of its own")]
+    #[error(
+        "node {by} is reached at {address} already: give each node an address of its own, or remove node {by} if it is gone for good"
+    )]
     AddressTaken {
         /// Where.
         address: PeerAddress,

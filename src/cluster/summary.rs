@@ -57,7 +57,7 @@ pub(super) fn summary(state: &ClusterState, command: &Command) -> String {
                 format!("{pool}/{shard} is {what}")
             }))
         }
-        Command::RaiseBarriers { barriers } => joined(
+        Command::RaiseBarriers { term: _, barriers } => joined(
             barriers.iter().map(|(pool, barrier)| format!("barrier of {pool} at epoch {barrier}")),
         ),
         Command::SetSettings { .. } => "change the cluster's settings".to_owned(),

@@ -163,7 +163,7 @@ pub fn export(view: &View) -> Vec<MetricFamily> {
 
 fn each_shard(view: &View, mut visit: impl FnMut(&[&str], &ShardMetrics)) {
     for pool in &view.pools {
-        for shard in &pool.shards {
+        for shard in pool.shards.iter() {
             visit(&[pool.agreed.name.as_str(), shard.id.as_str()], &shard.metrics);
         }
     }
@@ -193,7 +193,7 @@ fn in_flight(view: &View) -> Group {
     let name = "ringway_upstream_rq_active";
     let mut group = Group::new(name, "Requests in flight.", Kind::Gauge, SHARD);
     for pool in &view.pools {
-        for shard in &pool.shards {
+        for shard in pool.shards.iter() {
             #[allow(clippy::cast_precision_loss, reason = "far below 2^53")]
             let active = shard.in_flight() as f64;
             group.push(&[pool.agreed.name.as_str(), shard.id.as_str()], Sample::Gauge(active));

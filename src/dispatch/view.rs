@@ -4,6 +4,11 @@
 //! for each shard: its health, its counters, its free places. Both are published as one value, so
 //! that no request can mix two of them. A shard that stays the same across a change keeps its
 //! [`Shard`], and with it its health and its connections.
+//!
+//! A view is built anew for every change of the agreed state, which may be dozens a second while
+//! weights or verdicts move. So what a change does not touch is taken over whole: a pool of which
+//! nothing changed is the same [`Pool`], and one whose shards stay where they are keeps its list
+//! of them and its health.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -12,13 +17,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::sync::Semaphore;
 
 use super::metrics::{PoolMetrics, ShardMetrics};
-use crate::cluster::{AdminState, PoolTopology, Topology};
+use crate::cluster::{AdminState, PoolTopology, ShardTopology, Topology};
 use crate::drivers::http::{Address, HostRule};
 use crate::ids::{BaseUrl, PoolName, ShardId};
 use crate::limits::{PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::net::http1::scan::HeadLimits;
 use crate::net::upstream::{Endpoint, Keep, UpstreamKey};
-use crate::protocol::health::{HealthSettings, Seat, SharedHealth};
+use crate::protocol::health::{HealthSettings, PerClass, Seat, SharedHealth};
 use crate::protocol::retry::RetryBudget;
 
 /// What this node's file says about a pool, beside what is agreed.
@@ -93,13 +98,13 @@ pub struct Pool {
     /// What is agreed about it.
     pub agreed: Arc<PoolTopology>,
     /// What this node's file says.
-    pub settings: PoolSettings,
-    /// Its shards, in the order of the ring's `ShardIx`.
-    pub shards: Vec<Arc<Shard>>,
+    pub settings: Arc<PoolSettings>,
+    /// Its shards, in the order of the ring's `ShardIx`, which is that of their ids.
+    pub shards: Arc<[Arc<Shard>]>,
     /// This node's view of their health; same order.
     pub health: Arc<SharedHealth>,
-    /// How much may be repeated.
-    pub budget: RetryBudget,
+    /// How much may be repeated. Counts what is in flight, so it outlives a change of the pool.
+    pub budget: Arc<RetryBudget>,
     /// What is counted about it.
     pub metrics: Arc<PoolMetrics>,
     pub(super) keep: Keep,
@@ -110,93 +115,111 @@ impl Pool {
     /// Whether an operator took the shard out of service.
     #[must_use]
     pub fn in_maintenance(&self, shard: usize) -> bool {
-        self.agreed.shards[shard].state == AdminState::Maint
+        in_maintenance(&self.agreed.shards[shard])
     }
 }
+
+/// Where each shard of a view is: the places of its pool and, within it, of the shard.
+type Places = HashMap<UpstreamKey, (usize, usize)>;
 
 /// Everything that a request reads, published whole.
 pub struct View {
     /// What is agreed.
     pub topology: Arc<Topology>,
-    /// The pools, in the topology's order.
-    pub pools: Vec<Pool>,
-    shards: HashMap<UpstreamKey, (usize, usize)>,
+    /// The pools, in the topology's order, which is that of their names.
+    pub pools: Vec<Arc<Pool>>,
+    places: Arc<Places>,
 }
 
 impl View {
     /// Puts a topology and this node's settings together. `settings_of` is asked for every pool;
-    /// shards and health that are unchanged are taken from `previous`.
+    /// whatever is unchanged is taken from `previous`.
     #[must_use]
     pub fn build(
         topology: Arc<Topology>,
         previous: Option<&View>,
         workers: usize,
-        mut settings_of: impl FnMut(&PoolName) -> PoolSettings,
+        mut settings_of: impl FnMut(&PoolName) -> Arc<PoolSettings>,
     ) -> Self {
-        let pools: Vec<Pool> = topology
+        let pools: Vec<Arc<Pool>> = topology
             .pools()
             .iter()
             .map(|agreed| {
-                let before = previous.and_then(|view| view.pool(&agreed.name));
-                build_pool(Arc::clone(agreed), settings_of(&agreed.name), before, workers)
+                // Only a cluster gives verdicts; without one the nodes' own probes do.
+                let verdicts = topology.identity().is_some();
+                let settings = settings_of(&agreed.name);
+                match previous.and_then(|view| view.pool(&agreed.name)) {
+                    Some(same)
+                        if Arc::ptr_eq(&same.agreed, agreed) && same.settings == settings =>
+                    {
+                        Arc::clone(same)
+                    }
+                    before => {
+                        let before = before.map(|pool| &**pool);
+                        let built = build_pool(Arc::clone(agreed), settings, before, workers);
+                        if verdicts {
+                            built.health.set_agreed(&agreed_down(agreed));
+                        }
+                        Arc::new(built)
+                    }
+                }
             })
             .collect();
-        let shards = pools.iter().enumerate().flat_map(|(p, pool)| {
-            pool.shards.iter().enumerate().map(move |(s, shard)| (shard.key, (p, s)))
-        });
-        let shards = shards.collect();
-        Self { topology, pools, shards }
+        let places = match previous {
+            Some(view) if view.has_shards_of(&pools) => Arc::clone(&view.places),
+            _ => Arc::new(places_of(&pools)),
+        };
+        Self { topology, pools, places }
     }
 
     /// The pool with this name.
     #[must_use]
-    pub fn pool(&self, name: &PoolName) -> Option<&Pool> {
-        self.pools.iter().find(|pool| &pool.agreed.name == name)
+    pub fn pool(&self, name: &PoolName) -> Option<&Arc<Pool>> {
+        Some(&self.pools[self.place_of(name)?])
+    }
+
+    /// The place in [`Self::pools`] of the pool with this name.
+    #[must_use]
+    pub fn place_of(&self, name: &PoolName) -> Option<usize> {
+        self.pools.binary_search_by(|pool| pool.agreed.name.cmp(name)).ok()
     }
 
     /// What an idle connection is measured by; `None` if its shard has left.
     #[must_use]
     pub fn keep_of(&self, key: UpstreamKey) -> Option<(u64, Keep)> {
-        let (pool, shard) = *self.shards.get(&key)?;
+        let (pool, shard) = *self.places.get(&key)?;
         let pool = &self.pools[pool];
         Some((pool.shards[shard].generation(), pool.keep))
     }
+
+    /// Whether `pools` have the very shards of this view's, each in its place.
+    fn has_shards_of(&self, pools: &[Arc<Pool>]) -> bool {
+        let same = |(own, other): (&Arc<Pool>, &Arc<Pool>)| Arc::ptr_eq(&own.shards, &other.shards);
+        self.pools.len() == pools.len() && self.pools.iter().zip(pools).all(same)
+    }
+}
+
+fn places_of(pools: &[Arc<Pool>]) -> Places {
+    let places = pools.iter().enumerate().flat_map(|(p, pool)| {
+        pool.shards.iter().enumerate().map(move |(s, shard)| (shard.key, (p, s)))
+    });
+    places.collect()
 }
 
 fn build_pool(
     agreed: Arc<PoolTopology>,
-    settings: PoolSettings,
+    settings: Arc<PoolSettings>,
     before: Option<&Pool>,
     workers: usize,
 ) -> Pool {
-    let in_flight_max = settings.limits.in_flight_per_shard_max;
-    let shards: Vec<Arc<Shard>> = agreed
-        .shards
-        .iter()
-        .map(|spec| {
-            let same = before.into_iter().flat_map(|pool| &pool.shards).find(|old| {
-                old.id == spec.id && old.url == spec.url && old.in_flight_max == in_flight_max
-            });
-            same.cloned().unwrap_or_else(|| {
-                Arc::new(Shard::new(&spec.id, &spec.url, in_flight_max, workers))
-            })
-        })
-        .collect();
-    let seats: Vec<Seat> = agreed
-        .shards
-        .iter()
-        .map(|spec| Seat {
-            id: spec.id.clone(),
-            url: spec.url.clone(),
-            maint: spec.state == AdminState::Maint,
-        })
-        .collect();
-    let health = match before {
-        Some(pool) => SharedHealth::renewed(&pool.health, settings.health.clone(), seats),
-        None => Arc::new(SharedHealth::new(settings.health.clone(), seats)),
-    };
+    let shards = shards_of(&agreed, &settings, before, workers);
+    let health = health_of(&agreed, &settings, before);
     let metrics = before
         .map_or_else(|| Arc::new(PoolMetrics::new(workers)), |pool| Arc::clone(&pool.metrics));
+    let budget = match before {
+        Some(pool) if pool.settings.retry == settings.retry => Arc::clone(&pool.budget),
+        _ => Arc::new(RetryBudget::new(&settings.retry, workers)),
+    };
     let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let keep = Keep {
         idle_max: settings.limits.idle_per_worker_max,
@@ -209,8 +232,75 @@ fn build_pool(
         line_bytes_max: head_bytes_max,
         fields_max: RESPONSE_FIELDS_MAX,
     };
-    let budget = RetryBudget::new(&settings.retry, workers);
     Pool { agreed, settings, shards, health, budget, metrics, keep, head_limits }
+}
+
+/// The shards of a pool: the very list of `before` if nobody came, left or moved.
+fn shards_of(
+    agreed: &PoolTopology,
+    settings: &PoolSettings,
+    before: Option<&Pool>,
+    workers: usize,
+) -> Arc<[Arc<Shard>]> {
+    let in_flight_max = settings.limits.in_flight_per_shard_max;
+    let fits = |old: &Shard, spec: &ShardTopology| {
+        old.id == spec.id && old.url == spec.url && old.in_flight_max == in_flight_max
+    };
+    let before = before.map(|pool| &pool.shards);
+    if let Some(same) = before.filter(|old| {
+        old.len() == agreed.shards.len() && old.iter().zip(&agreed.shards).all(|(o, s)| fits(o, s))
+    }) {
+        return Arc::clone(same);
+    }
+    let kept = |spec: &ShardTopology| {
+        let old = before?;
+        let place = old.binary_search_by(|shard| shard.id.cmp(&spec.id)).ok()?;
+        fits(&old[place], spec).then(|| Arc::clone(&old[place]))
+    };
+    let made =
+        |spec: &ShardTopology| Arc::new(Shard::new(&spec.id, &spec.url, in_flight_max, workers));
+    agreed.shards.iter().map(|spec| kept(spec).unwrap_or_else(|| made(spec))).collect()
+}
+
+/// The health of a pool: that of `before` goes on, as far as shards and settings are the same.
+fn health_of(
+    agreed: &PoolTopology,
+    settings: &PoolSettings,
+    before: Option<&Pool>,
+) -> Arc<SharedHealth> {
+    let is_seat = |(seat, spec): (&Seat, &ShardTopology)| {
+        seat.id == spec.id && seat.url == spec.url && seat.maint == in_maintenance(spec)
+    };
+    if let Some(pool) = before
+        && *pool.health.settings() == settings.health
+        && pool.health.seats().len() == agreed.shards.len()
+        && pool.health.seats().iter().zip(&agreed.shards).all(is_seat)
+    {
+        return Arc::clone(&pool.health);
+    }
+    let seat = |spec: &ShardTopology| Seat {
+        id: spec.id.clone(),
+        url: spec.url.clone(),
+        maint: in_maintenance(spec),
+    };
+    let seats: Vec<Seat> = agreed.shards.iter().map(seat).collect();
+    match before {
+        Some(pool) => SharedHealth::renewed(&pool.health, settings.health.clone(), seats),
+        None => Arc::new(SharedHealth::new(settings.health.clone(), seats)),
+    }
+}
+
+/// What is agreed about each shard.
+fn agreed_down(agreed: &PoolTopology) -> Vec<PerClass<bool>> {
+    let down = |shard: &ShardTopology| PerClass {
+        read: shard.verdict.reads_down,
+        write: shard.verdict.writes_down,
+    };
+    agreed.shards.iter().map(down).collect()
+}
+
+fn in_maintenance(shard: &ShardTopology) -> bool {
+    shard.state == AdminState::Maint
 }
 
 /// Fields of an answer. Twice what a client may send: applications set cookies by the dozen.

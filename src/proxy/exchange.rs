@@ -20,7 +20,7 @@ use crate::dispatch::run::run;
 use crate::dispatch::seam::{Body, BodyError, ClientGone, Request};
 use crate::dispatch::view::Pool;
 use crate::drivers::http::{HostRule, Outbound};
-use crate::ids::Token;
+use crate::ids::{Revision, Token};
 use crate::key::{canonical_path, check_query};
 use crate::net::buffer::ReadBuffer;
 use crate::net::http1::framing::Framing;
@@ -337,11 +337,14 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
         if problem.flag == "NR" && seen.route.is_none() {
             metrics.no_route.inc(stripe);
         }
+        if problem.flag == "NC" {
+            metrics.no_pool.inc(stripe);
+        }
         if problem.status == 413 {
             metrics.too_large.inc(stripe);
         }
         let about = ProblemAbout {
-            pool: seen.pool.map(|pool| pool.agreed.name.as_str()),
+            pool: seen.route.map(|route| self.client.site.routes.route(route).pool.as_str()),
             shard: shard_name(seen, note),
             epoch: seen.pool.map(|pool| pool.agreed.epoch.0),
             request_id: self.id(),
@@ -382,7 +385,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Exchange<'a, S> {
                 bytes_out: answer.sent(),
                 duration_ms,
                 route: seen.route.map_or("", |route| site.route_name(route)),
-                pool: seen.pool.map_or("", |pool| pool.agreed.name.as_str()),
+                pool: seen.route.map_or("", |route| site.routes.route(route).pool.as_str()),
                 shard: shard_name(seen, note).unwrap_or(""),
                 upstream_status: note.upstream_status,
                 attempts: note.attempts,
@@ -445,12 +448,18 @@ fn route<'s>(
         fields: &fields,
     };
     let route = site.routes.find(&view).ok_or_else(Problem::no_route)?;
-    let pool = &site.view.pools[site.route_pools[usize::from(route.0)]];
-    (seen.route, seen.pool) = (Some(route), Some(pool));
-    let allowed = &site.routes.route(route).allowed_methods;
+    (seen.route, seen.pool) = (Some(route), site.pool_of(route));
+    let spec = site.routes.route(route);
+    let allowed = &spec.allowed_methods;
     if !allowed.contains(seen.method) {
         return Err(Problem::method(allowed.iter().collect::<Vec<_>>().join(", ")));
     }
+    let Some(pool) = seen.pool else {
+        return Err(match site.view.topology.revision() {
+            Revision(0) => Problem::no_topology(),
+            _ => Problem::no_pool(spec.pool.as_str()),
+        });
+    };
     let token_of = |view: &RequestView<'_>| {
         let mut scratch = Vec::new();
         let key = site.routes.key_of(route, view, &mut scratch);

@@ -50,6 +50,7 @@ pub struct ClientMetrics {
     pub(super) head_timeout: Counter,
     pub(super) protocol_error: Counter,
     pub(super) no_route: Counter,
+    pub(super) no_pool: Counter,
     pub(super) too_large: Counter,
     pub(super) too_slow: Counter,
     pub(super) client_gone: Counter,
@@ -71,6 +72,7 @@ impl ClientMetrics {
             head_timeout: counter(),
             protocol_error: counter(),
             no_route: counter(),
+            no_pool: counter(),
             too_large: counter(),
             too_slow: counter(),
             client_gone: counter(),
@@ -100,7 +102,7 @@ const NO_ROUTE: &str = "-";
 
 type Pick = fn(&ClientMetrics) -> &Counter;
 
-const CLIENT_COUNTERS: [(&str, &str, Pick); 11] = [
+const CLIENT_COUNTERS: [(&str, &str, Pick); 12] = [
     ("ringway_downstream_cx_total", "Client connections accepted.", |m| &m.cx_total),
     (
         "ringway_downstream_cx_overflow_total",
@@ -123,6 +125,11 @@ const CLIENT_COUNTERS: [(&str, &str, Pick); 11] = [
         |m| &m.protocol_error,
     ),
     ("ringway_downstream_rq_no_route_total", "Requests that no route takes.", |m| &m.no_route),
+    (
+        "ringway_downstream_rq_no_pool_total",
+        "Requests whose route leads to a pool that is not agreed, or not yet.",
+        |m| &m.no_pool,
+    ),
     (
         "ringway_downstream_rq_too_large_total",
         "Requests refused because of a body larger than allowed.",

@@ -26,3 +26,5 @@ pub mod metrics;
 pub mod problem;
 pub mod serve;
 pub mod site;
+#[cfg(test)]
+mod tests;

@@ -132,6 +132,24 @@ impl Problem {
         Self::new(404, "no-route", "NR", detail).outcome(Outcome::NotApplied)
     }
 
+    /// Nothing is agreed yet, so no pool is known.
+    #[must_use]
+    pub fn no_topology() -> Self {
+        let detail = "this node does not know the cluster's pools yet: it has not joined one, or \
+                      none was founded: see `ringway status`, then `ringway cluster init` or `join`";
+        Self::new(503, "no-topology", "NC", detail).outcome(Outcome::NotApplied).retry_after(1)
+    }
+
+    /// The route names a pool that the cluster does not have.
+    #[must_use]
+    pub fn no_pool(pool: &str) -> Self {
+        let detail = format!(
+            "the cluster has no pool `{pool}`, to which this route leads: add it with \
+             `ringway ring`, or correct `routes` in this node's file"
+        );
+        Self::new(503, "no-pool", "NC", detail).outcome(Outcome::NotApplied).retry_after(1)
+    }
+
     /// The method is not one that may be forwarded.
     #[must_use]
     pub fn method(allow: String) -> Self {

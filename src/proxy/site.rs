@@ -3,6 +3,10 @@
 //! Everything that a request reads travels in one [`Site`]: the routes of this node's file, what
 //! bounds its clients, and the [`View`] of pools and shards. It is published whole, so that a
 //! request never sees new routes with old pools; a request reads it once and carries it.
+//!
+//! The routes are this node's own, the pools are agreed, so a route may name a pool that is not
+//! there: before a cluster is founded or joined, or after a pool was removed. Such a request is
+//! answered 503 and never 404, which a cache's client would take for "not stored".
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -12,7 +16,7 @@ use arc_swap::ArcSwap;
 
 use super::access_log::LogFormat;
 use super::metrics::RouteMetrics;
-use crate::dispatch::view::View;
+use crate::dispatch::view::{Pool, View};
 use crate::ids::NodeName;
 use crate::limits::{ClientLimits, ClientTimeouts};
 use crate::net::http1::scan::HeadLimits;
@@ -33,11 +37,11 @@ pub struct Site {
     /// Pools and shards.
     pub view: Arc<View>,
     /// Which request goes to which pool.
-    pub routes: RouteTable,
-    /// The pool of each route, as a place in [`View::pools`].
-    pub route_pools: Vec<usize>,
+    pub routes: Arc<RouteTable>,
+    /// The pool of each route, as a place in [`View::pools`]; `None` if it is not among them.
+    route_pools: Vec<Option<usize>>,
     /// What is counted of each route.
-    pub route_metrics: Vec<Arc<RouteMetrics>>,
+    pub route_metrics: Arc<[Arc<RouteMetrics>]>,
     /// What a client may send.
     pub limits: ClientLimits,
     /// How long a client may take.
@@ -65,7 +69,7 @@ pub struct UnknownPool {
 /// What a [`Site`] is made of, beside the view.
 pub struct SiteParts {
     /// The routes.
-    pub routes: RouteTable,
+    pub routes: Arc<RouteTable>,
     /// What a client may send.
     pub limits: ClientLimits,
     /// How long a client may take.
@@ -80,34 +84,32 @@ pub struct SiteParts {
 
 impl Site {
     /// Puts a site together. The metrics of routes that keep their name are taken from `previous`.
-    ///
-    /// # Errors
-    /// [`UnknownPool`] when a route leads nowhere.
+    #[must_use]
     pub fn build(
         view: Arc<View>,
         parts: SiteParts,
         previous: Option<&Site>,
         workers: usize,
-    ) -> Result<Self, UnknownPool> {
+    ) -> Self {
         let SiteParts { routes, limits, timeouts, forwarded, node, log } = parts;
-        let mut route_pools = Vec::new();
-        let mut route_metrics = Vec::new();
-        for route in routes.routes() {
-            let pool = view.pools.iter().position(|pool| pool.agreed.name == route.pool);
-            route_pools.push(pool.ok_or_else(|| UnknownPool {
-                route: route.name.to_string(),
-                pool: route.pool.to_string(),
-            })?);
-            let before = previous.and_then(|site| site.metrics_of(route.name.as_str()));
-            route_metrics.push(before.unwrap_or_else(|| Arc::new(RouteMetrics::new(workers))));
-        }
+        let route_metrics = match previous {
+            Some(site) if Arc::ptr_eq(&site.routes, &routes) => Arc::clone(&site.route_metrics),
+            _ => {
+                let metrics = routes.routes().iter().map(|route| {
+                    let before = previous.and_then(|site| site.metrics_of(route.name.as_str()));
+                    before.unwrap_or_else(|| Arc::new(RouteMetrics::new(workers)))
+                });
+                metrics.collect()
+            }
+        };
         let head_limits = HeadLimits {
             head_bytes_max: limits.head_bytes_max,
             line_bytes_max: limits.line_bytes_max,
             fields_max: limits.fields_max,
         };
         let via = format!("{node} (ringway)\r\n").into_bytes();
-        Ok(Self {
+        let route_pools = places(&routes, &view);
+        Self {
             view,
             routes,
             route_pools,
@@ -118,6 +120,41 @@ impl Site {
             forwarded,
             via,
             log,
+        }
+    }
+
+    /// This site over another view: what a change of the agreed state alone does to it. Cheap, as
+    /// there may be dozens of such changes a second; no route is compiled or compared.
+    #[must_use]
+    pub fn over(&self, view: Arc<View>) -> Self {
+        Self {
+            route_pools: places(&self.routes, &view),
+            view,
+            routes: Arc::clone(&self.routes),
+            route_metrics: Arc::clone(&self.route_metrics),
+            limits: self.limits.clone(),
+            timeouts: self.timeouts.clone(),
+            head_limits: self.head_limits,
+            forwarded: self.forwarded,
+            via: self.via.clone(),
+            log: self.log,
+        }
+    }
+
+    /// The pool of a route; `None` if what is agreed has no pool of that name, or nothing is
+    /// agreed yet.
+    #[must_use]
+    pub fn pool_of(&self, route: RouteIx) -> Option<&Pool> {
+        let place = self.route_pools[usize::from(route.0)]?;
+        Some(&self.view.pools[place])
+    }
+
+    /// The routes whose pool is not there: requests by them are answered 503.
+    pub fn unknown_pools(&self) -> impl Iterator<Item = UnknownPool> {
+        let routes = self.routes.routes().iter().zip(&self.route_pools);
+        routes.filter(|(_, place)| place.is_none()).map(|(route, _)| UnknownPool {
+            route: route.name.to_string(),
+            pool: route.pool.to_string(),
         })
     }
 
@@ -131,6 +168,11 @@ impl Site {
     pub fn route_name(&self, route: RouteIx) -> &str {
         self.routes.route(route).name.as_str()
     }
+}
+
+/// The place of each route's pool in the view.
+fn places(routes: &RouteTable, view: &View) -> Vec<Option<usize>> {
+    routes.routes().iter().map(|route| view.place_of(&route.pool)).collect()
 }
 
 /// The place where a node's present [`Site`] is published.

@@ -7,6 +7,9 @@
 //! | `get SHARD WHAT…`, `put SHARD WHAT…` | tries end, 10 ms apart |
 //! | `wait SECONDS` | time passes, with a tick at each deadline |
 //! | `maint SHARD`, `ready SHARD` | the operator speaks |
+//! | `agreed [SHARD\|SHARD/read\|SHARD/write …]` | the cluster agrees that these are down, and no others |
+//! | `group lost\|heard` | the lease ends, or is there again |
+//! | `own` | what this node reports to the others |
 //! | `keep SHARD…` | a reload: the pool has these shards now, `new` for a new one |
 //! | `view` | each shard as the status shows it |
 //!
@@ -62,6 +65,9 @@ impl goldenscript::Runner for Story {
             "wait" => self.wait(&mut args)?,
             "maint" => self.maint(true, &mut args)?,
             "ready" => self.maint(false, &mut args)?,
+            "agreed" => self.agreed(&mut args)?,
+            "group" => self.group(&mut args)?,
+            "own" => self.own(),
             "keep" => self.keep(&mut args)?,
             "view" => self.view(),
             other => return Err(format!("no command `{other}`").into()),
@@ -161,6 +167,41 @@ impl Story {
         Ok(self.told(&changes))
     }
 
+    fn agreed(&mut self, args: &mut ArgumentConsumer<'_>) -> Outputs {
+        let mut down = vec![PerClass::default(); self.machine.len()];
+        while let Some(name) = args.next_pos() {
+            let (shard, classes) = match name.split_once('/') {
+                None => (name, (true, true)),
+                Some((shard, "read")) => (shard, (true, false)),
+                Some((shard, "write")) => (shard, (false, true)),
+                Some(_) => return Err(format!("`{name}`?").into()),
+            };
+            down[place(shard)?] = PerClass { read: classes.0, write: classes.1 };
+        }
+        let changes = self.machine.set_agreed(self.now_ms, &down);
+        Ok(self.told(&changes))
+    }
+
+    fn group(&mut self, args: &mut ArgumentConsumer<'_>) -> Outputs {
+        let heard = match args.next_pos() {
+            Some("heard") => true,
+            Some("lost") => false,
+            _ => return Err("is the group lost or heard?".into()),
+        };
+        let changes = self.machine.set_group_heard(heard);
+        Ok(self.told(&changes))
+    }
+
+    fn own(&self) -> String {
+        let mut output = String::new();
+        for shard in 0..self.machine.len() {
+            if let Some(what) = classes(self.machine.own_view(shard)) {
+                let _ = writeln!(output, "s{shard} is down for {what}");
+            }
+        }
+        output
+    }
+
     fn keep(&mut self, args: &mut ArgumentConsumer<'_>) -> Outputs {
         let mut was = Vec::new();
         while let Some(name) = args.next_pos() {
@@ -179,10 +220,11 @@ impl Story {
             let view = self.machine.view(shard);
             let (read, write) = (told_view(&view.read), told_view(&view.write));
             let maint = if view.maint { ", in maintenance" } else { "" };
+            let agreed = told_agreed(view.agreed_down_since_ms);
             if read == write {
-                let _ = writeln!(output, "s{shard}: {read}{maint}");
+                let _ = writeln!(output, "s{shard}: {read}{agreed}{maint}");
             } else {
-                let _ = writeln!(output, "s{shard}: read {read}; write {write}{maint}");
+                let _ = writeln!(output, "s{shard}: read {read}; write {write}{agreed}{maint}");
             }
         }
         for class in Class::ALL.into_iter().filter(|class| self.machine.panic(*class)) {
@@ -200,6 +242,27 @@ impl Story {
             };
         }
         output
+    }
+}
+
+fn classes(of: PerClass<bool>) -> Option<&'static str> {
+    match (of.read, of.write) {
+        (true, true) => Some("reads and writes"),
+        (true, false) => Some("reads"),
+        (false, true) => Some("writes"),
+        (false, false) => None,
+    }
+}
+
+fn told_agreed(since_ms: PerClass<Option<u64>>) -> String {
+    let PerClass { read, write } = since_ms;
+    let down = PerClass { read: read.is_some(), write: write.is_some() };
+    let since = read.into_iter().chain(write).max();
+    match (classes(down), since) {
+        (Some(what), Some(since_ms)) => {
+            format!("; agreed down for {what} since {}", time(since_ms))
+        }
+        _ => String::new(),
     }
 }
 

@@ -8,7 +8,7 @@ use prometheus::proto::MetricFamily;
 
 use super::watch::Watch;
 use crate::metrics::{Counter, Group, Kind, Sample};
-use crate::protocol::health::{Census, Class, ClassView, Standing};
+use crate::protocol::health::{Census, Class};
 
 /// What has happened to one shard, as long as it is in the pool. Touched by the control runtime
 /// alone, so one stripe does.
@@ -92,22 +92,29 @@ pub(super) fn export<'a>(pools: impl Iterator<Item = &'a Watch> + Clone) -> Vec<
         }
         families.push(group);
     }
-    families.push(each_shard(pools));
+    families.extend(each_shard(pools));
     families.into_iter().filter_map(Group::finish).collect()
 }
 
-fn each_shard<'a>(pools: impl Iterator<Item = &'a Watch>) -> Group {
+fn each_shard<'a>(pools: impl Iterator<Item = &'a Watch>) -> [Group; 2] {
+    const LABELS: &[&str] = &["pool", "shard", "class"];
     let name = "ringway_shard_healthy";
-    let help = "Whether the shard is used: 1 if it is up, 0 if it is down or ejected.";
-    let mut group = Group::new(name, help, Kind::Gauge, &["pool", "shard", "class"]);
-    let value = |view: &ClassView| f64::from(u8::from(view.standing == Standing::Up));
+    let help = "Whether the shard is used: 1 if it is up, 0 if it is down, ejected or agreed down.";
+    let mut healthy = Group::new(name, help, Kind::Gauge, LABELS);
+    let name = "ringway_shard_agreed_down";
+    let help = "Whether the cluster has agreed that the shard is down; 0 without a cluster.";
+    let mut agreed_down = Group::new(name, help, Kind::Gauge, LABELS);
+    let gauge = |on: bool| Sample::Gauge(f64::from(u8::from(on)));
     for watch in pools {
-        for (seat, view) in watch.health.seats().iter().zip(watch.health.views()) {
-            for (class, of_class) in [(Class::Read, &view.read), (Class::Write, &view.write)] {
+        let health = &watch.health;
+        for (place, (seat, view)) in health.seats().iter().zip(health.views()).enumerate() {
+            for class in Class::ALL {
                 let labels = [watch.pool.as_str(), seat.id.as_str(), class.as_str()];
-                group.push(&labels, Sample::Gauge(value(of_class)));
+                healthy.push(&labels, gauge(health.usable(place, class)));
+                let since_ms = view.agreed_down_since_ms[class];
+                agreed_down.push(&labels, gauge(since_ms.is_some()));
             }
         }
     }
-    group
+    [healthy, agreed_down]
 }

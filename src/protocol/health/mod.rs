@@ -1,9 +1,10 @@
 //! Which of a pool's shards does this node believe to work?
 //!
-//! Health decides which shard answers, never who owns a key. This is one node's own view; it acts
-//! at once and locally, by the order in which shards are tried.
+//! Health decides which shard answers, never who owns a key. This is one node's own view beside
+//! what the cluster has agreed; it acts at once and locally, by the order in which shards are
+//! tried.
 //!
-//! # Two sources, two healths
+//! # Three sources, two healths
 //!
 //! **Probes** ask on a schedule and put a shard *down* (`fall` failures in a row) and *up* (`rise`
 //! passes). A probe says nothing of a key, so it speaks for reads and writes alike.
@@ -18,10 +19,25 @@
 //! | part of the requests in a window, over enough keys | its class | `error_rate_*`, `window` |
 //! | the first failure after an ejection | as the ejection | |
 //!
+//! **Verdicts** are what a majority of the nodes sees, put together by the leader. A shard that is
+//! *agreed down* for reads or for writes is passed over by every node, whatever it sees itself.
+//!
+//! | source | says | whose | how it ends |
+//! |---|---|---|---|
+//! | probes | down | this node's | `rise` passed probes |
+//! | requests | ejected | this node's | time, or probes |
+//! | verdict | agreed down | the cluster's | the next verdict |
+//!
+//! A shard is used if none of the three speaks against it. What this node *reports* for the next
+//! verdict is of the first two alone ([`PoolHealth::own_view`]): else a verdict would confirm
+//! itself and never end. While the group is not heard, its verdicts may be old and do not count;
+//! a node without a cluster is a group of one, whose own probes are the verdict. That matters
+//! where verdicts alone may move requests ([`SharedHealth::verdict`], `dispatch::choose`).
+//!
 //! What counts as a failed answer is decided in [`Outcome`]. Ejections grow, and are forgiven:
 //! see `lane`.
 //!
-//! # Where the two meet
+//! # Where probes and requests meet
 //!
 //! - **Down beats ejected.** When probes put an ejected shard down, its ejection ends: the probes
 //!   have their own way back. So the limit on ejections never counts a shard that is down.
@@ -38,7 +54,7 @@
 //! - At most `max_ejection_percent` of the shards in service are ejected at once, counted *after*
 //!   the ejection and rounded down (envoyproxy/envoy#26877), but one may always be. The limit
 //!   binds ejections only: what probes find down is down.
-//! - **Panic**: when more than `panic_percent` looks down for a class, by either source, all
+//! - **Panic**: when more than `panic_percent` looks down for a class, by any source, all
 //!   shards are to be tried for it. This changes the order of trying, never a count of replies.
 //!
 //! # How it is driven
@@ -48,6 +64,7 @@
 //! [`SharedHealth`] is the machine as threads share it: the request path reads one byte, and takes
 //! the lock only with bad news, or with good news that bad news is waiting for.
 
+mod agreed;
 mod evidence;
 mod lane;
 mod observation;

@@ -45,6 +45,11 @@ pub struct PerClass<T> {
     pub write: T,
 }
 
+/// What `f` says of each class.
+pub(super) fn per_class<T>(mut f: impl FnMut(Class) -> T) -> PerClass<T> {
+    PerClass { read: f(Class::Read), write: f(Class::Write) }
+}
+
 impl<T> Index<Class> for PerClass<T> {
     type Output = T;
     fn index(&self, class: Class) -> &T {

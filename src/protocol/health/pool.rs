@@ -1,6 +1,7 @@
 //! The machine: one pool's health as this node sees it.
 
-use super::observation::{Class, Observation, PerClass, ProbeFailure};
+use super::agreed::Group;
+use super::observation::{Class, Observation, PerClass, ProbeFailure, per_class};
 use super::report::{Census, Change, ShardView};
 use super::settings::HealthSettings;
 use super::shard::{Charge, Marks, Shard};
@@ -16,7 +17,9 @@ pub struct PoolHealth {
     shards: Vec<Shard>,
     /// The latest time heard of.
     now_ms: u64,
-    /// More than `panic_percent` looks down. Follows from `shards`; kept so that its changes show.
+    /// Whether verdicts are given, and heard.
+    group: Group,
+    /// More than `panic_percent` looks down. Follows from the above; kept so that its changes show.
     panic: PerClass<bool>,
 }
 
@@ -25,14 +28,14 @@ impl PoolHealth {
     #[must_use]
     pub fn new(settings: HealthSettings, n_shards: usize) -> Self {
         let shards = vec![Shard::default(); n_shards];
-        Self { settings, shards, now_ms: 0, panic: PerClass::default() }
+        Self { settings, shards, now_ms: 0, group: Group::Alone, panic: PerClass::default() }
     }
 
     /// The pool after a change of its shards or settings: what is known of a shard goes with it.
     ///
     /// `was` says for each shard of the new pool which place it had in this one, `None` if it is
-    /// new (or has moved to another address, of which nothing is known). Maintenance goes with a
-    /// shard too. Without probes in the new settings no shard stays down; without passive
+    /// new (or has moved to another address, of which nothing is known). Maintenance and what is
+    /// agreed go with a shard too. Without probes in the new settings no shard stays down; without passive
     /// detection none stays ejected.
     #[must_use]
     pub fn successor(
@@ -48,7 +51,8 @@ impl PoolHealth {
             shard
         };
         let shards = was.iter().map(carried).collect();
-        let mut next = Self { settings, shards, now_ms: self.now_ms, panic: self.panic };
+        let (now_ms, group, panic) = (self.now_ms, self.group, self.panic);
+        let mut next = Self { settings, shards, now_ms, group, panic };
         let changes = next.settle();
         (next, changes)
     }
@@ -64,6 +68,36 @@ impl PoolHealth {
             }
             _ => Vec::new(),
         }
+    }
+
+    /// What is agreed now: which shards are down, by place. Those that are not named are up. From
+    /// the first call on the node is no group of one any more.
+    pub fn set_agreed(&mut self, now_ms: u64, down: &[PerClass<bool>]) -> Vec<Change> {
+        let now_ms = self.advance(now_ms);
+        let mut changes = Vec::new();
+        for (shard, found) in self.shards.iter_mut().enumerate() {
+            let turned = found.set_agreed(now_ms, down.get(shard).copied().unwrap_or_default());
+            changes.extend(turned.down.map(|scope| Change::AgreedDown { shard, scope }));
+            changes.extend(turned.up.map(|scope| Change::AgreedUp { shard, scope }));
+        }
+        if self.group == Group::Alone {
+            self.group = Group::Heard;
+        }
+        self.and_panic(changes)
+    }
+
+    /// Whether the group that gives verdicts is heard: this node has a lease. While it is not, its
+    /// own view alone orders the shards.
+    pub fn set_group_heard(&mut self, heard: bool) -> Vec<Change> {
+        self.group = if heard { Group::Heard } else { Group::Lost };
+        self.and_panic(Vec::new())
+    }
+
+    /// Which of a shard's classes are down by this node's own evidence: what it tells the others.
+    /// Were what is agreed a part of it, a verdict would be its own confirmation and never end.
+    #[must_use]
+    pub fn own_view(&self, shard: usize) -> PerClass<bool> {
+        self.shards.get(shard).map_or_else(PerClass::default, |s| per_class(|c| s.is_suspect(c)))
     }
 
     /// A probe of `shard` ended. Without active settings nothing follows.
@@ -163,12 +197,11 @@ impl PoolHealth {
             u32::try_from(self.shards.iter().filter(|shard| which(shard)).count())
                 .unwrap_or(u32::MAX)
         };
-        let looks_down = |class| count(&|s| !s.is_maint() && !s.is_usable(class));
+        let usable = |shard: &Shard, class| shard.is_usable(self.group, class);
+        let looks_down = |class| count(&|s| !s.is_maint() && !usable(s, class));
         Census {
             total: count(&|_| true),
-            healthy: count(&|s| {
-                !s.is_maint() && s.is_usable(Class::Read) && s.is_usable(Class::Write)
-            }),
+            healthy: count(&|s| !s.is_maint() && usable(s, Class::Read) && usable(s, Class::Write)),
             excluded: count(&|s| s.is_maint()),
             ejected: count(&|s| !s.is_maint() && s.is_ejected()),
             looks_down: PerClass { read: looks_down(Class::Read), write: looks_down(Class::Write) },
@@ -208,7 +241,8 @@ impl PoolHealth {
     }
 
     pub(super) fn marks(&self, shard: usize) -> Marks {
-        self.shards.get(shard).map_or_else(|| Shard::default().marks(), Shard::marks)
+        let group = self.group;
+        self.shards.get(shard).map_or_else(|| Shard::default().marks(group), |s| s.marks(group))
     }
 
     fn advance(&mut self, now_ms: u64) -> u64 {

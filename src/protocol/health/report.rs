@@ -29,13 +29,15 @@ pub struct ClassView {
     pub since_ms: u64,
 }
 
-/// One shard: what this node observed, beside what the operator set.
+/// One shard: what this node observed, what is agreed, and what the operator set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ShardView {
-    /// For reads.
+    /// What this node observed, for reads.
     pub read: ClassView,
-    /// For writes.
+    /// What this node observed, for writes.
     pub write: ClassView,
+    /// Since when the cluster has agreed that it is down; `None` while it has not.
+    pub agreed_down_since_ms: PerClass<Option<u64>>,
     /// In maintenance: used for nothing, counted for nothing, yet still probed.
     pub maint: bool,
 }
@@ -51,7 +53,7 @@ pub struct Census {
     pub excluded: u32,
     /// Ejected for reads, writes or both.
     pub ejected: u32,
-    /// Down or ejected, for each class.
+    /// Down, ejected or agreed down, for each class.
     pub looks_down: PerClass<u32>,
 }
 
@@ -192,6 +194,20 @@ pub enum Change {
         /// Why now.
         why: Return,
     },
+    /// The cluster has agreed that a shard is down.
+    AgreedDown {
+        /// Its place in the pool.
+        shard: usize,
+        /// What it is not used for.
+        scope: Scope,
+    },
+    /// The cluster has agreed that it is up again.
+    AgreedUp {
+        /// Its place in the pool.
+        shard: usize,
+        /// What it is used for again, unless this node itself sees otherwise.
+        scope: Scope,
+    },
     /// More than `panic_percent` of the pool looks down: health is not believed.
     Panicked {
         /// For which requests.
@@ -223,9 +239,10 @@ impl Change {
     #[must_use]
     pub fn is_bad(&self) -> bool {
         match self {
-            Self::Down { .. } | Self::Ejected { .. } => true,
+            Self::Down { .. } | Self::Ejected { .. } | Self::AgreedDown { .. } => true,
             Self::Spared { .. } | Self::Panicked { .. } => true,
-            Self::Up { .. } | Self::Returned { .. } | Self::Calmed { .. } => false,
+            Self::Up { .. } | Self::Returned { .. } => false,
+            Self::AgreedUp { .. } | Self::Calmed { .. } => false,
         }
     }
 
@@ -237,6 +254,8 @@ impl Change {
             | Self::Up { shard, .. }
             | Self::Ejected { shard, .. }
             | Self::Spared { shard, .. }
+            | Self::AgreedDown { shard, .. }
+            | Self::AgreedUp { shard, .. }
             | Self::Returned { shard, .. } => Some(shard),
             Self::Panicked { .. } | Self::Calmed { .. } => None,
         }
@@ -266,6 +285,10 @@ impl fmt::Display for Change {
                     write!(f, "{scope} tried again: fewer shards may be ejected now")
                 }
             },
+            Self::AgreedDown { scope, .. } => {
+                write!(f, "agreed down for {scope}: most nodes see it so")
+            }
+            Self::AgreedUp { scope, .. } => write!(f, "no longer agreed down for {scope}"),
             Self::Panicked { class } => write!(
                 f,
                 "panic for {}: too much of the pool looks down, all shards are tried",

@@ -1,8 +1,9 @@
 //! One shard: its probes, its connections, and its two lanes.
 
+use super::agreed::{Agreed, Group, Turned};
 use super::evidence::Finding;
 use super::lane::{Lane, Trial};
-use super::observation::{Class, Failure, Observation, PerClass, ProbeFailure, Verdict};
+use super::observation::{Class, Failure, Observation, PerClass, ProbeFailure, Verdict, per_class};
 use super::report::{Change, ClassView, Reason, Return, Scope, ShardView, Standing};
 use super::settings::{ActiveSettings, PassiveSettings};
 use crate::ids::Token;
@@ -23,6 +24,8 @@ pub(super) struct Shard {
     /// Connections in a row that could not be made; any answer ends the row.
     connects_failed: u32,
     lanes: PerClass<Lane>,
+    /// What is agreed about it; no evidence of this node's.
+    agreed: Agreed,
 }
 
 /// A rule is met: these lanes should be ejected, if that many may be.
@@ -38,14 +41,12 @@ pub(super) struct Charge {
 pub(super) struct Marks {
     /// Whether requests may go to it.
     pub(super) usable: PerClass<bool>,
+    /// Whether a verdict says that it is down.
+    pub(super) verdict: PerClass<bool>,
     /// Whether a success must be reported to the machine.
     pub(super) wants_success: PerClass<bool>,
     /// Whether a success must be counted.
     pub(super) counts: PerClass<bool>,
-}
-
-fn per_class<T>(mut f: impl FnMut(Class) -> T) -> PerClass<T> {
-    PerClass { read: f(Class::Read), write: f(Class::Write) }
 }
 
 impl Shard {
@@ -72,9 +73,28 @@ impl Shard {
         self.lanes.read.is_ejected() || self.lanes.write.is_ejected()
     }
 
+    /// Whether this node's own evidence speaks against requests of `class`.
+    pub(super) fn is_suspect(&self, class: Class) -> bool {
+        self.is_down() || self.lanes[class].is_ejected()
+    }
+
+    /// Whether a verdict says that it is down. A group of one has its own probes for that.
+    fn has_verdict(&self, group: Group, class: Class) -> bool {
+        match group {
+            Group::Alone => self.is_down(),
+            Group::Heard | Group::Lost => self.agreed.is_down(class),
+        }
+    }
+
     /// Whether requests of `class` may go to it.
-    pub(super) fn is_usable(&self, class: Class) -> bool {
-        !self.is_down() && !self.lanes[class].is_ejected()
+    pub(super) fn is_usable(&self, group: Group, class: Class) -> bool {
+        let agreed_down = group == Group::Heard && self.agreed.is_down(class);
+        !self.is_suspect(class) && !agreed_down
+    }
+
+    /// Takes over what is agreed about it.
+    pub(super) fn set_agreed(&mut self, now_ms: u64, down: PerClass<bool>) -> Turned {
+        self.agreed.set(now_ms, down)
     }
 
     /// When its last ejection ends.
@@ -88,10 +108,11 @@ impl Shard {
             .max()
     }
 
-    pub(super) fn marks(&self) -> Marks {
+    pub(super) fn marks(&self, group: Group) -> Marks {
         let served = !self.is_down() && !self.maint;
         Marks {
-            usable: per_class(|class| self.is_usable(class)),
+            usable: per_class(|class| self.is_usable(group, class)),
+            verdict: per_class(|class| self.has_verdict(group, class)),
             wants_success: per_class(|class| {
                 let lane = &self.lanes[class];
                 served && (lane.wants_success() || self.connects_failed > 0)
@@ -115,7 +136,12 @@ impl Shard {
                 }
             }
         };
-        ShardView { read: view(Class::Read), write: view(Class::Write), maint: self.maint }
+        ShardView {
+            read: view(Class::Read),
+            write: view(Class::Write),
+            agreed_down_since_ms: self.agreed.down_since_ms(),
+            maint: self.maint,
+        }
     }
 
     /// A probe of shard `ix` ended.

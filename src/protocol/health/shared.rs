@@ -69,6 +69,7 @@ struct Cell {
 const USABLE: u8 = 1;
 const WANTS_SUCCESS: u8 = 2;
 const COUNTS: u8 = 4;
+const VERDICT: u8 = 8;
 
 fn bit(mark: u8, class: Class) -> u8 {
     match class {
@@ -151,6 +152,14 @@ impl SharedHealth {
         self.marked(shard, USABLE, class)
     }
 
+    /// Whether a verdict says that `shard` is down for requests of `class`: the cluster's, or, on a
+    /// node without a cluster, that of its own probes. Unlike [`Self::usable`], no request of this
+    /// node's has a part in it. One relaxed load.
+    #[must_use]
+    pub fn verdict(&self, shard: usize, class: Class) -> bool {
+        self.marked(shard, VERDICT, class)
+    }
+
     /// Whether so much of the pool looks down that the order of trying is to be the ring's own.
     /// One relaxed load.
     #[must_use]
@@ -194,6 +203,33 @@ impl SharedHealth {
         self.keep(&mut inner, changes);
     }
 
+    /// Takes down what is agreed: which shards are down, in the order of the seats. To be told
+    /// with each change of the agreed state, and from the beginning on: a health that is never
+    /// told is that of a node without a cluster.
+    pub fn set_agreed(&self, down: &[PerClass<bool>]) {
+        let mut inner = self.lock();
+        let now_ms = inner.machine.now_ms();
+        let changes = inner.machine.set_agreed(now_ms, down);
+        self.publish_all(&inner.machine);
+        self.keep(&mut inner, changes);
+    }
+
+    /// Takes down whether the group is heard: this node has a lease.
+    pub fn set_group_heard(&self, heard: bool) {
+        let mut inner = self.lock();
+        let changes = inner.machine.set_group_heard(heard);
+        self.publish_all(&inner.machine);
+        self.keep(&mut inner, changes);
+    }
+
+    /// What this node tells the others: which shards are down by its own evidence.
+    #[must_use]
+    pub fn own_views(&self) -> Vec<(ShardId, PerClass<bool>)> {
+        let inner = self.lock();
+        let own = |(shard, seat): (usize, &Seat)| (seat.id.clone(), inner.machine.own_view(shard));
+        self.seats.iter().enumerate().map(own).collect()
+    }
+
     /// Lets time pass. Returns when to call again, `None` if only an event can change anything.
     pub fn tick(&self, now_ms: u64) -> Option<u64> {
         let mut inner = self.lock();
@@ -232,6 +268,7 @@ impl SharedHealth {
     }
 
     fn marked(&self, shard: usize, marks: u8, class: Class) -> bool {
+        // A place beyond the pool looks up.
         let found = self.cells.get(shard).map_or(bit(USABLE, class), |c| c.marks.load(Relaxed));
         found & bit(marks, class) != 0
     }
@@ -280,9 +317,12 @@ impl SharedHealth {
 fn packed(marks: Marks) -> u8 {
     let mut byte = 0;
     for class in Class::ALL {
-        for (mark, set) in
-            [(USABLE, marks.usable), (WANTS_SUCCESS, marks.wants_success), (COUNTS, marks.counts)]
-        {
+        for (mark, set) in [
+            (USABLE, marks.usable),
+            (WANTS_SUCCESS, marks.wants_success),
+            (COUNTS, marks.counts),
+            (VERDICT, marks.verdict),
+        ] {
             byte |= if set[class] { bit(mark, class) } else { 0 };
         }
     }

@@ -37,6 +37,8 @@ enum Input {
     /// A thread whose stamp is old.
     Late(usize, Observation),
     Maint(usize, bool),
+    Agreed(Vec<PerClass<bool>>),
+    GroupHeard(bool),
     Reload(Vec<Option<usize>>),
 }
 
@@ -81,6 +83,11 @@ fn input(shards: usize) -> impl Strategy<Value = Input> {
         3 => (0..4_000_u64).prop_map(Input::Wait),
         1 => (shard.clone(), observation()).prop_map(|(shard, seen)| Input::Late(shard, seen)),
         1 => (shard.clone(), any::<bool>()).prop_map(|(shard, on)| Input::Maint(shard, on)),
+        2 => prop::collection::vec((any::<bool>(), any::<bool>()), 0..6).prop_map(|down| {
+            let down = down.into_iter().map(|(read, write)| PerClass { read, write });
+            Input::Agreed(down.collect())
+        }),
+        1 => any::<bool>().prop_map(Input::GroupHeard),
         1 => prop::collection::vec(prop::option::weighted(0.8, shard), 1..6)
             .prop_map(Input::Reload),
     ]
@@ -91,12 +98,14 @@ struct Run {
     machine: PoolHealth,
     now_ms: u64,
     good: Vec<PerClass<u64>>,
+    /// Whether the group is heard; `None` while there is none.
+    heard: Option<bool>,
 }
 
 impl Run {
     fn new(shards: usize) -> Self {
         let good = vec![PerClass::default(); shards];
-        Self { machine: PoolHealth::new(settings(), shards), now_ms: 0, good }
+        Self { machine: PoolHealth::new(settings(), shards), now_ms: 0, good, heard: None }
     }
 
     fn see(&mut self, now_ms: u64, shard: usize, seen: &Observation) -> Vec<Change> {
@@ -125,6 +134,14 @@ impl Run {
                 self.tick()
             }
             Input::Maint(shard, on) => self.machine.set_maint(self.now_ms, *shard, *on),
+            Input::Agreed(down) => {
+                self.heard = self.heard.or(Some(true));
+                self.machine.set_agreed(self.now_ms, down)
+            }
+            Input::GroupHeard(heard) => {
+                self.heard = Some(*heard);
+                self.machine.set_group_heard(*heard)
+            }
             Input::Reload(was) => {
                 let (machine, changes) = self.machine.successor(settings(), was);
                 let carried = |at: &Option<usize>| {
@@ -156,13 +173,22 @@ impl Run {
 
         for class in Class::ALL {
             let of = |view: &ShardView| if class == Class::Read { view.read } else { view.write };
-            let down = in_service.iter().filter(|v| of(v).standing != Standing::Up).count();
+            let agreed_down = |v: &ShardView| v.agreed_down_since_ms[class].is_some();
+            let is_used = |v: &ShardView| {
+                of(v).standing == Standing::Up && !(self.heard == Some(true) && agreed_down(v))
+            };
+            let down = in_service.iter().filter(|v| !is_used(v)).count();
             let panic = down * 100 > in_service.len() * 50;
             assert_eq!(machine.panic(class), panic, "{class:?}: {down} of {views:?}");
             for (shard, view) in views.iter().enumerate() {
-                let usable = machine.marks(shard).usable[class];
-                assert_eq!(usable, of(view).standing == Standing::Up);
-                assert_eq!(of(view).why.is_none(), usable, "what is not used has a reason");
+                let own = of(view).standing == Standing::Up;
+                assert_eq!(of(view).why.is_none(), own, "what is not up has a reason");
+                assert_eq!(machine.own_view(shard)[class], !own);
+                let marks = machine.marks(shard);
+                assert_eq!(marks.usable[class], is_used(view));
+                let probes_say_down = of(view).standing == Standing::Down;
+                let verdict = self.heard.map_or(probes_say_down, |_| agreed_down(view));
+                assert_eq!(marks.verdict[class], verdict);
             }
         }
         if let Some(deadline_ms) = machine.next_deadline() {
@@ -214,6 +240,7 @@ proptest! {
                     | Outcome::Answered { body_fully_sent: false, .. }
             ),
             Input::Probe(_, result) => result.is_ok(),
+            Input::Agreed(_) | Input::GroupHeard(_) => false,
             _ => true,
         };
         let mut run = Run::new(4);
@@ -231,6 +258,21 @@ proptest! {
         }
     }
 
+    /// What a node reports is its own evidence, whatever is agreed: or a verdict, once given, would
+    /// keep itself alive.
+    #[test]
+    fn a_verdict_is_never_evidence(inputs in prop::collection::vec(input(4), 1..200)) {
+        let (mut told, mut untold) = (Run::new(4), Run::new(4));
+        for input in &inputs {
+            told.step(input);
+            if !matches!(input, Input::Agreed(_) | Input::GroupHeard(_)) {
+                untold.step(input);
+            }
+            let own = |run: &Run| (0..5).map(|at| run.machine.own_view(at)).collect::<Vec<_>>();
+            prop_assert_eq!(own(&told), own(&untold));
+        }
+    }
+
     /// Answers to reads say nothing of writes, and one key's answers nothing of its shard.
     #[test]
     fn answers_eject_their_own_class_and_never_for_one_key(
@@ -239,7 +281,7 @@ proptest! {
         let (mut reads, mut one_key) = (Run::new(4), Run::new(4));
         for input in inputs {
             match input {
-                Input::Probe(..) => continue,
+                Input::Probe(..) | Input::Agreed(_) | Input::GroupHeard(_) => continue,
                 Input::Seen(_, seen) | Input::Late(_, seen)
                     if seen.outcome == Outcome::ConnectFailed => continue,
                 Input::Seen(shard, seen) | Input::Late(shard, seen) => {
@@ -347,6 +389,34 @@ fn the_request_path_sees_what_the_machine_decides() {
     assert!(shared.usable(0, Class::Read) && shared.wants_success(0, Class::Read));
     shared.observe(30_002, 0, &seen(Class::Read, 9, Outcome::answered(200)));
     assert!(!shared.wants_success(0, Class::Read));
+}
+
+/// A change of weights, addresses or settings must not let requests go to a shard that is agreed
+/// down, not even until the next verdict.
+#[test]
+fn what_is_agreed_is_seen_by_requests_and_goes_through_a_reload() {
+    let shared = Arc::new(SharedHealth::new(HealthSettings::default(), seats(4)));
+    let down = |read, write| PerClass { read, write };
+    shared.set_agreed(&[down(false, false), down(false, true), down(true, true)]);
+    let marks = |shared: &SharedHealth, shard| {
+        Class::ALL.map(|class| (shared.usable(shard, class), shared.verdict(shard, class)))
+    };
+    assert_eq!(marks(&shared, 1), [(true, false), (false, true)]);
+    assert_eq!(marks(&shared, 2), [(false, true), (false, true)]);
+    let own = shared.own_views();
+    assert_eq!((own.len(), &own[2].0), (4, &shared.seats()[2].id));
+    assert!(own.iter().all(|(_, view)| *view == PerClass::default()));
+
+    let fewer = SharedHealth::renewed(&shared, HealthSettings::default(), seats(4).split_off(1));
+    assert_eq!(marks(&fewer, 0), [(true, false), (false, true)]);
+    assert_eq!(marks(&fewer, 1), [(false, true), (false, true)]);
+    fewer.set_group_heard(false);
+    assert_eq!(marks(&fewer, 1), [(true, true), (true, true)]);
+    let (changes, _) = fewer.take_changes();
+    assert!(matches!(
+        changes[..],
+        [Change::Panicked { class: Class::Write }, Change::Calmed { .. }]
+    ));
 }
 
 #[test]

@@ -1,0 +1,380 @@
+//! How does a node take part in a cluster while it runs?
+//!
+//! ```text
+//!  peers ─▶ group (Raft) ─▶ agreed state ─▶ publisher ─▶ what requests read
+//!   └─────▶ steward ◀── facts ───────────────────┘
+//! ```
+//!
+//! Everything here runs on the control runtime. A node that belongs to no cluster yet serves all
+//! the same: it answers its clients that nothing is agreed, and its operators how to change that.
+
+use std::net::{SocketAddr, TcpListener as StdListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use prometheus::proto::MetricFamily;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use super::error::AppError;
+use super::publisher::Publisher;
+use super::store::unix_ms;
+use crate::cluster::lease::RingReport;
+use crate::cluster::{ClusterState, Command, FEATURE_LEVEL, Settings, Topology, changes};
+use crate::config::{ClusterConfig, Config};
+use crate::control::group::{Group, GroupOptions, JoinError, Storage, Timing};
+use crate::control::metrics;
+use crate::control::steward::{Facts, PoolView, Steward, StewardParts};
+use crate::ids::{NodeName, PeerAddress};
+use crate::net::peer::{
+    Introduction, PeerAnswer, PeerClient, PeerHandler, PeerRequest, TcpDial, TcpPeers, serve,
+};
+use crate::net::tls::{PeerTls, TlsFiles};
+
+/// Who founds the clusters of `ringway dev`.
+const ACTOR: &str = "dev";
+
+/// Between two rounds of asking to be taken in.
+const JOIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often it is said that nobody takes this node in.
+const JOIN_REPORT: Duration = Duration::from_secs(30);
+
+/// How often it is looked whether the group is heard, for pools that only the group may move.
+const HEARD_INTERVAL: Duration = Duration::from_millis(250);
+
+/// How often the end of the certificate is thought of.
+const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 3600);
+
+/// A node's part in its cluster, with its state at hand and nothing running yet but Raft.
+pub struct Opened {
+    group: Group,
+    peers: PeerClient,
+    tls: Option<Arc<PeerTls>>,
+    join: Vec<PeerAddress>,
+    config: ClusterConfig,
+}
+
+/// A node's part in its cluster.
+pub struct Membership {
+    group: Group,
+    steward: Steward,
+    tls: Option<Arc<PeerTls>>,
+    stop: watch::Sender<bool>,
+    server: Option<tokio::task::JoinHandle<()>>,
+    tasks: JoinSet<()>,
+}
+
+impl Opened {
+    /// Takes the folder and, if the node belongs to a cluster, its part in the group. `listens` is
+    /// where its peers reach it unless the file says otherwise.
+    ///
+    /// # Errors
+    /// When certificates or files of the folder cannot be used; each error names the cure.
+    pub async fn open(
+        config: &Config,
+        cluster: &ClusterConfig,
+        name: NodeName,
+        listens: SocketAddr,
+    ) -> Result<Self, AppError> {
+        let files = cluster.tls.as_ref().map(|tls| TlsFiles {
+            certificate: tls.cert.clone(),
+            key: tls.key.clone(),
+            authority: tls.ca.clone(),
+        });
+        let tls = files.map(PeerTls::load).transpose()?.map(Arc::new);
+        let address = cluster.advertise.clone().map_or_else(
+            || {
+                PeerAddress::parse(&listens.to_string())
+                    .map_err(|e| AppError::Refused(e.to_string()))
+            },
+            Ok,
+        )?;
+        let peers = PeerClient::new(TcpDial, tls.as_ref().map(|tls| tls.client()));
+        let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+        let election = cluster.election;
+        #[allow(clippy::disallowed_methods, reason = "seeds are drawn here, and handed down")]
+        let seed = fastrand::u64(..);
+        let group = Group::open(GroupOptions {
+            data_dir: config.node.data_dir.clone(),
+            name,
+            address: address.clone(),
+            timing: Timing {
+                heartbeat_ms: millis(cluster.heartbeat),
+                election_ms: (millis(election.min), millis(election.max)),
+            },
+            peers: Arc::new(peers.clone()),
+            seed,
+            wall_ms: unix_ms,
+            storage: Storage::Files,
+        })
+        .await?;
+        let join = cluster.join.iter().filter(|other| **other != address).cloned().collect();
+        Ok(Self { group, peers, tls, join, config: cluster.clone() })
+    }
+
+    /// What is agreed, as far as this node knows at its start.
+    ///
+    /// # Errors
+    /// When no ring can be made of it, which applied commands exclude.
+    pub fn topology(&self) -> Result<Arc<Topology>, AppError> {
+        let topology = Topology::build(&self.group.state(), None);
+        topology.map(Arc::new).map_err(|error| AppError::Refused(error.to_string()))
+    }
+
+    /// Begins to take part: peers are answered, what is agreed is published, the lease is renewed.
+    ///
+    /// # Errors
+    /// When the socket cannot be used.
+    pub fn run(
+        self,
+        socket: StdListener,
+        publisher: &Arc<Publisher>,
+        control: &Handle,
+    ) -> Result<Membership, AppError> {
+        let _runtime = control.enter();
+        let listener = TcpListener::from_std(socket).map_err(AppError::system("cannot listen"))?;
+        let steward = Steward::new(StewardParts {
+            group: self.group.clone(),
+            peers: Arc::new(self.peers.lane()),
+            facts: {
+                let publisher = Arc::clone(publisher);
+                Box::new(move || facts(&publisher))
+            },
+            published: publisher.revision(),
+            topology: {
+                let publisher = Arc::clone(publisher);
+                Box::new(move || publisher.topology())
+            },
+            wall_ms: unix_ms,
+        });
+        let (stop, mut stopped) = watch::channel(false);
+        let handler = Arc::new(Peers { group: self.group.clone(), steward: steward.clone() });
+        let server_tls = self.tls.as_ref().map(|tls| tls.server());
+        let server = control.spawn(serve(TcpPeers(listener), server_tls, handler, async move {
+            // A sender that is gone says the same as one that spoke.
+            drop(stopped.wait_for(|stopped| *stopped).await);
+        }));
+        let mut tasks = JoinSet::new();
+        tasks.spawn_on(publish(self.group.clone(), Arc::clone(publisher)), control);
+        tasks.spawn_on(steward.clone().run(), control);
+        tasks.spawn_on(tell_whether_heard(steward.clone(), Arc::clone(publisher)), control);
+        if let Some(tls) = &self.tls {
+            tasks.spawn_on(watch_certificate(Arc::clone(tls)), control);
+        }
+        match (self.group.member(), self.join.is_empty()) {
+            (Some(_), _) => {}
+            (None, false) => {
+                tasks.spawn_on(be_taken_in(self.group.clone(), self.join, self.config), control);
+            }
+            (None, true) => tracing::warn!(
+                "this node belongs to no cluster: found one with `ringway cluster init`, or name \
+                 nodes of one under `cluster.join`"
+            ),
+        }
+        Ok(Membership {
+            group: self.group,
+            steward,
+            tls: self.tls,
+            stop,
+            server: Some(server),
+            tasks,
+        })
+    }
+}
+
+impl Membership {
+    /// The node's part in the group.
+    #[must_use]
+    pub fn group(&self) -> &Group {
+        &self.group
+    }
+
+    /// Who holds this node's lease.
+    #[must_use]
+    pub fn steward(&self) -> &Steward {
+        &self.steward
+    }
+
+    /// Reads the certificates again.
+    ///
+    /// # Errors
+    /// Which file is wrong; the old ones stay in force.
+    pub fn reload_certificates(&self) -> Result<(), AppError> {
+        self.tls.as_ref().map_or(Ok(()), |tls| Ok(tls.reload()?))
+    }
+
+    /// Where the file and what is agreed differ, in sentences.
+    #[must_use]
+    pub fn drift(&self, config: &Config) -> Vec<String> {
+        config.drift(&self.group.state())
+    }
+
+    /// Founds a cluster with what the file says, unless the node belongs to one.
+    ///
+    /// # Errors
+    /// When that is not agreed, or cannot be written.
+    pub async fn found_if_unborn(&self, config: &Config) -> Result<(), AppError> {
+        if self.group.member().is_some() {
+            return Ok(());
+        }
+        let (settings, commands) = seed(config);
+        let founded = self.group.found(ACTOR, settings, commands).await;
+        founded.map(drop).map_err(|error| AppError::Refused(error.to_string()))
+    }
+
+    /// Waits until this node holds a lease, at most so long.
+    pub async fn until_leased(&self, at_most: Duration) -> bool {
+        let held = async {
+            while !self.steward.lease().is_held() {
+                tokio::time::sleep(HEARD_INTERVAL / 5).await;
+            }
+        };
+        tokio::time::timeout(at_most, held).await.is_ok()
+    }
+
+    /// Leaves in order: a leader hands over first.
+    pub async fn stop(mut self) {
+        self.group.shutdown().await;
+        self.stop.send_replace(true);
+        if let Some(server) = self.server.take()
+            && server.await.is_err()
+        {
+            tracing::error!("the listener for peers panicked");
+        }
+        // The folder is free once nobody has the group any more.
+        self.tasks.shutdown().await;
+    }
+}
+
+/// What a cluster begins with, by this node's file.
+#[must_use]
+pub fn seed(config: &Config) -> (Settings, Vec<Command>) {
+    let lease = config.cluster.as_ref().map(|cluster| cluster.lease);
+    let usual = Settings::default();
+    let lease_ms =
+        lease.map_or(usual.lease_ms, |lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
+    let commands = changes(&ClusterState::default(), &config.desired());
+    (Settings { lease_ms, ..usual }, commands)
+}
+
+/// The series of the group and of the lease.
+#[must_use]
+pub fn export(group: &Group, steward: &Steward) -> Vec<MetricFamily> {
+    let mut families = metrics::export(&group.status());
+    families.extend(steward.export());
+    families
+}
+
+/// Answers other nodes: leases here, all else by the group.
+struct Peers {
+    group: Group,
+    steward: Steward,
+}
+
+impl PeerHandler for Peers {
+    async fn answer(self: Arc<Self>, request: PeerRequest) -> PeerAnswer {
+        if !Steward::answers(&request.path) {
+            return self.group.handle(request).await;
+        }
+        let cluster = self.group.member().map(|member| (member.cluster, member.generation));
+        match (Introduction { cluster }).admit(&request.introduction) {
+            Err(refusal) => refusal,
+            Ok(()) => self.steward.answer(&request.path, &request.body),
+        }
+    }
+}
+
+/// Puts what is agreed before the requests, as it moves. Rings are built on a thread of their own:
+/// those of a thousand shards take milliseconds in which no heartbeat would be sent.
+async fn publish(group: Group, publisher: Arc<Publisher>) {
+    let mut agreed = group.changes();
+    loop {
+        let state = Arc::clone(&agreed.borrow_and_update());
+        let follower = Arc::clone(&publisher);
+        let published = tokio::task::spawn_blocking(move || follower.follow(&state)).await;
+        if published.is_err() {
+            tracing::error!("what is agreed could not be published: building it panicked");
+        }
+        if agreed.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn facts(publisher: &Publisher) -> Facts {
+    let site = publisher.published().load_full();
+    let mut facts = Facts {
+        routes_digest: site.routes.digest().to_string(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        feature_level: FEATURE_LEVEL,
+        ..Facts::default()
+    };
+    for pool in &site.view.pools {
+        let (name, epoch) = (pool.agreed.name.clone(), pool.agreed.epoch);
+        let ring = RingReport { epoch, digest: pool.agreed.digest };
+        // Requests of cache pools are pinned to no epoch: what is published is in force.
+        facts.epochs.insert(name.clone(), epoch);
+        facts.rings.insert(name.clone(), ring);
+        let views = pool.health.own_views().into_iter();
+        let shards = views.map(|(shard, down)| (shard, down.read, down.write)).collect();
+        facts.views.push(PoolView { pool: name, shards });
+    }
+    facts
+}
+
+/// While the group is not heard, no verdict can come: the node goes by its own view until it is
+/// heard again.
+async fn tell_whether_heard(steward: Steward, publisher: Arc<Publisher>) {
+    let mut ticks = tokio::time::interval(HEARD_INTERVAL);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let heard = steward.lease().is_held();
+        for pool in &publisher.published().load().view.pools {
+            pool.health.set_group_heard(heard);
+        }
+    }
+}
+
+async fn watch_certificate(tls: Arc<PeerTls>) {
+    let mut ticks = tokio::time::interval(CERTIFICATE_INTERVAL);
+    loop {
+        ticks.tick().await;
+        if let Some(warning) = tls.expiry_warning(unix_ms() / 1000) {
+            tracing::warn!("{warning}");
+        }
+    }
+}
+
+/// Asks the nodes of the list, round by round, until one takes this node in.
+async fn be_taken_in(group: Group, join: Vec<PeerAddress>, config: ClusterConfig) {
+    let mut said: Option<tokio::time::Instant> = None;
+    loop {
+        match group.join(&join, config.role).await {
+            Ok(node) => {
+                tracing::info!(%node, "this node has joined the cluster");
+                return;
+            }
+            // Founded or joined by an operator's command meanwhile.
+            Err(JoinError::Member(_)) => return,
+            Err(error @ (JoinError::Refused(_) | JoinError::Open(_))) => {
+                tracing::error!(%error, "this node cannot join; restart it when that is mended");
+                return;
+            }
+            Err(error @ JoinError::Unavailable(_)) => {
+                if said.is_none_or(|said| said.elapsed() >= JOIN_REPORT) {
+                    said = Some(tokio::time::Instant::now());
+                    tracing::warn!(
+                        %error,
+                        "this node waits to be taken in; if there is no cluster yet, found it on \
+                         one node with `ringway cluster init`"
+                    );
+                }
+            }
+        }
+        tokio::time::sleep(JOIN_PAUSE).await;
+    }
+}

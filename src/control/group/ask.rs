@@ -1,0 +1,146 @@
+//! How is something done that only the leader may do?
+//!
+//! Whoever leads is asked, and asked again until the time is up: right after an election a leader
+//! refuses for up to some hundred milliseconds, and an answer may be lost. The leader asks itself
+//! in the same way, so that there is one path. Pauses grow and are drawn at random, and end at
+//! once when another leader is known.
+//!
+//! What is asked must bear being asked twice; what came of the first question is not known when
+//! its answer was lost.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::de::DeserializeOwned;
+use tokio::time::{Instant, timeout_at};
+
+use super::group::Group;
+use super::leadership::Leadership;
+use super::seam::Unanswered;
+use super::wire::{Answer, Leader};
+use crate::ids::NodeId;
+use crate::net::peer::PeerAnswer;
+
+/// How long a command, or a question to the leader, is tried for.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long one leader gets for one answer. One that stands still must leave time for the next.
+pub(super) const ATTEMPT: Duration = Duration::from_secs(3);
+
+/// The first pause, which doubles up to the last one.
+const PAUSE_MS: (u64, u64) = (10, 320);
+
+/// Why the leader's answer is missing.
+#[derive(Debug, Clone)]
+pub(super) struct NotDone {
+    /// What was seen last.
+    pub why: String,
+    /// Whether some attempt may have been carried out.
+    pub maybe: bool,
+    /// Who leads, as far as is known.
+    pub leader: Option<NodeId>,
+}
+
+impl Group {
+    /// Asks the leader until it has done what is asked. Also tells whether an earlier attempt, of
+    /// which no answer came, may have been carried out.
+    pub(super) async fn ask_leader<T: DeserializeOwned>(
+        &self,
+        path: &'static str,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<(T, bool), NotDone> {
+        let shared = self.shared();
+        let mut leadership = shared.leadership.subscribe();
+        let mut failure = NotDone { why: String::new(), maybe: false, leader: None };
+        let mut pause_ms = PAUSE_MS.0;
+        // Where somebody else says that the leader is. Believed once.
+        let mut hint: Option<Leader> = None;
+        loop {
+            let known = *leadership.borrow_and_update();
+            failure.leader = match known {
+                Leadership::Leader { .. } => self.member().map(|member| member.node),
+                Leadership::Follower { leader } => Some(leader),
+                Leadership::None => None,
+            };
+            let answer = match (hint.take(), known) {
+                (Some(leader), _) => self.ask(&leader, path, body.clone(), deadline).await,
+                (None, Leadership::Leader { .. }) => Ok(self.lead(path, body.clone()).await),
+                (None, Leadership::Follower { leader: node }) => match self.address_of(node) {
+                    Some(address) => {
+                        self.ask(&Leader { node, address }, path, body.clone(), deadline).await
+                    }
+                    None => Err(nobody(&format!("no address of leader {node} is known"))),
+                },
+                (None, Leadership::None) => Err(nobody("no leader is known")),
+            };
+            match answer {
+                Err(Unanswered { why, unsent }) => {
+                    failure.maybe |= !unsent;
+                    failure.why = why;
+                }
+                Ok(answer) => match read(&answer) {
+                    Ok(Answer::Done(done)) => return Ok((done, failure.maybe)),
+                    Ok(Answer::NotLeader(leader)) => {
+                        failure.why = "the leader is changing".to_owned();
+                        let me = self.member().map(|member| member.node);
+                        let news = leader.filter(|leader| {
+                            Some(leader.node) != me && known.other() != Some(leader.node)
+                        });
+                        if news.is_some() {
+                            hint = news;
+                            continue;
+                        }
+                    }
+                    Ok(Answer::Unavailable(why)) => failure.why = why,
+                    Ok(Answer::Unknown(why)) => {
+                        failure.maybe = true;
+                        failure.why = why;
+                    }
+                    Err(why) => failure.why = why,
+                },
+            }
+            if *shared.removed.borrow() {
+                failure.why = "this node was removed from the cluster".to_owned();
+                return Err(failure);
+            }
+            let drawn = pause_ms / 2 + shared.draw_below(pause_ms);
+            pause_ms = (pause_ms * 2).min(PAUSE_MS.1);
+            let until = Instant::now() + Duration::from_millis(drawn);
+            if until >= deadline {
+                return Err(failure);
+            }
+            // Another leader, or the pause is over: either way it is time for the next attempt.
+            drop(timeout_at(until, leadership.changed()).await);
+        }
+    }
+
+    async fn ask(
+        &self,
+        leader: &Leader,
+        path: &'static str,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<PeerAnswer, Unanswered> {
+        let within = ATTEMPT.min(deadline.saturating_duration_since(Instant::now()));
+        let peers = &self.shared().options.peers;
+        let answer = peers.call(&leader.address, path, body, within).await?;
+        if answer.status == 410 {
+            self.shared().removed.send_replace(true);
+        }
+        Ok(answer)
+    }
+}
+
+fn nobody(why: &str) -> Unanswered {
+    Unanswered { why: why.to_owned(), unsent: true }
+}
+
+fn read<T: DeserializeOwned>(answer: &PeerAnswer) -> Result<Answer<T>, String> {
+    if answer.status != 200 {
+        return Err(answer
+            .refusal()
+            .unwrap_or_else(|| format!("the leader answered {}", answer.status)));
+    }
+    serde_json::from_slice(&answer.body).map_err(|error| format!("the leader's answer: {error}"))
+}

@@ -1,0 +1,131 @@
+//! How does a node come to belong to a cluster?
+//!
+//! By founding one, once, as its first and only voter ([`Group::found`]); or by asking the members
+//! of one ([`Group::join`]). Both may be repeated after a crash: the identity is on the disk before
+//! Raft runs, and what was drawn for joining before anybody is asked.
+
+use openraft::error::{InitializeError, RaftError};
+use tokio::time::{Duration, Instant};
+
+use super::ask::{ATTEMPT, PATIENCE};
+use super::error::{FoundError, JoinError, OpenError};
+use super::group::{FIRST_GENERATION, Group, lock};
+use super::identity::Member;
+use super::types::Peer;
+use super::wire::{self, Answer, Join, Joined};
+use crate::cluster::{Command, Role, Settings};
+use crate::ids::{ClusterId, NodeId, PeerAddress};
+
+/// The founder.
+const FIRST: NodeId = NodeId(1);
+
+/// How long one address gets before the next one is asked.
+const PAUSE_MS: u64 = 200;
+
+impl Group {
+    /// Founds a cluster of this node alone, with the pools that `seed` makes.
+    ///
+    /// # Errors
+    /// [`FoundError`]. Called again after a failure it goes on where that was; once the cluster is
+    /// founded it is refused.
+    pub async fn found(
+        &self,
+        actor: &str,
+        settings: Settings,
+        seed: Vec<Command>,
+    ) -> Result<ClusterId, FoundError> {
+        let _one = self.shared().birth.lock().await;
+        let member = match self.member() {
+            // A crash between the identity and the first command.
+            Some(member) if member.node == FIRST && self.state().identity().is_none() => member,
+            Some(member) => return Err(FoundError::Member(member.cluster)),
+            None => {
+                let cluster = ClusterId(self.shared().draw_bytes());
+                let generation = FIRST_GENERATION;
+                let member = Member { cluster, node: FIRST, generation, removed: false };
+                self.be_born(member).await?;
+                member
+            }
+        };
+        let address = self.shared().options.address.clone();
+        let running = self.shared().running().expect("who was born runs");
+        let alone = [(FIRST.0, Peer { addr: address.to_string() })];
+        match running.raft.initialize(std::collections::BTreeMap::from(alone)).await {
+            // The same call before the crash.
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
+            Err(error) => return Err(OpenError::Raft(error.to_string()).into()),
+        }
+        let found = Command::Found {
+            cluster: member.cluster,
+            node: self.shared().options.name.clone(),
+            address,
+            settings,
+        };
+        // Waits, like every proposal, until there is a leader and its membership is committed.
+        let deadline = Instant::now() + PATIENCE;
+        self.propose_bare(actor, found, deadline).await.map_err(FoundError::First)?;
+        for command in seed {
+            self.propose(actor, command).await.map_err(FoundError::Seed)?;
+        }
+        tracing::info!(cluster = %member.cluster, "a cluster was founded");
+        Ok(member.cluster)
+    }
+
+    /// Joins the cluster that any of `members` belongs to. Asks one after the other until one has
+    /// taken this node in, or one refuses it, or each was asked for a while.
+    ///
+    /// # Errors
+    /// [`JoinError`]; unless refused, it may be called again, and gets the same id.
+    pub async fn join(&self, members: &[PeerAddress], role: Role) -> Result<NodeId, JoinError> {
+        let _one = self.shared().birth.lock().await;
+        if let Some(member) = self.member() {
+            return Err(JoinError::Member(member.cluster));
+        }
+        let options = &self.shared().options;
+        let identity = *lock(&self.shared().identity);
+        identity.write(&options.data_dir).map_err(OpenError::Identity)?;
+        let body = wire::encode(&Join {
+            name: options.name.clone(),
+            address: options.address.clone(),
+            role,
+            nonce: identity.nonce,
+        });
+        let deadline = Instant::now() + PATIENCE;
+        let mut why = "no address was given".to_owned();
+        // Who leads, as a member says, is asked next.
+        let mut hint: Option<PeerAddress> = None;
+        let mut next = members.iter().cycle();
+        while Instant::now() < deadline {
+            let Some(address) = hint.take().or_else(|| next.next().cloned()) else { break };
+            match options.peers.call(&address, wire::JOIN, body.clone(), ATTEMPT).await {
+                Err(unanswered) => why = unanswered.to_string(),
+                Ok(answer) if answer.status == 409 => {
+                    return Err(JoinError::Refused(answer.refusal().unwrap_or_default()));
+                }
+                Ok(answer) if answer.status != 200 => {
+                    let said = answer.refusal().unwrap_or_default();
+                    why = format!("{address} answered {}: {said}", answer.status);
+                }
+                Ok(answer) => match serde_json::from_slice::<Answer<Joined>>(&answer.body) {
+                    Ok(Answer::Done(joined)) => {
+                        let Joined { cluster, generation, node } = joined;
+                        let member = Member { cluster, node, generation, removed: false };
+                        self.be_born(member).await?;
+                        tracing::info!(%cluster, %node, "this node has joined");
+                        return Ok(node);
+                    }
+                    Ok(Answer::NotLeader(Some(leader))) if leader.address != address => {
+                        hint = Some(leader.address);
+                        continue;
+                    }
+                    Ok(Answer::NotLeader(_)) => why = format!("{address} knows no leader"),
+                    Ok(Answer::Unavailable(said) | Answer::Unknown(said)) => why = said,
+                    Err(error) => why = format!("{address}: {error}"),
+                },
+            }
+            let pause = PAUSE_MS / 2 + self.shared().draw_below(PAUSE_MS);
+            tokio::time::sleep(Duration::from_millis(pause)).await;
+        }
+        Err(JoinError::Unavailable(why))
+    }
+}

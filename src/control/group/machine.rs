@@ -1,0 +1,269 @@
+//! What does a committed entry do?
+//!
+//! It is applied to the [`ClusterState`], in the order of the log, on every node alike; then the
+//! new state is published whole, and only then is who proposed the command told. So an answer to
+//! an operator never comes before the node that gives it serves the change.
+//!
+//! The state is in memory. A restart takes the snapshot and applies what the log holds behind it,
+//! up to where it was known to be committed.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use futures_core::Stream;
+use openraft::storage::{EntryResponder, RaftStateMachine};
+use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
+use tokio::sync::watch;
+
+use super::snapshot::Snapshot;
+use super::types::{Entry, LogId, Membership, Meta, Outcome, TypeConfig};
+use super::writer::{Write, Writer};
+use crate::cluster::{Applied, ClusterState, Envelope, Refusal};
+use crate::ids::{Revision, Term};
+
+type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
+
+/// What a node knows to be agreed.
+#[derive(Debug, Clone, Default)]
+pub struct Agreed {
+    /// The state.
+    pub state: Arc<ClusterState>,
+    /// The last entry that is in it.
+    pub applied: Option<LogId>,
+    /// Raft's members as of that entry.
+    pub membership: Membership,
+}
+
+/// Where it is published.
+#[derive(Debug, Clone)]
+pub struct Published {
+    /// All of it, after each batch of entries.
+    pub agreed: watch::Sender<Agreed>,
+    /// The state, when it has changed.
+    pub state: watch::Sender<Arc<ClusterState>>,
+}
+
+impl Published {
+    fn publish(&self, agreed: &Agreed) {
+        // The state first: who sees that an entry is applied finds it there.
+        self.state.send_if_modified(|state| {
+            let changed = !Arc::ptr_eq(state, &agreed.state);
+            *state = Arc::clone(&agreed.state);
+            changed
+        });
+        self.agreed.send_replace(agreed.clone());
+    }
+}
+
+/// The newest snapshot, as it is on the disk.
+#[derive(Debug, Clone)]
+pub struct Newest {
+    /// What it covers.
+    pub meta: Meta,
+    /// When it was taken; shown.
+    pub taken_ms: u64,
+    /// All of it.
+    pub bytes: Bytes,
+}
+
+/// The state machine that Raft drives.
+pub struct Machine {
+    agreed: Agreed,
+    published: Published,
+    newest: Arc<Mutex<Option<Newest>>>,
+    writer: Writer,
+    wall_ms: fn() -> u64,
+    /// Up to here entries were applied before the start, and are not told again.
+    told_before: Option<u64>,
+}
+
+impl Machine {
+    /// A machine at the newest snapshot, if there is one.
+    #[must_use]
+    pub fn new(
+        snapshot: Option<(Snapshot, Bytes)>,
+        told_before: Option<u64>,
+        published: Published,
+        writer: Writer,
+        wall_ms: fn() -> u64,
+    ) -> Self {
+        let mut agreed = Agreed::default();
+        let newest = snapshot.map(|(snapshot, bytes)| {
+            let Snapshot { meta, taken_ms, state } = snapshot;
+            agreed = Agreed {
+                state: Arc::new(state),
+                applied: meta.last_log_id,
+                membership: meta.last_membership.clone(),
+            };
+            Newest { meta, taken_ms, bytes }
+        });
+        published.publish(&agreed);
+        let newest = Arc::new(Mutex::new(newest));
+        Self { agreed, published, newest, writer, wall_ms, told_before }
+    }
+
+    /// Where the newest snapshot can be looked at.
+    #[must_use]
+    pub fn newest(&self) -> Arc<Mutex<Option<Newest>>> {
+        Arc::clone(&self.newest)
+    }
+
+    fn apply_entry(&mut self, entry: Entry) -> Outcome {
+        self.agreed.applied = Some(entry.log_id);
+        match entry.payload {
+            EntryPayload::Blank => Outcome::None,
+            EntryPayload::Membership(membership) => {
+                self.agreed.membership = Membership::new(Some(entry.log_id), membership);
+                Outcome::None
+            }
+            EntryPayload::Normal(proposal) => {
+                let index = entry.log_id.index;
+                let state = Arc::make_mut(&mut self.agreed.state);
+                let term = Term(**entry.log_id.committed_leader_id());
+                let result = match proposal.0.command.is_good_in(term) {
+                    true => state.apply(Revision(index), &proposal.0),
+                    false => Err(Refusal::OtherTerm),
+                };
+                if self.told_before.is_none_or(|before| before < index) {
+                    audit(index, &proposal.0, &result);
+                }
+                match result {
+                    Ok(applied) => Outcome::Applied(applied),
+                    Err(refusal) => Outcome::Refused(refusal),
+                }
+            }
+        }
+    }
+}
+
+/// Who changed what, and when: one line on every node for each command of an operator.
+fn audit(index: u64, envelope: &Envelope, result: &Result<Applied, Refusal>) {
+    let actor = envelope.actor.as_str();
+    if !actor.starts_with("admin@") {
+        return;
+    }
+    let command = serde_json::to_string(&envelope.command).expect("commands are JSON");
+    match result {
+        Ok(_) => tracing::info!(
+            target: "audit", index, actor, at_ms = envelope.at_ms, %command, "applied"
+        ),
+        Err(refusal) => tracing::info!(
+            target: "audit", index, actor, at_ms = envelope.at_ms, %command, %refusal, "refused"
+        ),
+    }
+}
+
+impl RaftStateMachine<TypeConfig> for Machine {
+    type SnapshotData = Bytes;
+    type SnapshotBuilder = Builder;
+
+    async fn applied_state(&mut self) -> Result<(Option<LogId>, Membership), io::Error> {
+        Ok((self.agreed.applied, self.agreed.membership.clone()))
+    }
+
+    async fn apply<Strm>(&mut self, mut entries: Strm) -> Result<(), io::Error>
+    where
+        Strm: Stream<Item = Result<EntryResponder<TypeConfig>, io::Error>> + Unpin + OptionalSend,
+    {
+        let mut answers = Vec::new();
+        let mut result = Ok(());
+        while let Some(next) = poll_fn(|context| Pin::new(&mut entries).poll_next(context)).await {
+            match next {
+                Ok((entry, responder)) => {
+                    let outcome = self.apply_entry(entry);
+                    answers.extend(responder.map(|responder| (responder, outcome)));
+                }
+                Err(error) => {
+                    result = Err(error);
+                    break;
+                }
+            }
+        }
+        self.published.publish(&self.agreed);
+        for (responder, outcome) in answers {
+            responder.send(outcome);
+        }
+        result
+    }
+
+    async fn get_snapshot_builder(&mut self) -> Builder {
+        Builder {
+            agreed: self.agreed.clone(),
+            newest: Arc::clone(&self.newest),
+            writer: self.writer.clone(),
+            wall_ms: self.wall_ms,
+        }
+    }
+
+    async fn install_snapshot(&mut self, _: &Meta, bytes: Bytes) -> Result<(), io::Error> {
+        let snapshot = Snapshot::decode(&bytes)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+        let agreed = Agreed {
+            state: Arc::new(snapshot.state),
+            applied: snapshot.meta.last_log_id,
+            membership: snapshot.meta.last_membership.clone(),
+        };
+        // Durable before it counts: the log behind it is purged as soon as this returns.
+        let newest = Newest { meta: snapshot.meta, taken_ms: snapshot.taken_ms, bytes };
+        keep(&self.writer, &self.newest, newest).await?;
+        self.agreed = agreed;
+        self.published.publish(&self.agreed);
+        Ok(())
+    }
+
+    async fn get_current_snapshot(&mut self) -> Result<Option<RaftSnapshot>, io::Error> {
+        let newest = lock(&self.newest).clone();
+        Ok(newest.map(|newest| RaftSnapshot { meta: newest.meta, snapshot: newest.bytes }))
+    }
+}
+
+/// Makes one snapshot of what was agreed when it was made.
+pub struct Builder {
+    agreed: Agreed,
+    newest: Arc<Mutex<Option<Newest>>>,
+    writer: Writer,
+    wall_ms: fn() -> u64,
+}
+
+impl RaftSnapshotBuilder<TypeConfig> for Builder {
+    type SnapshotData = Bytes;
+
+    async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
+        let snapshot = take(&self.agreed, (self.wall_ms)());
+        let bytes = snapshot.encode();
+        let (meta, taken_ms) = (snapshot.meta, snapshot.taken_ms);
+        let newest = Newest { meta: meta.clone(), taken_ms, bytes: bytes.clone() };
+        keep(&self.writer, &self.newest, newest).await?;
+        Ok(RaftSnapshot { meta, snapshot: bytes })
+    }
+}
+
+/// A snapshot of what is agreed.
+#[must_use]
+pub fn take(agreed: &Agreed, taken_ms: u64) -> Snapshot {
+    let meta = Meta { last_log_id: agreed.applied, last_membership: agreed.membership.clone() };
+    Snapshot { meta, taken_ms, state: ClusterState::clone(&agreed.state) }
+}
+
+/// Makes a snapshot durable, and the newest unless a newer one overtook it.
+async fn keep(
+    writer: &Writer,
+    slot: &Mutex<Option<Newest>>,
+    newest: Newest,
+) -> Result<(), io::Error> {
+    if let Some(last) = newest.meta.last_log_id {
+        writer.write_durably(Write::Snapshot(last.index, newest.bytes.clone())).await?;
+    }
+    let mut slot = lock(slot);
+    if slot.as_ref().is_none_or(|kept| kept.meta.last_log_id < newest.meta.last_log_id) {
+        *slot = Some(newest);
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,227 @@
+//! Who takes part in Raft?
+//!
+//! The agreed state says which nodes there are, and [`voters`] which of them vote; Raft's own
+//! membership follows. The leader brings the two together, one step at a time, and begins again
+//! after each: so it does not matter who led when the state changed, or where a leader stopped.
+//!
+//! ```text
+//! in the state, not in Raft     →  a learner
+//! to vote, and caught up        →  voters are changed, by joint consensus
+//! in Raft, not in the state     →  no voter any more, then gone, then told
+//! ```
+//!
+//! A learner votes only once its log is nearly as long as the leader's: a voter that is behind, or
+//! down, makes majorities larger and helps no one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use openraft::ChangeMembers;
+use openraft::async_runtime::WatchReceiver;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::ask::PATIENCE;
+use super::error::ProposeError;
+use super::group::{Group, Running};
+use super::leadership::Leadership;
+use super::types::Peer;
+use super::wire::{self, HandOver, Removed};
+use crate::cluster::{Command, NodeState, voters};
+use crate::ids::{NodeId, PeerAddress};
+
+/// A learner this many entries behind the leader, at most, may vote: what is appended in a round
+/// trip or two.
+const CAUGHT_UP_ENTRIES: u64 = 64;
+
+/// How often the two are compared when nothing says that they changed: a learner catches up
+/// without a sign.
+const LOOK_EVERY: Duration = Duration::from_millis(250);
+
+/// The first pause after a step that failed, and the last one.
+const BACKOFF_MS: (u64, u64) = (100, 5_000);
+
+/// How long a step may take before it is looked at anew.
+const STEP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a removed node gets to hear of it.
+const TELL_PATIENCE: Duration = Duration::from_secs(2);
+
+/// One step towards what is agreed.
+#[derive(Debug, PartialEq, Eq)]
+enum Step {
+    Learn(NodeId, PeerAddress),
+    Vote(BTreeSet<NodeId>),
+    /// This leader shall not vote any more: another one does the rest.
+    HandOver(NodeId),
+    Leave(NodeId),
+}
+
+/// What the leader sees.
+struct Seen<'a> {
+    me: NodeId,
+    nodes: &'a BTreeMap<NodeId, NodeState>,
+    voters: BTreeSet<NodeId>,
+    members: BTreeSet<NodeId>,
+    /// Members whose logs are nearly as long as the leader's.
+    caught_up: BTreeSet<NodeId>,
+    joint: bool,
+}
+
+impl Seen<'_> {
+    fn next_step(&self) -> Option<Step> {
+        // An earlier change is not through: openraft ends it, or refuses another one.
+        let learner = self.nodes.iter().find(|(id, _)| !self.members.contains(id));
+        if let Some((id, node)) = learner {
+            return Some(Step::Learn(*id, node.address.clone()));
+        }
+        let ready = |id: &NodeId| self.voters.contains(id) || self.caught_up.contains(id);
+        let nodes: BTreeMap<NodeId, NodeState> = self
+            .nodes
+            .iter()
+            .filter(|(id, _)| ready(id))
+            .map(|(id, node)| (*id, node.clone()))
+            .collect();
+        let wanted = voters(&nodes, &self.voters);
+        if !wanted.is_empty() && (wanted != self.voters || self.joint) {
+            if !wanted.contains(&self.me) {
+                let kept = |id: &&NodeId| self.voters.contains(*id) && self.caught_up.contains(*id);
+                if let Some(next) = wanted.iter().find(kept) {
+                    return Some(Step::HandOver(*next));
+                }
+            }
+            return Some(Step::Vote(wanted));
+        }
+        let gone = self.members.iter().find(|id| !self.nodes.contains_key(id));
+        gone.filter(|id| !self.voters.contains(id)).map(|id| Step::Leave(*id))
+    }
+}
+
+impl Group {
+    /// Brings Raft's members to what is agreed, whenever this node leads.
+    pub(super) async fn reconcile_members(&self) {
+        let running = self.shared().running().expect("Raft runs before its loops do");
+        let mut leadership = self.shared().leadership.subscribe();
+        let mut agreed = self.shared().agreed.subscribe();
+        let mut backoff_ms = BACKOFF_MS.0;
+        loop {
+            let leads = |leadership: &Leadership| matches!(leadership, Leadership::Leader { .. });
+            if leadership.wait_for(leads).await.is_err() {
+                return;
+            }
+            agreed.borrow_and_update();
+            let Some(step) = self.next_step(running) else {
+                backoff_ms = BACKOFF_MS.0;
+                drop(timeout(LOOK_EVERY, agreed.changed()).await);
+                continue;
+            };
+            let taken = timeout(STEP_PATIENCE, self.take(running, &step)).await;
+            match taken.unwrap_or_else(|_| Err("no majority has agreed in time".to_owned())) {
+                Ok(()) => backoff_ms = BACKOFF_MS.0,
+                Err(why) => {
+                    tracing::debug!(?step, %why, "a change of members has to wait");
+                    let drawn = backoff_ms / 2 + self.shared().draw_below(backoff_ms);
+                    sleep(Duration::from_millis(drawn)).await;
+                    backoff_ms = (backoff_ms * 2).min(BACKOFF_MS.1);
+                }
+            }
+        }
+    }
+
+    fn next_step(&self, running: &Running) -> Option<Step> {
+        let state = self.state();
+        // Before the first command there is nothing to follow.
+        state.identity()?;
+        let metrics = running.raft.metrics();
+        let metrics = metrics.borrow_watched();
+        let membership = metrics.membership_config.membership();
+        let last = metrics.last_log_index.unwrap_or(0);
+        let near = |index: u64| index + CAUGHT_UP_ENTRIES >= last;
+        let matched = metrics.replication.iter().flatten();
+        let caught_up = matched
+            .filter(|(_, id)| id.is_some_and(|id| near(id.index)))
+            .map(|(node, _)| NodeId(*node))
+            .collect();
+        let seen = Seen {
+            me: running.member.node,
+            nodes: state.nodes(),
+            voters: membership.voter_ids().map(NodeId).collect(),
+            members: membership.nodes().map(|(id, _)| NodeId(*id)).collect(),
+            caught_up,
+            joint: membership.get_joint_config().len() > 1,
+        };
+        seen.next_step()
+    }
+
+    async fn take(&self, running: &Running, step: &Step) -> Result<(), String> {
+        let changed = match step {
+            Step::Learn(node, address) => {
+                tracing::info!(%node, %address, "a node becomes a learner");
+                let learner = Peer { addr: address.to_string() };
+                running.raft.add_learner(node.0, learner, false).await
+            }
+            Step::Vote(voters) => {
+                tracing::info!(?voters, "the voters change");
+                let voters = voters.iter().map(|node| node.0).collect();
+                let change = ChangeMembers::ReplaceAllVoters(voters);
+                running.raft.change_membership(change, true).await
+            }
+            Step::HandOver(to) => return self.transfer_here(*to, STEP_PATIENCE).await,
+            Step::Leave(node) => {
+                tracing::info!(%node, "a node leaves");
+                let address = self.address_of(*node);
+                let change = ChangeMembers::RemoveNodes(BTreeSet::from([node.0]));
+                let left = running.raft.change_membership(change, false).await;
+                if left.is_ok()
+                    && let Some(address) = address
+                {
+                    self.tell_removed(*node, &address).await;
+                }
+                left
+            }
+        };
+        changed.map(|_| ()).map_err(|error| error.to_string())
+    }
+
+    /// A node that was dropped from the membership does not hear of it from Raft. Who does not
+    /// hear this either is told by whichever member it asks for a vote.
+    async fn tell_removed(&self, node: NodeId, address: &PeerAddress) {
+        let body = wire::encode(&Removed { node });
+        let told = self.shared().options.peers.call(address, wire::REMOVED, body, TELL_PATIENCE);
+        if let Err(error) = told.await {
+            tracing::info!(%node, %error, "the removed node could not be told");
+        }
+    }
+
+    /// Removes a node for good. Returns when it is neither in the agreed state nor in Raft.
+    ///
+    /// # Errors
+    /// [`ProposeError`].
+    pub async fn remove_node(&self, actor: &str, node: NodeId) -> Result<(), ProposeError> {
+        self.propose(actor, Command::RemoveNode { node }).await?;
+        let Some(running) = self.shared().running() else { return Ok(()) };
+        let mut metrics = running.raft.server_metrics();
+        let gone = async {
+            while metrics.borrow_watched().membership_config.get_node(&node.0).is_some() {
+                if metrics.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // It is removed; what is left the leader does as soon as it can.
+        drop(timeout(PATIENCE, gone).await);
+        Ok(())
+    }
+
+    /// Makes another voter lead. Returns when it does.
+    ///
+    /// # Errors
+    /// [`ProposeError::Unavailable`].
+    pub async fn transfer(&self, to: NodeId) -> Result<(), ProposeError> {
+        let deadline = Instant::now() + PATIENCE;
+        let body = wire::encode(&HandOver { to });
+        let asked = self.ask_leader::<()>(wire::HAND_OVER, body, deadline).await;
+        asked
+            .map(|_| ())
+            .map_err(|not| ProposeError::Unavailable { why: not.why, leader: not.leader })
+    }
+}

@@ -1,0 +1,54 @@
+//! With what does a node take part?
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::seam::Call;
+use super::storage::Storage;
+use crate::ids::{NodeName, PeerAddress};
+
+/// How patient the group is.
+///
+/// An election must stay far above what an fsync may take (100 to 300 ms were seen on a busy
+/// disk), or a leader is deposed for a slow disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timing {
+    /// How often a leader tells that it lives.
+    pub heartbeat_ms: u64,
+    /// How long members hear nothing before they vote: each draws its time between these.
+    pub election_ms: (u64, u64),
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Self { heartbeat_ms: 150, election_ms: (500, 1000) }
+    }
+}
+
+impl Timing {
+    pub(super) fn election_least(&self) -> Duration {
+        Duration::from_millis(self.election_ms.0)
+    }
+}
+
+/// With what a node takes part.
+#[derive(Clone)]
+pub struct GroupOptions {
+    /// The node's folder, which no other process may use.
+    pub data_dir: PathBuf,
+    /// Its label.
+    pub name: NodeName,
+    /// Where its peers reach it.
+    pub address: PeerAddress,
+    /// How patient it is.
+    pub timing: Timing,
+    /// How it reaches its peers.
+    pub peers: Arc<dyn Call>,
+    /// All chance comes from it: election timeouts, pauses, what is drawn for ids.
+    pub seed: u64,
+    /// The wall clock, in milliseconds since 1970: shown with commands and snapshots.
+    pub wall_ms: fn() -> u64,
+    /// What the log is written on.
+    pub storage: Storage,
+}
