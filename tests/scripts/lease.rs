@@ -10,7 +10,7 @@
 //! | `confirm NODE` | a majority confirms a heartbeat that it sends now |
 //! | `wait SECONDS` | time passes |
 //! | `apply NODE… epoch=N` | nodes apply and publish an epoch |
-//! | `renew NODE to=LEADER [off_by=MS]` | a renewal and its answer, both at once |
+//! | `renew NODE to=LEADER [ahead=MS] [behind=MS]` | a renewal and its answer, both at once |
 //! | `send NODE as=NAME`, `hear LEADER NAME`, `answer NODE NAME` | the same, step by step |
 //! | `begin NODE NAME`, `finish NODE NAME` | an operation, under the epoch that the node has applied |
 //! | `advance LEADER epoch=N` | may the barrier be proposed? |
@@ -166,9 +166,10 @@ impl Story {
 
     fn renew(&mut self, args: &mut ArgumentConsumer<'_>) -> Outputs {
         let to = node_id(args.take_key("to").ok_or("to whom?")?)?;
-        let off_by_ms: i64 = args.take_key("off_by").map_or(Ok(0), str::parse)?;
+        let ahead_ms: i64 = args.take_key("ahead").map_or(Ok(0), str::parse)?;
+        let behind_ms: i64 = args.take_key("behind").map_or(Ok(0), str::parse)?;
         let name = args.next_pos().ok_or("which node?")?;
-        let renewal = self.renewal(node_id(name)?, off_by_ms)?;
+        let renewal = self.renewal(node_id(name)?, ahead_ms - behind_ms)?;
         let now_ms = self.now_ms;
         let leader = self.nodes.get_mut(&to).ok_or("no such leader")?;
         let answer = leader.book.renewal(now_ms, &renewal);
@@ -341,7 +342,7 @@ fn told(renewal: &Renewal) -> String {
 }
 
 fn seconds(ms: u64) -> String {
-    format!("{}.{:02}s", ms / 1000, ms % 1000 / 10)
+    format!("{}.{:03}s", ms / 1000, ms % 1000)
 }
 
 /// Reads seconds with at most three decimals.

@@ -37,8 +37,8 @@ pub enum Rule {
     FloorInMemory,
     /// Rule 8: The floor is raised in the state when the advance is applied.
     FloorInState,
-    /// The barrier is proposed in the very term whose book allowed it, or not at all.
-    ProposeInOwnTerm,
+    /// A barrier takes effect in the very term whose book allowed it, or not at all.
+    GoodInItsTerm,
     /// DESIGN, section 6: a verdict needs a majority of the lease holders.
     MajorityOfHolders,
 }
@@ -60,7 +60,7 @@ impl Rule {
         Self::WaitForRemoved,
         Self::FloorInMemory,
         Self::FloorInState,
-        Self::ProposeInOwnTerm,
+        Self::GoodInItsTerm,
         Self::MajorityOfHolders,
     ];
 }
