@@ -21,6 +21,7 @@ use tokio::task::JoinSet;
 use super::error::AppError;
 use super::publisher::Publisher;
 use super::store::unix_ms;
+use crate::admin::control::{Member, Seed};
 use crate::cluster::lease::RingReport;
 use crate::cluster::{ClusterState, Command, FEATURE_LEVEL, Settings, Topology, changes};
 use crate::config::{ClusterConfig, Config};
@@ -28,6 +29,7 @@ use crate::control::group::{Group, GroupOptions, JoinError, Storage, Timing};
 use crate::control::metrics;
 use crate::control::steward::{Facts, PoolView, Steward, StewardParts};
 use crate::ids::{NodeName, PeerAddress};
+use crate::metrics::{self as series, Kind, Sample};
 use crate::net::peer::{
     Introduction, PeerAnswer, PeerClient, PeerHandler, PeerRequest, TcpDial, TcpPeers, serve,
 };
@@ -206,6 +208,27 @@ impl Membership {
         self.tls.as_ref().map_or(Ok(()), |tls| Ok(tls.reload()?))
     }
 
+    /// What operators may ask of the cluster through this node.
+    #[must_use]
+    pub fn member(&self, publisher: &Arc<Publisher>) -> Member {
+        let (steward, leader) = (self.steward.clone(), self.steward.clone());
+        let (drifting, group) = (Arc::clone(publisher), self.group.clone());
+        let seeding = Arc::clone(publisher);
+        Member {
+            group: self.group.clone(),
+            lease: Box::new(move || steward.lease()),
+            overview: Box::new(move || {
+                let leader = leader.clone();
+                Box::pin(async move { leader.overview().await })
+            }),
+            drift: Box::new(move || drifting.config().drift(&group.state())),
+            seed: Box::new(move || {
+                let (settings, commands) = seed(&seeding.config());
+                Seed { settings, commands }
+            }),
+        }
+    }
+
     /// Where the file and what is agreed differ, in sentences.
     #[must_use]
     pub fn drift(&self, config: &Config) -> Vec<String> {
@@ -260,11 +283,16 @@ pub fn seed(config: &Config) -> (Settings, Vec<Command>) {
     (Settings { lease_ms, ..usual }, commands)
 }
 
-/// The series of the group and of the lease.
+/// The series of the group, of the lease and of what the file has otherwise.
 #[must_use]
-pub fn export(group: &Group, steward: &Steward) -> Vec<MetricFamily> {
+#[allow(clippy::cast_precision_loss, reason = "differences are counted in dozens")]
+pub fn export(group: &Group, steward: &Steward, publisher: &Publisher) -> Vec<MetricFamily> {
     let mut families = metrics::export(&group.status());
     families.extend(steward.export());
+    let help = "Differences between the node's file and what is agreed.";
+    let mut drift = series::Group::new("ringway_config_drift", help, Kind::Gauge, &[]);
+    drift.push(&[], Sample::Gauge(publisher.config().drift(&group.state()).len() as f64));
+    families.extend(drift.finish());
     families
 }
 

@@ -26,10 +26,13 @@ use super::operators::{Operators, Shown, Sockets};
 use super::publisher::Publisher;
 use super::reloads::Reloads;
 use crate::admin::api::ActionRequest;
+use crate::admin::control::Control;
 use crate::admin::telemetry::Gather;
-use crate::cluster::{Report, Topology};
+use crate::cluster::{ClusterState, Report, Topology};
 use crate::config::Config;
+use crate::control::group::Group;
 use crate::control::standalone::Standalone;
+use crate::control::steward::Steward;
 use crate::net::listener::bind_all;
 use crate::proxy::access_log::{LogSender, LogWriter};
 use crate::proxy::metrics::ClientMetrics;
@@ -52,9 +55,37 @@ pub struct Node {
 /// What decides about pools and shards.
 enum Authority {
     /// The node's own file.
-    Standalone(Box<Standalone>),
+    Standalone(Box<Standalone>, watch::Sender<Arc<ClusterState>>),
     /// A group of nodes.
     Cluster(Box<Membership>),
+}
+
+impl Authority {
+    /// What is agreed, as it moves.
+    fn agreed(&self) -> watch::Receiver<Arc<ClusterState>> {
+        match self {
+            Self::Standalone(_, agreed) => agreed.subscribe(),
+            Self::Cluster(membership) => membership.group().changes(),
+        }
+    }
+
+    /// Who decides what operators ask for.
+    fn control(&self, publisher: &Arc<Publisher>) -> Control {
+        match self {
+            Self::Standalone(..) => Control::Standalone,
+            Self::Cluster(membership) => Control::Cluster(Box::new(membership.member(publisher))),
+        }
+    }
+
+    /// The cluster's part in what operators are shown.
+    fn cluster(&self) -> Option<(Group, Steward)> {
+        match self {
+            Self::Standalone(..) => None,
+            Self::Cluster(membership) => {
+                Some((membership.group().clone(), membership.steward().clone()))
+            }
+        }
+    }
 }
 
 /// Where a node listens, ports that the system chose included.
@@ -132,6 +163,9 @@ impl Node {
 
         let (authority, report) = begun.run(&publisher, &parts.control)?;
         let shown = Shown {
+            agreed: authority.agreed(),
+            decides: authority.control(&publisher),
+            cluster: authority.cluster(),
             publisher: Arc::clone(&publisher),
             reloads: Arc::clone(&reloads),
             ready: Arc::clone(&ready),
@@ -208,12 +242,13 @@ impl Node {
     fn try_reload(&mut self, config: Config) -> Result<Report, AppError> {
         refuse_restarts(&self.publisher.config(), &config)?;
         let report = match &mut self.authority {
-            Authority::Standalone(standalone) => {
+            Authority::Standalone(standalone, agreed) => {
                 // Whatever might be refused comes before anything is made durable.
                 let prepared = standalone.prepare(&config.desired())?;
                 let candidate = self.publisher.candidate(config, Some(prepared.topology()))?;
                 let report = standalone.commit(prepared)?;
                 candidate.publish();
+                agreed.send_replace(Arc::new(standalone.state().clone()));
                 report
             }
             // What is agreed changes by commands only; the file's share is routes and settings.
@@ -240,7 +275,7 @@ impl Node {
     #[must_use]
     pub fn membership(&self) -> Option<&Membership> {
         match &self.authority {
-            Authority::Standalone(_) => None,
+            Authority::Standalone(..) => None,
             Authority::Cluster(membership) => Some(membership),
         }
     }
@@ -333,7 +368,10 @@ impl Begun {
         control: &Handle,
     ) -> Result<(Authority, Report), AppError> {
         match self {
-            Self::Standalone(standalone, report) => Ok((Authority::Standalone(standalone), report)),
+            Self::Standalone(standalone, report) => {
+                let agreed = watch::Sender::new(Arc::new(standalone.state().clone()));
+                Ok((Authority::Standalone(standalone, agreed), report))
+            }
             Self::Cluster(opened, socket) => {
                 let membership = opened.run(socket, publisher, control)?;
                 Ok((Authority::Cluster(Box::new(membership)), Report::new()))
@@ -359,6 +397,7 @@ fn refuse_restarts(old: &Config, new: &Config) -> Result<(), AppError> {
     let fixed = [
         ("`listen`", old.listen != new.listen),
         ("`node`", old.node != new.node),
+        ("`cluster`", old.cluster != new.cluster),
         ("`log`", old.log != new.log),
         ("the target of `access_log`", assemble::log_target(old) != assemble::log_target(new)),
     ];

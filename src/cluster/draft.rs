@@ -222,7 +222,8 @@ impl ClusterState {
             let last = before.map_or_else(|| self.last_epoch(name), |before| before.epoch);
             return PoolState {
                 epoch: last.next(),
-                // Whatever ran by the name's earlier epochs ran in another pool.
+                // Whatever ran by the name's earlier epochs ran in another pool: nobody shall hold
+                // a lease by them, and nothing of this pool waits for a barrier so low.
                 barrier: last,
                 spec,
                 shards,

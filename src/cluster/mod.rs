@@ -52,6 +52,7 @@ mod apply;
 mod bounds;
 mod command;
 mod desired;
+mod differences;
 mod draft;
 mod drift;
 mod envelope;
@@ -80,6 +81,7 @@ pub use bounds::{
 };
 pub use command::{Change, Command, FEATURE_LEVEL};
 pub use desired::{Desired, DesiredPool, changes};
+pub use differences::differences;
 pub use drift::drift;
 pub use envelope::{ACTOR_BYTES_MAX, Actor, ActorError, Envelope, EnvelopeError};
 pub use history::{HISTORY_MAX, ROUTINE_MAX, Record};

@@ -1,5 +1,7 @@
 //! What does a command do, in a sentence?
 
+use std::fmt;
+
 use super::command::{Change, Command};
 use super::pool::Verdict;
 use super::state::ClusterState;
@@ -68,6 +70,12 @@ pub(super) fn summary(state: &ClusterState, command: &Command) -> String {
         Command::ChangeNow { changes } => steps(changes),
     };
     cut(sentence)
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&step(self))
+    }
 }
 
 fn steps(changes: &[Change]) -> String {

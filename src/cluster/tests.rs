@@ -12,9 +12,10 @@ use proptest::prelude::{Strategy, any, prop, prop_compose, prop_oneof};
 use proptest::sample::select;
 
 use super::*;
+use crate::ids::Term;
 use crate::ids::{
     BaseUrl, ClusterId, CommandId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce,
-    PeerAddress, PlanId, PoolName, Revision, ShardId, Weight, Zone,
+    PeerAddress, PlanId, PoolName, Revision, ShardId, Term, Weight, Zone,
 };
 use crate::ring::TOKENS_MAX;
 

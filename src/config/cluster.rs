@@ -7,7 +7,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use crate::cluster::Role;
+use crate::cluster::{NODES_MAX, Role};
 use crate::ids::PeerAddress;
 
 use super::checked::{ClusterConfig, Election, ListenConfig, TlsConfig};
@@ -16,9 +16,6 @@ use super::schema;
 use super::section::{Section, Unique};
 use super::spot::Spot;
 use super::units::{self, show_duration};
-
-/// Nodes that a new one may ask to be taken in: as many as a cluster can have.
-const JOIN_MAX: usize = 64;
 
 /// Under a second, renewals of the lease would crowd out the log.
 const LEASE_MIN: Duration = Duration::from_secs(1);
@@ -101,10 +98,11 @@ fn advertise(
 fn join<'a>(section: &Section<'a>) -> Vec<(PeerAddress, Spot<'a>)> {
     let Some(spot) = section.get("join") else { return vec![] };
     let Some(spots) = spot.items_or_one() else { return vec![] };
-    if spots.len() > JOIN_MAX {
+    // A list that names every node is the longest that makes sense.
+    if spots.len() > NODES_MAX {
         spot.refuse::<()>(
             format!("found {} addresses", spots.len()),
-            format!("write at most {JOIN_MAX}: one that answers is enough"),
+            format!("write at most {NODES_MAX}: one that answers is enough"),
         );
         return vec![];
     }

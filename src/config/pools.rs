@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::cluster::{AdminState, Kind, Mode, Placement, PoolSpec, ShardSpec};
+use crate::cluster::{
+    AdminState, Kind, Mode, POOLS_MAX, Placement, PoolSpec, SEED_BYTES_MAX, ShardSpec,
+    URL_BYTES_MAX,
+};
 use crate::ids::{BaseUrl, PoolName, ShardId, Weight, Zone};
 use crate::limits::{PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::protocol::health::{
@@ -19,15 +22,9 @@ use super::units::show_duration;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// Pools of one file.
-const POOLS_MAX: usize = 256;
-
 /// Shards of one pool. With one virtual node for each unit of weight, a ring would take more, but
 /// with the usual 256 it has 2^20 points then.
 const SHARDS_MAX: usize = 4096;
-
-/// Bytes of a seed. It is hashed once; longer ones add nothing.
-const SEED_BYTES_MAX: usize = 256;
 
 /// Ranges of accepted statuses.
 const RANGES_MAX: usize = 32;
@@ -200,6 +197,11 @@ fn shard_url<'a>(
 ) -> Option<(BaseUrl, Spot<'a>)> {
     let spot = section.need("url", "where the shard is, such as `http://10.0.0.1:9000`")?;
     let url = spot.parsed("`http://HOST[:PORT][/BASE]`", BaseUrl::parse)?;
+    let length = url.to_string().len();
+    if length > URL_BYTES_MAX {
+        let help = format!("write at most {URL_BYTES_MAX}");
+        return spot.refuse(format!("a URL of {length} bytes"), help);
+    }
     let server = (url.host().to_ascii_lowercase(), url.port(), url.base_path().to_owned());
     let message = format!("two shards have the URL `{url}`");
     let help = "remove one, and give the other more `weight` if that was meant";

@@ -10,7 +10,7 @@ use ringway::cluster::{
 };
 use ringway::ids::{
     BaseUrl, ClusterId, CommandId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce,
-    PeerAddress, PlanId, PoolName, Revision, ShardId, Weight, Zone,
+    PeerAddress, PlanId, PoolName, Revision, ShardId, Term, Weight, Zone,
 };
 use ringway::ring::ShardIx;
 
@@ -159,7 +159,7 @@ fn command(name: &str, args: &mut ArgumentConsumer<'_>, shown: Option<PlanId>) -
         // barrier POOL EPOCH
         "barrier" => {
             let barrier = (pool_name(args)?, Epoch(number(args)?));
-            Command::RaiseBarriers { barriers: vec![barrier] }
+            Command::RaiseBarriers { term: Term(1), barriers: vec![barrier] }
         }
         // settings [lease_ms=N]
         "settings" => Command::SetSettings { settings: settings(args)? },
