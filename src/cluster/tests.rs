@@ -12,7 +12,6 @@ use proptest::prelude::{Strategy, any, prop, prop_compose, prop_oneof};
 use proptest::sample::select;
 
 use super::*;
-use crate::ids::Term;
 use crate::ids::{
     BaseUrl, ClusterId, CommandId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce,
     PeerAddress, PlanId, PoolName, Revision, ShardId, Term, Weight, Zone,

@@ -162,7 +162,7 @@ impl World {
             return;
         };
         match &envelope.command {
-            Command::RaiseBarriers { barriers } => {
+            Command::RaiseBarriers { term: _, barriers } => {
                 for (pool, epoch) in barriers {
                     let fields = [("pool", number(pool.as_str())), ("epoch", epoch.0)];
                     self.tell(None, "barrier passed", &fields);

@@ -57,7 +57,7 @@ impl World {
             let fields = [("pool", number(pool.as_str())), ("epoch", epoch.0)];
             self.tell(Some(at), "may raise the barrier", &fields);
             self.processes[at].proposed.insert(pool.clone(), (epoch, self.now_us));
-            let command = Command::RaiseBarriers { barriers: vec![(pool, epoch)] };
+            let command = Command::RaiseBarriers { term, barriers: vec![(pool, epoch)] };
             self.propose_soon(at, term, command);
         }
     }
