@@ -88,10 +88,9 @@ impl Group {
         &self,
         actor: &str,
         command: Command,
-        deadline: Instant,
     ) -> Result<Applied, ProposeError> {
         let envelope = self.envelope(actor, command, None);
-        self.propose_envelope(&envelope, deadline).await
+        self.propose_envelope(&envelope, Instant::now() + PATIENCE).await
     }
 
     fn envelope(
@@ -197,8 +196,7 @@ impl Group {
                 version: VERSION.to_owned(),
                 feature_level: FEATURE_LEVEL,
             };
-            let envelope = self.envelope(&actor, command, None);
-            match self.propose_envelope(&envelope, Instant::now() + PATIENCE).await {
+            match self.propose_bare(&actor, command).await {
                 Ok(applied) => {
                     return Some(applied.incarnation.expect("a start has an incarnation"));
                 }
