@@ -12,8 +12,12 @@ mod cluster;
 mod cluster_log;
 #[path = "scripts/health.rs"]
 mod health;
+#[path = "scripts/lease.rs"]
+mod lease;
 #[path = "scripts/ring.rs"]
 mod ring;
+#[path = "scripts/verdict.rs"]
+mod verdict;
 
 /// Runs every script of a room, each with a new runner, and says which failed.
 #[allow(clippy::print_stderr, reason = "which script failed is asked first")]
@@ -42,4 +46,14 @@ fn health() {
 #[test]
 fn cluster() {
     run_all("cluster", cluster::Runner::default);
+}
+
+#[test]
+fn lease() {
+    run_all("lease", lease::Story::default);
+}
+
+#[test]
+fn verdict() {
+    run_all("verdict", verdict::Story::default);
 }

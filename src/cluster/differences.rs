@@ -157,7 +157,7 @@ mod tests {
             shown,
             [
                 "remove pool gone",
-                "create pool new with 1 shards",
+                "create pool new with 1 shard",
                 "change the settings of pool p",
                 "remove p/c",
                 "p/a is now at http://elsewhere",

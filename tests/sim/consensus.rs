@@ -110,12 +110,11 @@ impl World {
         }
     }
 
-    /// Entries are appended by the leader of the latest term; whoever only believes to lead appends
-    /// what nobody will ever see.
-    pub fn propose(&mut self, at: usize, term: Term, envelope: Envelope, waits: Option<usize>) {
+    /// Entries are appended by the leader of the latest term. What one appends that only believes
+    /// to lead is never seen; or its runner hears that it does not lead, and forwards the proposal.
+    pub fn propose(&mut self, at: usize, term: Term, envelope: &Envelope, waits: Option<usize>) {
         let is_own = self.group.leader == Some(at) && self.group.term == term;
-        let is_forwarded = !self.rules.keep(Rule::ProposeInOwnTerm);
-        if !is_own && !is_forwarded {
+        if !is_own && self.rng.bool() {
             self.tell(Some(at), "proposes in vain", &[("term", term.0)]);
             self.count("proposal lost");
             return;
@@ -154,7 +153,7 @@ impl World {
     fn committed(&mut self, index: usize, entry: &Entry) {
         let at = u64::try_from(index + 1).expect("logs are short");
         self.tell(None, "commits", &[("index", at), ("term", entry.term.0)]);
-        let outcome = match self.log.committed(entry) {
+        let outcome = match self.log.committed(entry, self.rules.keep(Rule::GoodInItsTerm)) {
             Ok(outcome) => outcome,
             Err(what) => return self.check("log", Err(what)),
         };
@@ -162,7 +161,7 @@ impl World {
             return;
         };
         match &envelope.command {
-            Command::RaiseBarriers { term: _, barriers } => {
+            Command::RaiseBarriers { barriers, .. } => {
                 for (pool, epoch) in barriers {
                     let fields = [("pool", number(pool.as_str())), ("epoch", epoch.0)];
                     self.tell(None, "barrier passed", &fields);
@@ -205,9 +204,10 @@ impl World {
         }
         // Perhaps some of it now, and the rest a moment later.
         let upto = if self.is_healed { committed } else { self.rng.usize(applied + 1..=committed) };
+        let asks = self.rules.keep(Rule::GoodInItsTerm);
         for index in applied..upto {
             let entry = std::sync::Arc::clone(&self.group.log[index]);
-            self.processes[at].apply_entry(at, &entry);
+            self.processes[at].apply_entry(at, &entry, asks);
         }
         let fields = [("upto", u64::try_from(upto).expect("logs are short"))];
         self.tell(Some(at), "applies", &fields);

@@ -103,7 +103,7 @@ impl World {
             let upto = self.group.append(entry);
             self.group.commit(upto);
             let entry = Arc::clone(&self.group.log[upto - 1]);
-            let outcome = self.log.committed(&entry).expect("nothing can be wrong yet");
+            let outcome = self.log.committed(&entry, true).expect("nothing can be wrong yet");
             assert!(outcome.is_some_and(|outcome| outcome.is_ok()), "{entry:?}");
         }
         self.processes.clear();
@@ -298,7 +298,7 @@ impl World {
                 let node = self.rng.choice(observers).expect("not empty");
                 Command::RemoveNode { node }
             }
-            2 => {
+            2..4 => {
                 let lease_ms = self.rng.choice([self.lease_ms, self.lease_ms / 3]);
                 let lease_ms = lease_ms.expect("one of two");
                 Command::SetSettings { settings: self.agreed_settings(lease_ms) }

@@ -22,6 +22,15 @@ pub struct Entry {
     pub waits: Option<usize>,
 }
 
+impl Entry {
+    /// The command, if it may take effect here. `asks` is whether whoever applies asks whether the
+    /// term is the right one.
+    pub fn effective(&self, asks: bool) -> Option<&Envelope> {
+        let is_good = |envelope: &&Envelope| !asks || envelope.command.is_good_in(self.term);
+        self.envelope.as_ref().filter(is_good)
+    }
+}
+
 /// The group as one who sees everything would.
 #[derive(Debug, Default)]
 pub struct Group {

@@ -59,8 +59,8 @@ impl World {
         if !is_zombie {
             let checked = self.epochs.reported(node, &epochs);
             self.check("epochs", checked);
-            self.majority.said(self.now_us, node, &views);
         }
+        self.majority.said(self.now_us, node, &views);
         self.tell(Some(at), "renews", &[("number", renewal.number)]);
         self.send(at, to, || Step::Renewal {
             from: at,

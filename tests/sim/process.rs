@@ -136,13 +136,13 @@ impl Process {
     }
 
     /// Applies the next entry. `own` is the number of this process: it may have waited for this
-    /// entry to begin.
-    pub fn apply_entry(&mut self, own: usize, entry: &Entry) {
+    /// entry to begin. For `asks` see [`Entry::effective`].
+    pub fn apply_entry(&mut self, own: usize, entry: &Entry, asks: bool) {
         self.applied += 1;
-        let Some(envelope) = &entry.envelope else {
+        if entry.envelope.is_none() {
             self.first_of = self.first_of.max(entry.term);
-            return;
-        };
+        }
+        let Some(envelope) = entry.effective(asks) else { return };
         let at = Revision(u64::try_from(self.applied).expect("logs are short"));
         let applied = self.state.apply(at, envelope);
         self.build_rings();

@@ -6,39 +6,39 @@
 /// The rules that guard safety, by their numbers in DESIGN, section 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// 1. A lease runs out.
+    /// Rule 1: A lease runs out.
     LeasesRunOut,
-    /// 2. It is counted from the sending of its renewal, not from the receipt of its grant.
+    /// Rule 2: It is counted from the sending of its renewal, not from the receipt of its grant.
     CountedFromSending,
-    /// 2. The clock that it is counted by goes on while the machine sleeps.
+    /// Rule 2: The clock that it is counted by goes on while the machine sleeps.
     ClockCountsSleep,
-    /// 3. A grant ends with the leader's last quorum-confirmed heartbeat + lease.
+    /// Rule 3: A grant ends with the leader's last quorum-confirmed heartbeat + lease.
     BoundByQuorum,
-    /// 4. A new leader grants nothing before it has applied the first entry of its term.
+    /// Rule 4: A new leader grants nothing before it has applied the first entry of its term.
     ReadyBeforeGranting,
-    /// 4. A new leader waits for the leases of its predecessors.
+    /// Rule 4: A new leader waits for the leases of its predecessors.
     WaitForPredecessors,
-    /// 4. It waits even when all the nodes that it knows have reported: there are nodes that it does
+    /// Rule 4: It waits even when all the nodes that it knows have reported: there are nodes that it does
     /// not know.
     WaitForUnknown,
-    /// 4. It waits for the longest lease that was ever agreed, not for the present one.
+    /// Rule 4: It waits for the longest lease that was ever agreed, not for the present one.
     WaitForLongest,
-    /// 5. The lease, and the time of the pin, are looked at again before success.
+    /// Rule 5: The lease, and the time of the pin, are looked at again before success.
     LastLook,
-    /// 6. An epoch is reported only with nothing older in flight.
+    /// Rule 6: An epoch is reported only with nothing older in flight.
     ReportNothingInFlight,
-    /// 7. An advance waits for nodes that are silent.
+    /// Rule 7: An advance waits for nodes that are silent.
     WaitForSilent,
-    /// 7. A former incarnation counts until its lease is over.
+    /// Rule 7: A former incarnation counts until its lease is over.
     WaitForFormerIncarnations,
-    /// 7. A removed node counts until its lease is over.
+    /// Rule 7: A removed node counts until its lease is over.
     WaitForRemoved,
-    /// 8. The floor is raised in memory when the advance is proposed.
+    /// Rule 8: The floor is raised in memory when the advance is proposed.
     FloorInMemory,
-    /// 8. The floor is raised in the state when the advance is applied.
+    /// Rule 8: The floor is raised in the state when the advance is applied.
     FloorInState,
-    /// The barrier is proposed in the very term whose book allowed it, or not at all.
-    ProposeInOwnTerm,
+    /// A barrier takes effect in the very term whose book allowed it, or not at all.
+    GoodInItsTerm,
     /// DESIGN, section 6: a verdict needs a majority of the lease holders.
     MajorityOfHolders,
 }
@@ -60,7 +60,7 @@ impl Rule {
         Self::WaitForRemoved,
         Self::FloorInMemory,
         Self::FloorInState,
-        Self::ProposeInOwnTerm,
+        Self::GoodInItsTerm,
         Self::MajorityOfHolders,
     ];
 }

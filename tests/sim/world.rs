@@ -258,7 +258,7 @@ impl World {
             }
             Step::Elected(term) => self.elected(at, term),
             Step::Apply => self.apply(at),
-            Step::Propose { term, envelope, waits } => self.propose(at, term, envelope, waits),
+            Step::Propose { term, envelope, waits } => self.propose(at, term, &envelope, waits),
             Step::Renewal { from, renewal, views } => self.renewal(at, from, &renewal, views),
             Step::Answer { number, answer } => self.answer(at, number, answer),
             Step::Request => self.request(at),

@@ -93,7 +93,11 @@ pub enum Denial {
         epoch: Epoch,
     },
     /// The node's wall clock differs too much from the others'.
-    #[error("the node's wall clock is {off_by_ms} ms away from the median of all nodes")]
+    #[error(
+        "the node's wall clock is {} ms {} the median of all nodes",
+        .off_by_ms.unsigned_abs(),
+        if *.off_by_ms < 0 { "behind" } else { "ahead of" }
+    )]
     ClockSkew {
         /// How much it is ahead; negative if it is behind.
         off_by_ms: i64,

@@ -20,10 +20,14 @@ pub struct Log {
 }
 
 impl Log {
-    /// An entry is committed. Answers what it does.
-    pub fn committed(&mut self, entry: &Entry) -> Result<Option<Result<Applied, Refusal>>, String> {
+    /// An entry is committed. Answers what it does. For `asks` see [`Entry::effective`].
+    pub fn committed(
+        &mut self,
+        entry: &Entry,
+        asks: bool,
+    ) -> Result<Option<Result<Applied, Refusal>>, String> {
         let at = Revision(u64::try_from(self.revisions.len() + 1).expect("logs are short"));
-        let outcome = entry.envelope.as_ref().map(|envelope| self.state.apply(at, envelope));
+        let outcome = entry.effective(asks).map(|envelope| self.state.apply(at, envelope));
         self.revisions.push(self.state.revision());
         let id = entry.envelope.as_ref().and_then(|envelope| envelope.id);
         if let (Some(id), Some(Ok(applied))) = (id, &outcome)
