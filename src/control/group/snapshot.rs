@@ -38,11 +38,16 @@ pub struct Snapshot {
     pub state: ClusterState,
 }
 
+/// The only version so far. A struct and no tagged enum: to find the tag serde would take the
+/// content in as a value of any kind, in which the numbers that are keys in JSON stay texts.
+const VERSION: u64 = 1;
+
 #[derive(Serialize, Deserialize)]
-#[serde(tag = "version", deny_unknown_fields)]
-enum Head {
-    #[serde(rename = "1")]
-    V1 { meta: Meta, taken_ms: u64 },
+#[serde(deny_unknown_fields)]
+struct Head {
+    version: u64,
+    meta: Meta,
+    taken_ms: u64,
 }
 
 /// Why bytes are no snapshot.
@@ -81,7 +86,7 @@ impl Snapshot {
     /// The bytes of it.
     #[must_use]
     pub fn encode(&self) -> Bytes {
-        let head = Head::V1 { meta: self.meta.clone(), taken_ms: self.taken_ms };
+        let head = Head { version: VERSION, meta: self.meta.clone(), taken_ms: self.taken_ms };
         let mut body = serde_json::to_vec(&head).expect("ids, addresses and numbers are JSON");
         body.push(b'\n');
         body.extend_from_slice(&self.state.encode());
@@ -108,8 +113,11 @@ impl Snapshot {
             return Err(no("its checksum is another"));
         }
         let (head, state) = split_line(body).ok_or_else(|| no("its second line has no end"))?;
-        let Head::V1 { meta, taken_ms } =
+        let Head { version, meta, taken_ms } =
             serde_json::from_slice(head).map_err(|error| NoSnapshot(error.to_string()))?;
+        if version != VERSION {
+            return Err(no("a later release wrote it, in a version that this one does not know"));
+        }
         let state = ClusterState::decode(state).map_err(|error| NoSnapshot(error.to_string()))?;
         Ok(Self { meta, taken_ms, state })
     }
