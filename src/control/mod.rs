@@ -6,4 +6,6 @@
 //! would bear one number.
 
 pub mod group;
+#[cfg(test)]
+mod simulation;
 pub mod standalone;
