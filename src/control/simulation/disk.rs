@@ -157,11 +157,6 @@ impl Disk {
         self.platter().full = full;
     }
 
-    /// Whether it has no room.
-    pub fn is_full(&self) -> bool {
-        self.platter().full
-    }
-
     /// What it did.
     pub fn harm(&self) -> Harm {
         self.platter().harm

@@ -9,7 +9,7 @@ use crate::cluster::ClusterState;
 use crate::ids::{Epoch, NodeId, Revision, Term};
 
 /// Whole states are compared at every so manieth revision; their commands at every one.
-const COMPARED_EACH: u64 = 16;
+const COMPARED_EACH: u64 = 50;
 
 /// What became of a proposal, as its proposer was told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -24,7 +24,7 @@ use crate::cluster::{
     AdminState, Change, Command, Kind, Mode, Placement, PoolSpec, Role, Settings, ShardSpec,
 };
 use crate::control::group::{
-    Backend, Group, GroupOptions, Leadership, ProposeError, Storage, Timing,
+    Backend, Group, GroupOptions, Leadership, LogError, OpenError, ProposeError, Storage, Timing,
 };
 use crate::ids::{BaseUrl, NodeName, PeerAddress, PoolName, Revision, ShardId, Weight, Zone};
 use crate::net::peer::simulated::{SimulatedDial, SimulatedPeers};
@@ -41,6 +41,9 @@ const QUIET_MS: u64 = 28_000;
 
 /// The end.
 pub const END_MS: u64 = 30_000;
+
+/// How often the oracle is shown what nodes believe.
+const LOOKED_EACH_MS: u64 = 20;
 
 const PORT: u16 = 7000;
 
@@ -88,6 +91,8 @@ struct Machine {
     rng: Shared<Rng>,
     /// The group of the process that runs, if one does.
     group: Shared<Option<Group>>,
+    /// Whether its last start failed.
+    failed: Shared<bool>,
     /// How it is told what to do.
     errands: Shared<Option<mpsc::Sender<Fault>>>,
     oracle: Shared<Oracle>,
@@ -153,6 +158,10 @@ impl Machine {
         lock(&self.oracle).say(now_ms(), &format!("{} {what}", self.name));
     }
 
+    fn storage_failed(&self) -> Option<String> {
+        lock(&self.group).as_ref()?.status().storage_failed
+    }
+
     fn draw(&self, range: std::ops::Range<u64>) -> u64 {
         lock(&self.rng).u64(range)
     }
@@ -173,18 +182,16 @@ impl Machine {
 
     /// One life of the process, until it is killed.
     async fn live(self, index: usize, shards: usize) -> turmoil::Result {
-        let group = loop {
-            match Group::open(self.options()).await {
-                Ok(group) => break group,
-                // Whoever looks after the process starts it again; with a full disk in vain.
-                Err(error) if self.disk.is_full() => {
-                    self.say(&format!("does not start: {error}"));
-                    tokio::time::sleep(Duration::from_millis(500)).await;
-                }
-                Err(error) => {
+        let group = match Group::open(self.options()).await {
+            Ok(group) => group,
+            Err(error) => {
+                self.say(&format!("does not start: {error}"));
+                // A disk that says no is our doing; whatever else it finds wrong is not.
+                if !matches!(error, OpenError::Log(LogError::Io { .. })) {
                     lock(&self.oracle).wrong.push(format!("{} cannot start: {error}", self.name));
-                    return pending().await;
                 }
+                *lock(&self.failed) = true;
+                return pending().await;
             }
         };
         let listener = TcpListener::bind(("0.0.0.0", PORT)).await?;
@@ -375,13 +382,15 @@ pub fn run(seed: u64) -> Run {
     loop {
         world.sim.step().expect("no node ends by itself");
         let at_ms = ms(world.sim.elapsed());
-        world.look(at_ms);
+        if at_ms.is_multiple_of(LOOKED_EACH_MS) {
+            world.look(at_ms);
+            world.start_what_failed(at_ms);
+        }
         while let Some(entry) = faults.first_entry().filter(|entry| *entry.key() <= at_ms) {
             for fault in entry.remove() {
                 world.befall(at_ms, fault);
             }
         }
-        world.start_what_failed(at_ms);
         if !healed && at_ms >= HEALED_MS {
             healed = true;
             world.heal(at_ms);
@@ -413,6 +422,7 @@ impl World<'_> {
                 disk: Disk::new(rng.u64(..)),
                 rng: Arc::new(Mutex::new(Rng::with_seed(rng.u64(..)))),
                 group: Arc::default(),
+                failed: Arc::default(),
                 errands: Arc::default(),
                 oracle: Arc::clone(&oracle),
             })
@@ -510,6 +520,8 @@ impl World<'_> {
             machine.disk.lose_process()
         }
         lock(&machine.group).take();
+        *lock(&machine.failed) = false;
+        self.failed.remove(&node);
         self.sim.crash(machine.name.clone());
         self.seen[node] = Revision::default();
     }
@@ -520,19 +532,21 @@ impl World<'_> {
         }
     }
 
-    /// A node that fenced itself is started again a second later.
+    /// A node that fenced itself, or that could not start, is started again a second later. Its
+    /// machine is, to be exact: after an fsync that failed the kernel shows bytes that are not on
+    /// the disk, until it is restarted.
     fn start_what_failed(&mut self, at_ms: u64) {
         for node in 0..self.machines.len() {
-            let Some(group) = self.group(node) else { continue };
-            let Some(why) = group.status().storage_failed else { continue };
+            let machine = &self.machines[node];
+            let fenced = || Some(format!("fences itself: {}", machine.storage_failed()?));
+            let not_started = || lock(&machine.failed).then(|| "is down".to_owned());
+            let Some(what) = fenced().or_else(not_started) else { continue };
             let due_ms = *self.failed.entry(node).or_insert_with(|| {
-                lock(&self.oracle).say(at_ms, &format!("n{node} fences itself: {why}"));
+                lock(&self.oracle).say(at_ms, &format!("n{node} {what}"));
                 at_ms + 1_000
             });
             if due_ms <= at_ms {
-                drop(group);
-                self.failed.remove(&node);
-                self.stop(node, false);
+                self.stop(node, true);
                 self.start(node);
             }
         }
