@@ -2,6 +2,9 @@
 //!
 //! The command line and nothing else: each command hands what was said to its module in `app`.
 
+mod cluster;
+mod ring;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,12 +12,17 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use self::cluster::ClusterCommand;
+use self::ring::RingCommand;
+use crate::app::certs::{self, CertsArguments, NodeHosts};
+use crate::app::client::Client;
 use crate::app::dev::{self, DEV_FOLDER, DevArguments};
 use crate::app::error::AppError;
 use crate::app::locate::{self, Question};
 use crate::app::say::complain;
 use crate::app::store::{self, StoreArguments};
 use crate::app::{check, serve, status};
+use crate::ids::PoolName;
 use crate::store::Fsync;
 
 /// A consistent-hashing sharding proxy in front of HTTP storage backends.
@@ -47,10 +55,17 @@ enum Command {
     Status {
         #[command(flatten)]
         node: RunningNode,
-        /// Print the whole status as JSON.
-        #[arg(long)]
-        json: bool,
+        #[command(flatten)]
+        output: Output,
     },
+    /// Show and change the ring: pools, shards, weights.
+    #[command(subcommand)]
+    Ring(RingCommand),
+    /// Found a cluster, join one, and look after its nodes.
+    #[command(subcommand)]
+    Cluster(ClusterCommand),
+    /// Make the certificates by which the nodes of a cluster trust each other.
+    Certs(Certs),
     /// Have a running node read its file again, as SIGHUP does.
     Reload {
         #[command(flatten)]
@@ -63,6 +78,13 @@ struct File {
     /// The configuration.
     #[arg(short, long, value_name = "FILE")]
     config: PathBuf,
+}
+
+#[derive(Debug, Args)]
+struct Output {
+    /// Print the node's whole answer as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -85,6 +107,10 @@ impl RunningNode {
         };
         self.data_dir.clone().unwrap_or_else(usual)
     }
+
+    fn client(&self) -> Result<Client, AppError> {
+        Client::of(self.admin, &self.folder())
+    }
 }
 
 #[derive(Debug, Args)]
@@ -99,6 +125,9 @@ struct Dev {
     /// How many shards.
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..=64))]
     shards: u16,
+    /// How many nodes; more than one are a cluster.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=i64::from(dev::NODES_MAX)))]
+    nodes: u16,
     /// Port for clients; 8080, or a free one if that is in use.
     #[arg(long, value_name = "PORT")]
     port: Option<u16>,
@@ -108,15 +137,15 @@ struct Dev {
 
 #[derive(Debug, Subcommand)]
 enum DevVerb {
-    /// Stop an embedded store of the running `ringway dev`.
-    Stop(DevShard),
+    /// Stop a node or an embedded store of the running `ringway dev`.
+    Stop(DevPart),
     /// Start it again.
-    Start(DevShard),
+    Start(DevPart),
 }
 
 #[derive(Debug, Args)]
-struct DevShard {
-    /// The shard's id, as `s2`.
+struct DevPart {
+    /// The id of a node or a shard, as `n1` or `s2`.
     id: String,
     /// Folder that `ringway dev` was started with.
     #[arg(long, value_name = "DIR", default_value = DEV_FOLDER)]
@@ -153,15 +182,34 @@ enum FsyncArgument {
 }
 
 #[derive(Debug, Args)]
+struct Certs {
+    /// Folder of the certificates; made if it does not exist. With an authority in it from before,
+    /// that signs the new ones.
+    #[arg(long, value_name = "DIR", default_value = "./ringway-certs")]
+    out: PathBuf,
+    /// The nodes, each with the names and addresses by which the others reach it.
+    #[arg(long, value_name = "NAME=HOST[,HOST]", required = true, num_args = 1..)]
+    nodes: Vec<NodeHosts>,
+    /// For how many days they are good.
+    #[arg(long, value_name = "N", default_value_t = 1095, value_parser = clap::value_parser!(u32).range(1..=3650))]
+    days: u32,
+}
+
+#[derive(Debug, Args)]
 struct Locate {
-    #[command(flatten)]
-    file: File,
+    /// Answer from this file alone, as a node with an empty folder would; otherwise a running node
+    /// is asked.
+    #[arg(short, long, value_name = "FILE", conflicts_with_all = ["data_dir", "admin", "at", "json"])]
+    config: Option<PathBuf>,
     /// Request targets: paths, perhaps with a query.
     #[arg(value_name = "KEY", required = true)]
     targets: Vec<String>,
     /// Take the keys as they are hashed, in this pool, and ask no route.
-    #[arg(long, value_name = "POOL")]
-    pool: Option<String>,
+    #[arg(long, value_name = "POOL", value_parser = PoolName::new)]
+    pool: Option<PoolName>,
+    /// Under an earlier epoch of the pool, as far as the node remembers.
+    #[arg(long, value_name = "EPOCH")]
+    at: Option<u64>,
     /// The method that routes may look at.
     #[arg(long, default_value = "GET")]
     method: String,
@@ -174,6 +222,26 @@ struct Locate {
     /// How many shards beyond the owner to name.
     #[arg(long, value_name = "N", default_value_t = 3)]
     next: usize,
+    #[command(flatten)]
+    node: RunningNode,
+    #[command(flatten)]
+    output: Output,
+}
+
+fn locate(arguments: &Locate) -> Result<(), AppError> {
+    let question = Question {
+        targets: &arguments.targets,
+        pool: arguments.pool.as_ref(),
+        at: arguments.at,
+        method: &arguments.method,
+        host: &arguments.host,
+        fields: &arguments.headers,
+        next: arguments.next,
+    };
+    match &arguments.config {
+        Some(file) => locate::from_file(file, &question),
+        None => locate::from_node(&arguments.node.client()?, &question, arguments.output.json),
+    }
 }
 
 /// Runs what the command line asks for.
@@ -194,14 +262,14 @@ pub fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), AppError> {
     match command {
-        Command::Dev(Dev { verb: Some(DevVerb::Stop(shard)), .. }) => {
-            dev::switch(&shard.data, &shard.id, false)
+        Command::Dev(Dev { verb: Some(DevVerb::Stop(part)), .. }) => {
+            dev::switch(&part.data, &part.id, false)
         }
-        Command::Dev(Dev { verb: Some(DevVerb::Start(shard)), .. }) => {
-            dev::switch(&shard.data, &shard.id, true)
+        Command::Dev(Dev { verb: Some(DevVerb::Start(part)), .. }) => {
+            dev::switch(&part.data, &part.id, true)
         }
-        Command::Dev(Dev { data, temp, shards, port, verb: None }) => {
-            dev::run(&DevArguments { data, temp, shards, nodes: 1, port })
+        Command::Dev(Dev { data, temp, shards, nodes, port, verb: None }) => {
+            dev::run(&DevArguments { data, temp, shards, nodes, port })
         }
         Command::Serve { file } => serve::run(&file.config),
         Command::Store(arguments) => store::run(StoreArguments {
@@ -217,16 +285,13 @@ fn run(command: Command) -> Result<(), AppError> {
             },
         }),
         Command::Check { file } => check::run(&file.config),
-        Command::Locate(arguments) => locate::run(&Question {
-            file: &arguments.file.config,
-            targets: &arguments.targets,
-            pool: arguments.pool.as_deref(),
-            method: &arguments.method,
-            host: &arguments.host,
-            fields: &arguments.headers,
-            next: arguments.next,
-        }),
-        Command::Status { node, json } => status::run(node.admin, &node.folder(), json),
-        Command::Reload { node } => status::reload(node.admin, &node.folder()),
+        Command::Locate(arguments) => locate(&arguments),
+        Command::Status { node, output } => status::run(&node.client()?, output.json),
+        Command::Ring(command) => ring::run(command),
+        Command::Cluster(command) => cluster::run(command),
+        Command::Certs(Certs { out, nodes, days }) => {
+            certs::run(&CertsArguments { out, nodes, days })
+        }
+        Command::Reload { node } => status::reload(&node.client()?),
     }
 }

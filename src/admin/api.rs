@@ -1,42 +1,34 @@
 //! What may the operator ask?
 //!
-//! | request | answer | token |
-//! |---|---|---|
-//! | `GET /v1/status` | [`Status`] | no |
-//! | `GET /v1/locate?pool=NAME&key=KEY` | where a key lives, and why | no |
-//! | `POST /v1/reload` | the file is read again, as on SIGHUP | yes |
-//! | `POST /v1/dev/shards/ID/stop` and `…/start` | an embedded store of `ringway dev` ends or begins | yes |
-//!
-//! Reading needs no token, since the listener is on loopback unless its operator decides
-//! otherwise, and tells nothing but names, numbers and addresses.
+//! [`routes`](super::routes) lists every request; each noun has a module that answers it. Reading
+//! needs no token, since the listener is on loopback unless its operator decides otherwise, and
+//! tells nothing but names, numbers and addresses. A change needs it, and is signed in the history
+//! with the node's name and the name that the asker gives in `Ringway-Actor`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use serde::Serialize;
-use tokio::sync::{mpsc, oneshot};
+use http::{HeaderMap, HeaderValue};
+use hyper::body::Body;
+use tokio::sync::{mpsc, watch};
 
-use super::http::{Handler, Request, Response, json, problem};
+use super::actions::act;
+pub use super::actions::{Action, ActionRequest};
+use super::asked::{Query, read_body};
+use super::control::{Control, actor};
+use super::http::{Handler, Request, Response, json, problem, text};
+use super::locate::Routed;
+use super::nodes::{ClusterStatus, Here, cluster_status};
+use super::routes::{Found, Route, Verb, find, list};
 use super::status::{Status, of_pool, short};
 use super::token::Token;
-use crate::dispatch::view::View;
-use crate::ids::{Digest, NodeName, PoolName};
-use crate::key::canonical_path;
-
-/// Something that the process itself has to do; the answer is a sentence for the operator.
-#[derive(Debug)]
-pub enum Action {
-    /// Read the file again.
-    Reload,
-    /// End an embedded store of `ringway dev`.
-    StopShard(String),
-    /// Begin it again.
-    StartShard(String),
-}
-
-/// An action on its way to whoever carries it out.
-pub type ActionRequest = (Action, oneshot::Sender<Result<String, String>>);
+use super::warnings::warnings;
+use super::{cluster, locate, openapi, ring};
+use crate::cluster::ClusterState;
+use crate::dispatch::view::{Pool, View};
+use crate::ids::{Digest, NodeName, Revision};
+use crate::route::RequestView;
 
 /// What the node serves at one moment.
 pub struct Served {
@@ -46,6 +38,9 @@ pub struct Served {
     pub routes: Digest,
 }
 
+/// Finds pool and key of a request by the node's routes, or says why there is none.
+pub type RouteKey = Box<dyn Fn(&RequestView<'_>) -> Result<Routed, String> + Send + Sync>;
+
 /// What the admin listener knows.
 pub struct Api {
     /// The node's name.
@@ -54,6 +49,14 @@ pub struct Api {
     pub started: Instant,
     /// Says what is served now.
     pub served: Box<dyn Fn() -> Served + Send + Sync>,
+    /// Says what the routes make of a request.
+    pub routed: RouteKey,
+    /// What is agreed, as it moves.
+    pub agreed: watch::Receiver<Arc<ClusterState>>,
+    /// The revision that is served, as it moves.
+    pub published: watch::Receiver<Revision>,
+    /// Who decides.
+    pub control: Control,
     /// Whether clients are welcome.
     pub ready: Arc<AtomicBool>,
     /// Why the last reload was refused.
@@ -64,119 +67,160 @@ pub struct Api {
     pub actions: mpsc::Sender<ActionRequest>,
 }
 
+/// Who asked, and about what.
+pub(super) struct Caller<'a> {
+    /// For the history.
+    pub actor: String,
+    /// What stands in the path's `{…}`.
+    pub id: &'a str,
+}
+
 impl Api {
-    /// The state of the node.
+    /// What is agreed now.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn state(&self) -> Arc<ClusterState> {
+        Arc::clone(&self.agreed.borrow())
+    }
+
+    /// How the group of nodes does; `None` without one.
+    pub async fn cluster_status(&self) -> Option<ClusterStatus> {
+        let Control::Cluster(member) = &self.control else { return None };
+        let overview = (member.overview)().await;
         let served = (self.served)();
+        let pools = served.view.pools.iter().map(|pool| &pool.agreed);
+        let here = Here {
+            routes_digest: served.routes.to_string(),
+            epochs: pools
+                .map(|pool| (pool.name.clone(), pool.epoch, pool.ring.digest().to_string()))
+                .collect(),
+        };
+        let group = member.group.status();
+        cluster_status(&group, &self.state(), (member.lease)().into(), overview.as_ref(), &here)
+    }
+
+    /// The state of the node.
+    pub async fn status(&self) -> Status {
+        let cluster = self.cluster_status().await;
+        let (mode, config_drift) = match &self.control {
+            Control::Standalone => ("standalone", Vec::new()),
+            Control::Cluster(member) => ("cluster", (member.drift)()),
+        };
+        let (served, state) = ((self.served)(), self.state());
         let reload_error =
             self.reload_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
-        Status {
+        let pool = |pool: &Arc<Pool>| {
+            of_pool(pool, state.pools().get(&pool.agreed.name).map(|pool| &**pool))
+        };
+        let mut status = Status {
             node: self.node.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            mode: "standalone".to_owned(),
+            mode: mode.to_owned(),
             uptime_seconds: self.started.elapsed().as_secs(),
             ready: self.ready.load(Ordering::Relaxed),
             revision: served.view.topology.revision().0,
             routes_digest: short(&served.routes),
             reload_error,
-            pools: served.view.pools.iter().map(|pool| of_pool(pool)).collect(),
-        }
+            warnings: Vec::new(),
+            config_drift,
+            staged: state.staged().len(),
+            cluster,
+            pools: served.view.pools.iter().map(pool).collect(),
+        };
+        status.warnings = warnings(&status);
+        status
     }
 
-    fn locate(&self, query: &str) -> Response {
-        let parameter = |name: &str| {
-            query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-        };
-        let (Some(pool), Some(key)) = (parameter("pool"), parameter("key")) else {
-            return problem(400, "bad-query", "ask with ?pool=NAME&key=KEY, the key as in a URL");
-        };
-        let Served { view, .. } = (self.served)();
-        let Some(pool) = PoolName::new(pool)
-            .ok()
-            .and_then(|name| view.pools.iter().find(|pool| pool.agreed.name == name))
-        else {
-            return problem(404, "no-pool", &format!("there is no pool `{pool}`"));
-        };
-        // A key that begins with `/` is a path; `%2F` as a query would have it is one too.
-        let key = key.replacen("%2F", "/", usize::from(key.starts_with("%2F")));
-        let canonical = match key.starts_with('/') {
-            true => canonical_path(key.as_bytes()),
-            false => crate::key::canonical_component(key.as_bytes()),
-        };
-        match canonical {
-            Err(error) => problem(400, "bad-key", &error.to_string()),
-            Ok(key) => {
-                #[derive(Serialize)]
-                struct Located {
-                    pool: String,
-                    epoch: u64,
-                    key: String,
-                    explanation: String,
-                }
-                let explanation = pool.agreed.ring.explain(&key, NEXT_SHARDS).to_string();
-                json(
-                    200,
-                    &Located {
-                        pool: pool.agreed.name.to_string(),
-                        epoch: pool.agreed.epoch.0,
-                        key: String::from_utf8_lossy(&key).into_owned(),
-                        explanation,
-                    },
-                )
+    /// Answers one request.
+    pub async fn respond<B>(&self, request: hyper::Request<B>) -> Response
+    where
+        B: Body,
+        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let (head, body) = request.into_parts();
+        let (route, captured) = match find(head.method.as_str(), head.uri.path()) {
+            Found::Route(route, captured) => (route, captured),
+            Found::OtherMethod(methods) => return method_not_allowed(&methods),
+            Found::Nothing => {
+                return problem(404, "not-found", &format!("here are {}", list()));
             }
+        };
+        // Before the body is read: nobody else may have us hold one.
+        if route.token && !self.may_change(&head.headers) {
+            return no_token();
+        }
+        let asked = async {
+            let query = Query::read(head.uri.query(), route.parameters)?;
+            Ok((query, read_body(body).await?))
+        };
+        let caller = Caller {
+            actor: actor(&self.node, head.headers.get("Ringway-Actor")),
+            id: captured.unwrap_or(""),
+        };
+        let answered = async {
+            let (query, body) = asked.await?;
+            self.answer_to(route, &caller, &query, &body).await
+        };
+        answered.await.unwrap_or_else(|refused| refused)
+    }
+
+    async fn answer_to(
+        &self,
+        route: &Route,
+        caller: &Caller<'_>,
+        query: &Query,
+        body: &[u8],
+    ) -> Result<Response, Response> {
+        let id = || caller.id.to_owned();
+        match route.verb {
+            Verb::Status => Ok(json(200, &self.status().await)),
+            Verb::Locate => locate::answer(self, query),
+            Verb::Ring => ring::show(self, query),
+            Verb::Plan => ring::plan(self),
+            Verb::History => ring::history(self, query),
+            Verb::Stage => ring::stage(self, caller, body).await,
+            Verb::Unstage => ring::unstage(self, caller).await,
+            Verb::Apply => ring::apply(self, caller, body).await,
+            Verb::Cluster => cluster::show(self).await,
+            Verb::Init => cluster::init(self, caller).await,
+            Verb::Join => cluster::join(self, body).await,
+            Verb::RemoveNode => cluster::remove(self, caller).await,
+            Verb::Transfer => cluster::transfer(self, body).await,
+            Verb::Snapshot => cluster::snapshot(self).await,
+            Verb::Backup => cluster::backup(self),
+            Verb::OpenApi => Ok(text(200, "application/json", openapi::DOCUMENT)),
+            Verb::Reload => act(&self.actions, Action::Reload).await,
+            Verb::StopShard => act(&self.actions, Action::StopShard(id())).await,
+            Verb::StartShard => act(&self.actions, Action::StartShard(id())).await,
         }
     }
 
-    fn may_change(&self, request: &Request) -> bool {
-        request
-            .headers()
-            .get("Authorization")
+    fn may_change(&self, head: &HeaderMap) -> bool {
+        head.get("Authorization")
             .and_then(|value| value.to_str().ok())
             .and_then(|value| value.strip_prefix("Bearer "))
             .is_some_and(|offered| self.token.is(offered))
     }
-
-    async fn act(&self, action: Action) -> Response {
-        let (answer, answered) = oneshot::channel();
-        if self.actions.send((action, answer)).await.is_err() {
-            return problem(503, "ending", "the process is ending");
-        }
-        match answered.await {
-            Ok(Ok(done)) => json(200, &serde_json::json!({ "done": done })),
-            Ok(Err(refused)) => problem(409, "refused", &refused),
-            Err(_) => problem(503, "ending", "the process is ending"),
-        }
-    }
 }
 
-/// How many shards beyond the replica set an explanation names.
-const NEXT_SHARDS: usize = 3;
+fn no_token() -> Response {
+    let detail = "this needs `Authorization: Bearer TOKEN`, the token in `admin.token` of the \
+                  node's data_dir";
+    let mut refused = problem(401, "no-token", detail);
+    refused.headers_mut().insert("WWW-Authenticate", HeaderValue::from_static("Bearer"));
+    refused
+}
+
+fn method_not_allowed(methods: &[&str]) -> Response {
+    let methods = methods.join(", ");
+    let detail = format!("this path is answered to {methods}");
+    let mut refused = problem(405, "method-not-allowed", &detail);
+    let allow = HeaderValue::from_str(&methods).expect("methods are visible ASCII");
+    refused.headers_mut().insert("Allow", allow);
+    refused
+}
 
 impl Handler for Api {
     async fn answer(self: Arc<Self>, request: Request) -> Response {
-        let path = request.uri().path().to_owned();
-        let method = request.method().as_str();
-        let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
-        let action = match (method, parts.as_slice()) {
-            ("GET", ["v1", "status"]) => return json(200, &self.status()),
-            ("GET", ["v1", "locate"]) => return self.locate(request.uri().query().unwrap_or("")),
-            ("POST", ["v1", "reload"]) => Action::Reload,
-            ("POST", ["v1", "dev", "shards", id, "stop"]) => Action::StopShard((*id).to_owned()),
-            ("POST", ["v1", "dev", "shards", id, "start"]) => Action::StartShard((*id).to_owned()),
-            _ => {
-                let detail = "here are GET /v1/status, GET /v1/locate?pool=&key=, POST /v1/reload";
-                return problem(404, "not-found", detail);
-            }
-        };
-        if !self.may_change(&request) {
-            let detail = "a change needs `Authorization: Bearer TOKEN`, the token in \
-                          `admin.token` of the node's data_dir";
-            let mut refused = problem(401, "no-token", detail);
-            let bearer = http::HeaderValue::from_static("Bearer");
-            refused.headers_mut().insert("WWW-Authenticate", bearer);
-            return refused;
-        }
-        self.act(action).await
+        self.respond(request).await
     }
 }

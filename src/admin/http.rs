@@ -105,12 +105,21 @@ pub fn json(status: u16, document: &impl serde::Serialize) -> Response {
 /// A problem, worded (RFC 9457).
 #[must_use]
 pub fn problem(status: u16, kind: &str, detail: &str) -> Response {
-    let document = serde_json::json!({
+    problem_with(status, kind, detail, None)
+}
+
+/// The same, with what became of the change that was asked for.
+#[must_use]
+pub fn problem_with(status: u16, kind: &str, detail: &str, outcome: Option<&str>) -> Response {
+    let mut document = serde_json::json!({
         "type": format!("urn:ringway:problem:{kind}"),
         "title": http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()),
         "status": status,
         "detail": detail,
     });
+    if let Some(outcome) = outcome {
+        document["outcome"] = outcome.into();
+    }
     let mut answer = json(status, &document);
     let content_type = http::HeaderValue::from_static("application/problem+json");
     answer.headers_mut().insert("Content-Type", content_type);

@@ -6,9 +6,22 @@
 //! `data_dir/admin.token`, readable by the node's user alone, also on loopback: a browser or
 //! another user of the machine can reach loopback too.
 
+pub mod actions;
 pub mod api;
+pub mod asked;
+pub mod cluster;
+pub mod control;
 pub mod http;
+pub mod locate;
+pub mod nodes;
+pub mod openapi;
+pub mod plan;
 pub mod process;
+pub mod ring;
+pub mod routes;
 pub mod status;
 pub mod telemetry;
+#[cfg(test)]
+mod tests;
 pub mod token;
+pub mod warnings;

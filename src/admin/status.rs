@@ -1,11 +1,14 @@
 //! What is the state of a node, for a person?
 //!
-//! What an operator set and what this node observes are two fields and shown as two.
+//! What an operator set, what the group agreed on and what this node observes are three fields and
+//! shown as three.
 
 use serde::{Deserialize, Serialize};
 
+use super::nodes::ClusterStatus;
+use crate::cluster::{PoolState, Verdict};
 use crate::dispatch::view::Pool;
-use crate::ids::Digest;
+use crate::ids::{Digest, ShardId};
 use crate::protocol::health::{Class, ClassView, Standing};
 
 /// Everything that `ringway status` shows.
@@ -15,7 +18,7 @@ pub struct Status {
     pub node: String,
     /// Its release.
     pub version: String,
-    /// `standalone`; with a cluster, its part in it.
+    /// `standalone` or `cluster`.
     pub mode: String,
     /// Seconds since it started.
     pub uptime_seconds: u64,
@@ -27,6 +30,14 @@ pub struct Status {
     pub routes_digest: String,
     /// Why the last reload was refused; absent if it was not.
     pub reload_error: Option<String>,
+    /// What an operator should look at, in sentences; the worst first.
+    pub warnings: Vec<String>,
+    /// What the node's file has otherwise than what is agreed, in sentences.
+    pub config_drift: Vec<String>,
+    /// How many changes are staged.
+    pub staged: usize,
+    /// The group of nodes; absent without one.
+    pub cluster: Option<ClusterStatus>,
     /// Its pools.
     pub pools: Vec<PoolStatus>,
 }
@@ -40,6 +51,8 @@ pub struct PoolStatus {
     pub kind: String,
     /// The epoch of its ring.
     pub epoch: u64,
+    /// The epoch below which no node holds a lease.
+    pub barrier: u64,
     /// The digest of its ring.
     pub digest: String,
     /// Whether health is not believed for reads, since too much looks down.
@@ -63,6 +76,8 @@ pub struct ShardStatus {
     pub share: String,
     /// What the operator set.
     pub state: String,
+    /// What the group has agreed on: `up`, `down`, `reads down` or `writes down`.
+    pub verdict: String,
     /// What this node observes, for reads.
     pub reads: String,
     /// What this node observes, for writes.
@@ -71,10 +86,11 @@ pub struct ShardStatus {
     pub in_flight: usize,
 }
 
-/// The state of one pool.
+/// The state of one pool that is served, with what is agreed about it.
 #[must_use]
-pub fn of_pool(pool: &Pool) -> PoolStatus {
+pub fn of_pool(pool: &Pool, state: Option<&PoolState>) -> PoolStatus {
     let agreed = &pool.agreed;
+    let verdict = |shard: &ShardId| state.map_or(Verdict::CLEAR, |state| state.verdict(shard));
     let shares = agreed.ring.shares();
     let views = pool.health.views();
     let shards = agreed
@@ -90,6 +106,7 @@ pub fn of_pool(pool: &Pool) -> PoolStatus {
             weight: member.weight.get(),
             share: share.primary.to_string(),
             state: format!("{:?}", spec.state).to_lowercase(),
+            verdict: verdict_words(verdict(&spec.id)).to_owned(),
             reads: words(view.read),
             writes: words(view.write),
             in_flight: shard.in_flight(),
@@ -99,9 +116,21 @@ pub fn of_pool(pool: &Pool) -> PoolStatus {
         name: agreed.name.to_string(),
         kind: format!("{:?}", agreed.spec.kind).to_lowercase(),
         epoch: agreed.epoch.0,
+        barrier: state.map_or(0, |state| state.barrier.0),
         digest: short(&agreed.ring.digest()),
         panic: pool.health.in_panic(Class::Read),
         shards,
+    }
+}
+
+/// What is agreed of a shard, in words.
+#[must_use]
+pub fn verdict_words(verdict: Verdict) -> &'static str {
+    match (verdict.reads_down, verdict.writes_down) {
+        (false, false) => "up",
+        (true, true) => "down",
+        (true, false) => "reads down",
+        (false, true) => "writes down",
     }
 }
 

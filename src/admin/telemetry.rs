@@ -1,11 +1,10 @@
 //! What may everybody know?
 //!
 //! `/metrics` for Prometheus; `/livez`: the process turns; `/readyz`: send clients here (not while
-//! it drains); `/healthz/quorum`: whether this node may serve what needs agreement. A node that
-//! stands alone is its own quorum.
+//! it drains, nor before anything is agreed); `/healthz/quorum`: whether this node may serve what
+//! needs agreement.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use prometheus::proto::MetricFamily;
 use prometheus::{Encoder, TextEncoder};
@@ -16,17 +15,21 @@ use crate::metrics::{Group, Kind, Sample};
 /// Where families come from at each scrape.
 pub type Gather = Box<dyn Fn() -> Vec<MetricFamily> + Send + Sync>;
 
+/// Says whether something holds, in words either way.
+pub type Judge = Box<dyn Fn() -> Result<String, String> + Send + Sync>;
+
 /// The telemetry listener's answers.
 pub struct Telemetry {
     gather: Gather,
-    ready: Arc<AtomicBool>,
+    ready: Judge,
+    quorum: Judge,
 }
 
 impl Telemetry {
-    /// Answers from `gather`; ready while `ready` says so.
+    /// Answers from `gather`; ready while `ready` says so, and with a quorum while `quorum` does.
     #[must_use]
-    pub fn new(gather: Gather, ready: Arc<AtomicBool>) -> Self {
-        Self { gather, ready }
+    pub fn new(gather: Gather, ready: Judge, quorum: Judge) -> Self {
+        Self { gather, ready, quorum }
     }
 
     fn metrics(&self) -> Response {
@@ -50,6 +53,14 @@ fn build_info() -> MetricFamily {
     group.finish().expect("one series")
 }
 
+fn judged(judgement: Result<String, String>) -> Response {
+    let (status, words) = match judgement {
+        Ok(words) => (200, words),
+        Err(words) => (503, words),
+    };
+    text(status, "text/plain", format!("{words}\n"))
+}
+
 impl Handler for Telemetry {
     async fn answer(self: Arc<Self>, request: Request) -> Response {
         if !matches!(request.method().as_str(), "GET" | "HEAD") {
@@ -58,9 +69,8 @@ impl Handler for Telemetry {
         match request.uri().path() {
             "/metrics" => self.metrics(),
             "/livez" => text(200, "text/plain", "live\n"),
-            "/readyz" if self.ready.load(Ordering::Relaxed) => text(200, "text/plain", "ready\n"),
-            "/readyz" => text(503, "text/plain", "draining\n"),
-            "/healthz/quorum" => text(200, "text/plain", "standalone\n"),
+            "/readyz" => judged((self.ready)()),
+            "/healthz/quorum" => judged((self.quorum)()),
             "/" => text(200, "text/plain", "/metrics /livez /readyz /healthz/quorum\n"),
             _ => problem(404, "not-found", "here are /metrics, /livez, /readyz, /healthz/quorum"),
         }

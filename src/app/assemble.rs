@@ -11,7 +11,7 @@ use crate::config::{
 };
 use crate::dispatch::view::{PoolSettings, View};
 use crate::drivers::http::HostRule;
-use crate::ids::{NodeName, PoolName};
+use crate::ids::{NodeName, PoolName, Revision};
 use crate::limits::ClientLimits;
 use crate::proxy::access_log::{LogFormat, LogTarget};
 use crate::proxy::site::{ForwardedRule, Site, SiteParts};
@@ -34,7 +34,7 @@ fn settings(pool: &PoolConfig) -> PoolSettings {
 /// `previous` that stay the same go over.
 ///
 /// # Errors
-/// When the routes make no table, or one leads nowhere.
+/// When the routes make no table, or a standalone node's leads nowhere.
 pub fn site(
     config: &Config,
     node: &NodeName,
@@ -71,6 +71,11 @@ pub fn site(
         }),
     };
     let site = Site::build(Arc::new(view), parts, previous, workers);
+    // In a cluster the pools are agreed, and may come and go.
+    if config.cluster.is_some() {
+        tell_unknown_pools(&site, previous);
+        return Ok(site);
+    }
     let unknown = site.unknown_pools().next();
     unknown.map_or(Ok(site), |unknown| Err(unknown.into()))
 }
@@ -100,8 +105,13 @@ pub fn republished(
     site
 }
 
-/// Tells once which routes lead to pools that are not there, and when they are there again.
+/// Tells once which routes lead to pools that are not there, and when they are there again. As
+/// long as nothing is agreed, no pool is missed.
 fn tell_unknown_pools(site: &Site, previous: Option<&Site>) {
+    let knows = |site: &&Site| site.view.topology.revision() != Revision(0);
+    let (Some(site), previous) = (Some(site).filter(knows), previous.filter(knows)) else {
+        return;
+    };
     let before: Vec<_> = previous.into_iter().flat_map(Site::unknown_pools).collect();
     let now: Vec<_> = site.unknown_pools().collect();
     for unknown in now.iter().filter(|unknown| !before.contains(unknown)) {

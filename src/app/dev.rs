@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
+use super::client::Client;
 use super::error::AppError;
 use super::node::{CONTROL_SHUTDOWN, raise_descriptor_limit};
 use super::operators::admin_address;
@@ -190,7 +191,7 @@ pub fn switch(data: &Path, id: &str, start: bool) -> Result<(), AppError> {
     let (node, address) = a_node(data)?;
     let verb = if start { "start" } else { "stop" };
     let path = format!("/v1/dev/shards/{id}/{verb}");
-    let done = super::status::ask(address, "POST", &path, Some(&node))?;
+    let done = Client::of(Some(address), &node)?.act("POST", &path)?;
     say(done["done"].as_str().unwrap_or("done"))
 }
 

@@ -5,7 +5,9 @@ use std::net::SocketAddr;
 
 use super::certs::CertsError;
 use crate::config::Diagnostics;
+use crate::control;
 use crate::control::standalone::ControlError;
+use crate::net::tls::TlsError;
 use crate::proxy::site::UnknownPool;
 use crate::route::RouteTableError;
 use crate::store::OpenError;
@@ -45,6 +47,12 @@ pub enum AppError {
     /// Certificates cannot be made.
     #[error(transparent)]
     Certs(#[from] CertsError),
+    /// A node's part in its cluster cannot begin.
+    #[error(transparent)]
+    Group(#[from] control::group::OpenError),
+    /// Certificates that cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// Something else of the system's.
     #[error("{what}: {error}")]
     System {

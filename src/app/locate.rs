@@ -1,12 +1,14 @@
 //! `ringway locate`: which shard owns a key, and why?
 //!
-//! Answers from a file alone, by the very code that serves requests: canonical form, route, key
-//! rule, ring.
+//! Of a running node, or from a file alone. Both answer by the very code that serves requests:
+//! canonical form, route, key rule, ring.
 
 use std::path::Path;
 
+use super::client::{Client, query_value};
 use super::error::AppError;
 use super::say::say;
+use crate::admin::locate::{Located, Routed, routed};
 use crate::cluster::{ClusterState, Topology, changes};
 use crate::config;
 use crate::ids::PoolName;
@@ -15,12 +17,12 @@ use crate::route::{RequestView, RouteTable};
 
 /// What is located.
 pub struct Question<'a> {
-    /// The configuration.
-    pub file: &'a Path,
     /// Request targets: paths, perhaps with a query.
     pub targets: &'a [String],
     /// The pool, for keys that are given as they are hashed; otherwise routes decide.
-    pub pool: Option<&'a str>,
+    pub pool: Option<&'a PoolName>,
+    /// The epoch, unless it is the one in force.
+    pub at: Option<u64>,
     /// The method that routes may look at.
     pub method: &'a str,
     /// The host that routes may look at.
@@ -31,22 +33,60 @@ pub struct Question<'a> {
     pub next: usize,
 }
 
-/// Prints where each target lives.
+/// Prints where a running node has each target.
+///
+/// # Errors
+/// When no node answers, or a target belongs nowhere.
+pub fn from_node(client: &Client, question: &Question<'_>, json: bool) -> Result<(), AppError> {
+    for target in question.targets {
+        let answer = client.get(&path(question, target))?;
+        if json {
+            say(&format!("{answer:#}"))?;
+            continue;
+        }
+        let located: Located = client.read(answer)?;
+        let when = if located.in_force { "in force" } else { "no longer in force" };
+        let by = located.route.map_or("given".to_owned(), |route| format!("route `{route}`"));
+        say(&format!(
+            "{target}\n  key     {} ({by})\n  pool    {} at epoch {}, {when}",
+            located.key, located.pool, located.epoch
+        ))?;
+        for line in located.explanation.lines() {
+            say(&format!("  {line}"))?;
+        }
+    }
+    Ok(())
+}
+
+fn path(question: &Question<'_>, target: &str) -> String {
+    let value = |name: &str, text: &str| format!("&{name}={}", query_value(text));
+    let mut path = format!("/v1/locate?next={}", question.next);
+    match question.pool {
+        Some(pool) => path += &(value("pool", pool.as_str()) + &value("key", target)),
+        None => {
+            path += &value("target", target);
+            path += &value("method", question.method);
+            path += &value("host", question.host);
+            path.extend(question.fields.iter().map(|field| value("field", field)));
+        }
+    }
+    path.extend(question.at.map(|epoch| format!("&epoch={epoch}")));
+    path
+}
+
+/// Prints where a node that starts with this file and an empty folder would have each target.
 ///
 /// # Errors
 /// When the file is wrong, or a target belongs nowhere.
-pub fn run(question: &Question<'_>) -> Result<(), AppError> {
-    let config = config::load(question.file)?.config;
+pub fn from_file(file: &Path, question: &Question<'_>) -> Result<(), AppError> {
+    let config = config::load(file)?.config;
     let topology = topology(&config)?;
     let routes = RouteTable::compile(config.routes.clone())?;
     let fields = fields(question.fields)?;
     for target in question.targets {
         let (pool, key, by) = match question.pool {
-            Some(pool) => {
-                let name = PoolName::new(pool).map_err(|e| AppError::Refused(e.to_string()))?;
-                (name, target.clone().into_bytes(), "given".to_owned())
-            }
-            None => routed(question, &routes, &fields, target)?,
+            Some(pool) => (pool.clone(), target.clone().into_bytes(), "given".to_owned()),
+            None => by_route(question, &routes, &fields, target)?,
         };
         let pool = topology
             .pool(&pool)
@@ -88,7 +128,7 @@ fn fields(written: &[String]) -> Result<Vec<(String, Vec<u8>)>, AppError> {
         .collect()
 }
 
-fn routed(
+fn by_route(
     question: &Question<'_>,
     routes: &RouteTable,
     fields: &Vec<(String, Vec<u8>)>,
@@ -108,14 +148,6 @@ fn routed(
         query,
         fields,
     };
-    let route = routes.find(&view).ok_or_else(|| {
-        refused("no route takes it: compare host, path and method with `routes`".to_owned())
-    })?;
-    let mut scratch = Vec::new();
-    let key = routes
-        .key_of(route, &view, &mut scratch)
-        .map_err(|error| refused(error.to_string()))?
-        .to_vec();
-    let spec = routes.route(route);
-    Ok((spec.pool.clone(), key, format!("route `{}`", spec.name)))
+    let Routed { pool, key, route } = routed(routes, &view).map_err(refused)?;
+    Ok((pool, key, format!("route `{route}`")))
 }

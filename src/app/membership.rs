@@ -21,16 +21,22 @@ use tokio::task::JoinSet;
 use super::error::AppError;
 use super::publisher::Publisher;
 use super::store::unix_ms;
-use crate::cluster::{ClusterState, Command, FEATURE_LEVEL, Settings, Topology, changes};
+use crate::admin::control::{Member, Seed};
 use crate::cluster::lease::RingReport;
+use crate::cluster::{ClusterState, Command, FEATURE_LEVEL, Settings, Topology, changes};
 use crate::config::{ClusterConfig, Config};
 use crate::control::group::{Group, GroupOptions, JoinError, Storage, Timing};
+use crate::control::metrics;
 use crate::control::steward::{Facts, PoolView, Steward, StewardParts};
 use crate::ids::{NodeName, PeerAddress};
+use crate::metrics::{self as series, Kind, Sample};
 use crate::net::peer::{
     Introduction, PeerAnswer, PeerClient, PeerHandler, PeerRequest, TcpDial, TcpPeers, serve,
 };
 use crate::net::tls::{PeerTls, TlsFiles};
+
+/// Who founds the clusters of `ringway dev`.
+const ACTOR: &str = "dev";
 
 /// Between two rounds of asking to be taken in.
 const JOIN_PAUSE: Duration = Duration::from_secs(1);
@@ -60,7 +66,7 @@ pub struct Membership {
     tls: Option<Arc<PeerTls>>,
     stop: watch::Sender<bool>,
     server: Option<tokio::task::JoinHandle<()>>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Opened {
@@ -82,7 +88,10 @@ impl Opened {
         });
         let tls = files.map(PeerTls::load).transpose()?.map(Arc::new);
         let address = cluster.advertise.clone().map_or_else(
-            || PeerAddress::parse(&listens.to_string()).map_err(|e| AppError::Refused(e.to_string())),
+            || {
+                PeerAddress::parse(&listens.to_string())
+                    .map_err(|e| AppError::Refused(e.to_string()))
+            },
             Ok,
         )?;
         let peers = PeerClient::new(TcpDial, tls.as_ref().map(|tls| tls.client()));
@@ -173,7 +182,7 @@ impl Opened {
             tls: self.tls,
             stop,
             server: Some(server),
-            _tasks: tasks,
+            tasks,
         })
     }
 }
@@ -199,6 +208,33 @@ impl Membership {
         self.tls.as_ref().map_or(Ok(()), |tls| Ok(tls.reload()?))
     }
 
+    /// What operators may ask of the cluster through this node.
+    #[must_use]
+    pub fn member(&self, publisher: &Arc<Publisher>) -> Member {
+        let (steward, leader) = (self.steward.clone(), self.steward.clone());
+        let (drifting, group) = (Arc::clone(publisher), self.group.clone());
+        let seeding = Arc::clone(publisher);
+        Member {
+            group: self.group.clone(),
+            lease: Box::new(move || steward.lease()),
+            overview: Box::new(move || {
+                let leader = leader.clone();
+                Box::pin(async move { leader.overview().await })
+            }),
+            drift: Box::new(move || drifting.config().drift(&group.state())),
+            seed: Box::new(move || {
+                let (settings, commands) = seed(&seeding.config());
+                Seed { settings, commands }
+            }),
+        }
+    }
+
+    /// Where the file and what is agreed differ, in sentences.
+    #[must_use]
+    pub fn drift(&self, config: &Config) -> Vec<String> {
+        config.drift(&self.group.state())
+    }
+
     /// Founds a cluster with what the file says, unless the node belongs to one.
     ///
     /// # Errors
@@ -208,7 +244,7 @@ impl Membership {
             return Ok(());
         }
         let (settings, commands) = seed(config);
-        let founded = self.group.found(settings, commands).await;
+        let founded = self.group.found(ACTOR, settings, commands).await;
         founded.map(drop).map_err(|error| AppError::Refused(error.to_string()))
     }
 
@@ -231,6 +267,8 @@ impl Membership {
         {
             tracing::error!("the listener for peers panicked");
         }
+        // The folder is free once nobody has the group any more.
+        self.tasks.shutdown().await;
     }
 }
 
@@ -239,18 +277,22 @@ impl Membership {
 pub fn seed(config: &Config) -> (Settings, Vec<Command>) {
     let lease = config.cluster.as_ref().map(|cluster| cluster.lease);
     let usual = Settings::default();
-    let lease_ms = lease.map_or(usual.lease_ms, |lease| {
-        u64::try_from(lease.as_millis()).unwrap_or(u64::MAX)
-    });
+    let lease_ms =
+        lease.map_or(usual.lease_ms, |lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
     let commands = changes(&ClusterState::default(), &config.desired());
     (Settings { lease_ms, ..usual }, commands)
 }
 
-/// The series of the group and of the lease.
+/// The series of the group, of the lease and of what the file has otherwise.
 #[must_use]
-pub fn export(group: &Group, steward: &Steward) -> Vec<MetricFamily> {
-    let mut families = group.export();
+#[allow(clippy::cast_precision_loss, reason = "differences are counted in dozens")]
+pub fn export(group: &Group, steward: &Steward, publisher: &Publisher) -> Vec<MetricFamily> {
+    let mut families = metrics::export(&group.status());
     families.extend(steward.export());
+    let help = "Differences between the node's file and what is agreed.";
+    let mut drift = series::Group::new("ringway_config_drift", help, Kind::Gauge, &[]);
+    drift.push(&[], Sample::Gauge(publisher.config().drift(&group.state()).len() as f64));
+    families.extend(drift.finish());
     families
 }
 

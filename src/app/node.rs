@@ -21,14 +21,18 @@ use tokio::sync::{mpsc, watch};
 
 use super::assemble;
 use super::error::AppError;
+use super::membership::{Membership, Opened};
 use super::operators::{Operators, Shown, Sockets};
 use super::publisher::Publisher;
 use super::reloads::Reloads;
 use crate::admin::api::ActionRequest;
+use crate::admin::control::Control;
 use crate::admin::telemetry::Gather;
-use crate::cluster::Report;
+use crate::cluster::{ClusterState, Report, Topology};
 use crate::config::Config;
+use crate::control::group::Group;
 use crate::control::standalone::Standalone;
+use crate::control::steward::Steward;
 use crate::net::listener::bind_all;
 use crate::proxy::access_log::{LogSender, LogWriter};
 use crate::proxy::metrics::ClientMetrics;
@@ -36,7 +40,7 @@ use crate::proxy::serve::{Phase, WorkerParts, run_worker};
 
 /// A running proxy.
 pub struct Node {
-    standalone: Standalone,
+    authority: Authority,
     publisher: Arc<Publisher>,
     reloads: Arc<Reloads>,
     ready: Arc<AtomicBool>,
@@ -48,6 +52,42 @@ pub struct Node {
     pub addresses: Addresses,
 }
 
+/// What decides about pools and shards.
+enum Authority {
+    /// The node's own file.
+    Standalone(Box<Standalone>, watch::Sender<Arc<ClusterState>>),
+    /// A group of nodes.
+    Cluster(Box<Membership>),
+}
+
+impl Authority {
+    /// What is agreed, as it moves.
+    fn agreed(&self) -> watch::Receiver<Arc<ClusterState>> {
+        match self {
+            Self::Standalone(_, agreed) => agreed.subscribe(),
+            Self::Cluster(membership) => membership.group().changes(),
+        }
+    }
+
+    /// Who decides what operators ask for.
+    fn control(&self, publisher: &Arc<Publisher>) -> Control {
+        match self {
+            Self::Standalone(..) => Control::Standalone,
+            Self::Cluster(membership) => Control::Cluster(Box::new(membership.member(publisher))),
+        }
+    }
+
+    /// The cluster's part in what operators are shown.
+    fn cluster(&self) -> Option<(Group, Steward)> {
+        match self {
+            Self::Standalone(..) => None,
+            Self::Cluster(membership) => {
+                Some((membership.group().clone(), membership.steward().clone()))
+            }
+        }
+    }
+}
+
 /// Where a node listens, ports that the system chose included.
 #[derive(Debug, Clone)]
 pub struct Addresses {
@@ -57,6 +97,8 @@ pub struct Addresses {
     pub telemetry: Option<SocketAddr>,
     /// For the operator.
     pub admin: Option<SocketAddr>,
+    /// For other nodes.
+    pub peer: Option<SocketAddr>,
 }
 
 /// What a node is given beside its configuration.
@@ -74,13 +116,24 @@ impl Node {
     ///
     /// # Errors
     /// [`AppError`]; whatever was begun has been taken down.
-    #[allow(clippy::unused_async, reason = "joining a group waits for others")]
     pub async fn start(config: &Config, parts: NodeParts) -> Result<(Self, Report), AppError> {
         let origin = Instant::now();
         let name = assemble::node_name(config);
-        let (standalone, report) = Standalone::open(&config.node.data_dir, &config.desired())?;
-        let topology = standalone.topology();
-        let publisher = Publisher::start(config.clone(), name, topology, &parts.control, origin)?;
+        let peer = config.listen.peer.map(|at| bind_one(at, "peer")).transpose()?;
+        let begun = match (&config.cluster, peer) {
+            (Some(cluster), Some(socket)) => {
+                let listens = local(&socket)?;
+                let opened = Opened::open(config, cluster, name.clone(), listens).await?;
+                Begun::Cluster(Box::new(opened), socket)
+            }
+            (None, _) | (_, None) => {
+                let (standalone, report) =
+                    Standalone::open(&config.node.data_dir, &config.desired())?;
+                Begun::Standalone(Box::new(standalone), report)
+            }
+        };
+        let topology = begun.topology()?;
+        let publisher = Publisher::start(config.clone(), name, &topology, &parts.control, origin)?;
         let publisher = Arc::new(publisher);
         let workers = publisher.workers();
 
@@ -94,6 +147,7 @@ impl Node {
             data: data.iter().map(|sockets| local(&sockets[0])).collect::<Result<_, _>>()?,
             telemetry: telemetry.as_ref().map(local).transpose()?,
             admin: admin.as_ref().map(local).transpose()?,
+            peer: begun.listens()?,
         };
 
         let log = match assemble::log_target(config) {
@@ -107,7 +161,11 @@ impl Node {
         let clients = Arc::new(ClientMetrics::new(workers));
         let (phase, phase_seen) = watch::channel(Phase::Serving);
 
+        let (authority, report) = begun.run(&publisher, &parts.control)?;
         let shown = Shown {
+            agreed: authority.agreed(),
+            decides: authority.control(&publisher),
+            cluster: authority.cluster(),
             publisher: Arc::clone(&publisher),
             reloads: Arc::clone(&reloads),
             ready: Arc::clone(&ready),
@@ -119,7 +177,7 @@ impl Node {
         let data_dir = &config.node.data_dir;
         let operators = Operators::serve(sockets, shown, data_dir, &parts.control)?;
         let mut node = Self {
-            standalone,
+            authority,
             publisher,
             reloads,
             ready,
@@ -183,11 +241,27 @@ impl Node {
 
     fn try_reload(&mut self, config: Config) -> Result<Report, AppError> {
         refuse_restarts(&self.publisher.config(), &config)?;
-        // Whatever might be refused comes before anything is made durable.
-        let prepared = self.standalone.prepare(&config.desired())?;
-        let candidate = self.publisher.candidate(Some(config), Some(prepared.topology()))?;
-        let report = self.standalone.commit(prepared)?;
-        candidate.publish();
+        let report = match &mut self.authority {
+            Authority::Standalone(standalone, agreed) => {
+                // Whatever might be refused comes before anything is made durable.
+                let prepared = standalone.prepare(&config.desired())?;
+                let candidate = self.publisher.candidate(config, Some(prepared.topology()))?;
+                let report = standalone.commit(prepared)?;
+                candidate.publish();
+                agreed.send_replace(Arc::new(standalone.state().clone()));
+                report
+            }
+            // What is agreed changes by commands only; the file's share is routes and settings.
+            Authority::Cluster(membership) => {
+                let candidate = self.publisher.candidate(config, None)?;
+                membership.reload_certificates()?;
+                candidate.publish();
+                for difference in membership.drift(&self.publisher.config()) {
+                    tracing::warn!("{difference}");
+                }
+                Report::new()
+            }
+        };
         self.reopen_log();
         Ok(report)
     }
@@ -195,6 +269,21 @@ impl Node {
     /// Takes down why a reload did not even come to be tried.
     pub fn reload_refused(&self, error: &AppError) {
         self.reloads.failed(error.to_string());
+    }
+
+    /// The node's part in a cluster, if it has one.
+    #[must_use]
+    pub fn membership(&self) -> Option<&Membership> {
+        match &self.authority {
+            Authority::Standalone(..) => None,
+            Authority::Cluster(membership) => Some(membership),
+        }
+    }
+
+    /// The configuration in force.
+    #[must_use]
+    pub fn config(&self) -> Config {
+        self.publisher.config()
     }
 
     /// Opens the access log anew, for rotation.
@@ -241,10 +330,52 @@ impl Node {
             self.phase.send_replace(Phase::Ended);
             let _: Result<(), tokio::task::JoinError> = joined.await;
         }
+        if let Authority::Cluster(membership) = self.authority {
+            membership.stop().await;
+        }
         if let Some((writer, sender)) = self.log.take() {
             drop(sender);
             let written = tokio::task::spawn_blocking(move || writer.join());
             let _: Result<(), tokio::task::JoinError> = written.await;
+        }
+    }
+}
+
+/// What decides, opened and not yet running.
+enum Begun {
+    Standalone(Box<Standalone>, Report),
+    Cluster(Box<Opened>, StdListener),
+}
+
+impl Begun {
+    fn topology(&self) -> Result<Arc<Topology>, AppError> {
+        match self {
+            Self::Standalone(standalone, _) => Ok(Arc::clone(standalone.topology())),
+            Self::Cluster(opened, _) => opened.topology(),
+        }
+    }
+
+    fn listens(&self) -> Result<Option<SocketAddr>, AppError> {
+        match self {
+            Self::Standalone(..) => Ok(None),
+            Self::Cluster(_, socket) => local(socket).map(Some),
+        }
+    }
+
+    fn run(
+        self,
+        publisher: &Arc<Publisher>,
+        control: &Handle,
+    ) -> Result<(Authority, Report), AppError> {
+        match self {
+            Self::Standalone(standalone, report) => {
+                let agreed = watch::Sender::new(Arc::new(standalone.state().clone()));
+                Ok((Authority::Standalone(standalone, agreed), report))
+            }
+            Self::Cluster(opened, socket) => {
+                let membership = opened.run(socket, publisher, control)?;
+                Ok((Authority::Cluster(Box::new(membership)), Report::new()))
+            }
         }
     }
 }

@@ -7,22 +7,29 @@ use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::error::AppError;
+use super::membership;
 use super::publisher::Publisher;
 use super::reloads::Reloads;
 use crate::admin::api::{ActionRequest, Api, Served};
-use crate::admin::telemetry::{Gather, Telemetry};
+use crate::admin::control::Control;
+use crate::admin::telemetry::{Gather, Judge, Telemetry};
 use crate::admin::token::Token;
-use crate::admin::{http, process};
+use crate::admin::{http, locate, process};
+use crate::cluster::ClusterState;
+use crate::control::group::Group;
+use crate::control::steward::Steward;
+use crate::ids::Revision;
 use crate::proxy::metrics::ClientMetrics;
+use crate::route::RequestView;
 use crate::{dispatch, proxy};
 
 /// Where the admin listener's address stands, for the command line.
@@ -47,6 +54,12 @@ pub struct Shown {
     pub publisher: Arc<Publisher>,
     /// How the last reload went.
     pub reloads: Arc<Reloads>,
+    /// What is agreed, as it moves.
+    pub agreed: watch::Receiver<Arc<ClusterState>>,
+    /// Who decides.
+    pub decides: Control,
+    /// The node's part in a cluster, if it has one.
+    pub cluster: Option<(Group, Steward)>,
     /// Whether clients are welcome.
     pub ready: Arc<AtomicBool>,
     /// What is counted of clients.
@@ -64,7 +77,7 @@ impl Operators {
     /// When the token or the address cannot be read or written.
     pub fn serve(
         sockets: Sockets,
-        shown: Shown,
+        mut shown: Shown,
         data_dir: &Path,
         control: &Handle,
     ) -> Result<Self, AppError> {
@@ -75,12 +88,15 @@ impl Operators {
         let address = sockets.admin.as_ref().map(StdListener::local_addr).transpose();
         let address = address.map_err(AppError::system("a socket has no address"))?;
         if let Some(socket) = sockets.admin {
-            let handler = Arc::new(api(&shown, data_dir)?);
+            let decides = std::mem::replace(&mut shown.decides, Control::Standalone);
+            let handler = Arc::new(api(&shown, decides, data_dir)?);
             tasks.spawn_on(http::serve(tokio(socket)?, handler), control);
         }
+        let no_more: Gather = Box::new(Vec::new);
+        let more = std::mem::replace(&mut shown.more_metrics, no_more);
         if let Some(socket) = sockets.telemetry {
-            let ready = Arc::clone(&shown.ready);
-            let handler = Arc::new(Telemetry::new(gather(shown), ready));
+            let handler =
+                Arc::new(Telemetry::new(gather(&shown, more), readiness(&shown), quorum(&shown)));
             tasks.spawn_on(http::serve(tokio(socket)?, handler), control);
         }
         tell_command_line(data_dir, address)?;
@@ -88,7 +104,7 @@ impl Operators {
     }
 }
 
-fn api(shown: &Shown, data_dir: &Path) -> Result<Api, AppError> {
+fn api(shown: &Shown, control: Control, data_dir: &Path) -> Result<Api, AppError> {
     let random: [u8; 32] = random().map_err(AppError::system("cannot make a token"))?;
     let token = Token::read_or_make(data_dir, random)
         .map_err(AppError::system(data_dir.display().to_string()))?;
@@ -97,10 +113,16 @@ fn api(shown: &Shown, data_dir: &Path) -> Result<Api, AppError> {
         let site = published.load();
         Served { view: Arc::clone(&site.view), routes: site.routes.digest() }
     };
+    let published = Arc::clone(shown.publisher.published());
+    let routed = move |request: &RequestView<'_>| locate::routed(&published.load().routes, request);
     Ok(Api {
         node: shown.publisher.name().clone(),
         started: Instant::now(),
         served: Box::new(served),
+        routed: Box::new(routed),
+        agreed: shown.agreed.clone(),
+        published: shown.publisher.revision(),
+        control,
         ready: Arc::clone(&shown.ready),
         reload_error: Arc::clone(&shown.reloads.error),
         token,
@@ -108,8 +130,43 @@ fn api(shown: &Shown, data_dir: &Path) -> Result<Api, AppError> {
     })
 }
 
-fn gather(shown: Shown) -> Gather {
-    let Shown { publisher, reloads, clients, more_metrics, .. } = shown;
+/// Whether clients are welcome. Not whether this node holds a lease: when the leader is lost, all
+/// nodes would leave the balancer at once.
+fn readiness(shown: &Shown) -> Judge {
+    let (ready, publisher) = (Arc::clone(&shown.ready), Arc::clone(&shown.publisher));
+    let in_cluster = shown.cluster.is_some();
+    Box::new(move || match ready.load(Ordering::Relaxed) {
+        false => Err("draining".to_owned()),
+        true if in_cluster && publisher.topology().revision() == Revision(0) => {
+            Err("no topology: this node belongs to no cluster yet, or has just joined".to_owned())
+        }
+        true => Ok("ready".to_owned()),
+    })
+}
+
+/// Whether this node may serve what needs agreement.
+fn quorum(shown: &Shown) -> Judge {
+    let Some((_, steward)) = shown.cluster.clone() else {
+        // A node that stands alone is its own quorum.
+        return Box::new(|| Ok("standalone".to_owned()));
+    };
+    Box::new(move || {
+        let lease = steward.lease();
+        match lease.is_held() {
+            true => Ok(format!("lease for {} ms", lease.remaining_ms)),
+            false => Err(format!(
+                "no lease: {}",
+                lease.trouble.as_deref().unwrap_or("none was granted yet")
+            )),
+        }
+    })
+}
+
+fn gather(shown: &Shown, more_metrics: Gather) -> Gather {
+    let publisher = Arc::clone(&shown.publisher);
+    let reloads = Arc::clone(&shown.reloads);
+    let clients = Arc::clone(&shown.clients);
+    let cluster = shown.cluster.clone();
     Box::new(move || {
         let site = publisher.published().load_full();
         let mut families = dispatch::metrics::export(&site.view);
@@ -118,6 +175,9 @@ fn gather(shown: Shown) -> Gather {
         families.extend(process::export());
         families.extend(reloads.export());
         families.extend(more_metrics());
+        if let Some((group, steward)) = &cluster {
+            families.extend(membership::export(group, steward, &publisher));
+        }
         families
     })
 }

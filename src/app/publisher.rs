@@ -107,17 +107,16 @@ impl Publisher {
         self.probers.lock().unwrap_or_else(PoisonError::into_inner).export()
     }
 
-    /// Makes another site, to be published or dropped. `None` keeps the file or the topology.
+    /// Makes a site of another file, to be published or dropped. `None` keeps the topology.
     ///
     /// # Errors
     /// When the routes make no table, or one leads nowhere; nothing has changed.
     pub fn candidate(
         &self,
-        config: Option<Config>,
+        config: Config,
         topology: Option<&Arc<Topology>>,
     ) -> Result<Candidate<'_>, AppError> {
         let in_force = self.lock();
-        let config = config.unwrap_or_else(|| in_force.clone());
         let previous = self.published.load_full();
         let topology = topology.unwrap_or(&previous.view.topology);
         let site = assemble::site(&config, &self.name, topology, Some(&previous), self.workers)?;

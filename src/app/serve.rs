@@ -164,7 +164,10 @@ pub(super) fn start_log(config: &Config) {
 /// The same, for commands without a file. `RINGWAY_LOG` overrides the level, module by module.
 pub(super) fn start_log_at(level: &str, json: bool) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("RINGWAY_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // What openraft warns of is told by this crate in its own words, or is an operator's everyday:
+    // a node that is away, an election.
+    let quiet = || EnvFilter::new(format!("{level},openraft=error"));
+    let filter = EnvFilter::try_from_env("RINGWAY_LOG").unwrap_or_else(|_| quiet());
     // Colours are for people: in a file or a journal they are noise.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

@@ -4,7 +4,6 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prometheus::Registry;
@@ -57,11 +56,12 @@ pub fn run(arguments: StoreArguments) -> Result<(), AppError> {
                 families.extend(process::export());
                 families
             });
-            let ready = Arc::new(AtomicBool::new(true));
+            let (ready, alone) = (|| Ok("ready".to_owned()), || Ok("standalone".to_owned()));
+            let handler = Telemetry::new(gather, Box::new(ready), Box::new(alone));
             let telemetry = listen(address, "telemetry").await?;
             let address = telemetry.local_addr().map_err(AppError::system("no address"))?;
             text.push_str(&format!("  telemetry  http://{address}/metrics\n"));
-            tokio::spawn(http::serve(telemetry, Arc::new(Telemetry::new(gather, ready))));
+            tokio::spawn(http::serve(telemetry, Arc::new(handler)));
         }
         let mut out = std::io::stdout();
         // Whoever started us may not be listening.

@@ -105,7 +105,7 @@ impl ClusterState {
                 self.begin(*node, *after, address, version, *feature_level)?
             }
             Command::SetVerdicts { verdicts } => self.set_verdicts(verdicts)?,
-            Command::RaiseBarriers { barriers } => self.raise_barriers(barriers)?,
+            Command::RaiseBarriers { term: _, barriers } => self.raise_barriers(barriers)?,
             Command::SetSettings { settings } => {
                 settings.check()?;
                 self.put_settings(settings);

@@ -7,7 +7,7 @@ use super::pool::{AdminState, PoolSpec, ShardSpec, Verdict};
 use super::settings::Settings;
 use crate::ids::{
     BaseUrl, ClusterId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce, PeerAddress,
-    PlanId, PoolName, ShardId, Weight, Zone,
+    PlanId, PoolName, ShardId, Term, Weight, Zone,
 };
 
 /// The highest level that this release speaks.
@@ -119,6 +119,9 @@ pub enum Command {
     },
     /// Raises the epochs below which no node may hold a lease.
     RaiseBarriers {
+        /// The term in which the leader found that every holder of a lease is past them. What it
+        /// found says nothing about the leases of a later term: see [`Command::is_good_in`].
+        term: Term,
         /// What shall hold at least, of the pools that are named.
         barriers: Vec<(PoolName, Epoch)>,
     },
@@ -173,6 +176,19 @@ impl Command {
             | Self::Unstage
             | Self::ApplyPlan { .. }
             | Self::ChangeNow { .. } => FIRST_LEVEL,
+        }
+    }
+
+    /// Whether this may take effect as an entry of `term`. Whoever drives [`ClusterState::apply`]
+    /// from a log asks first, and answers [`Refusal::OtherTerm`](super::Refusal::OtherTerm): a
+    /// proposal that waited, or was forwarded, into a later term has lost its ground.
+    ///
+    /// [`ClusterState::apply`]: super::ClusterState::apply
+    #[must_use]
+    pub fn is_good_in(&self, term: Term) -> bool {
+        match self {
+            Self::RaiseBarriers { term: found_in, .. } => *found_in == term,
+            _ => true,
         }
     }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use super::bounds::{Bound, VERSION_BYTES_MAX};
 use super::command::FIRST_LEVEL;
+use super::envelope::Actor;
+use super::history::Record;
 use super::node::{NODES_MAX, NodeState, Role};
 use super::refusal::{Applied, Refusal};
 use super::session::Session;
@@ -119,11 +121,16 @@ impl ClusterState {
         self.check_other_voter(id)?;
         self.nodes.remove(&id);
         self.sessions.remove(&id);
+        self.forget(id, nonce);
+        Ok(Applied { node: Some(id), ..Applied::default() })
+    }
+
+    /// Remembers of a node only that it was.
+    fn forget(&mut self, id: NodeId, nonce: Nonce) {
         self.removed.insert(id, nonce);
         while self.removed.len() > REMOVED_MAX {
             self.removed.pop_first();
         }
-        Ok(Applied { node: Some(id), ..Applied::default() })
     }
 
     pub(super) fn begin(
@@ -160,6 +167,44 @@ impl ClusterState {
         self.nodes.insert(id, node);
         self.sessions.insert(id, Arc::new(Session::new(incarnation)));
         Ok(Applied { node: Some(id), incarnation: Some(incarnation), ..Applied::default() })
+    }
+
+    /// Begins the cluster anew with `survivor` alone, after a majority of its voters was lost for
+    /// good: the next generation, in which every other node is removed. What the lost ones had
+    /// agreed on and `survivor` never heard of is gone; therefore this is no command, and nothing
+    /// but an operator's word brings it about. Removed nodes come back as new ones.
+    ///
+    /// # Errors
+    /// [`Refusal`] when there is no cluster, or `survivor` is none of its nodes.
+    pub fn begin_anew(
+        &mut self,
+        survivor: NodeId,
+        actor: Actor,
+        at_ms: u64,
+    ) -> Result<(), Refusal> {
+        let identity = self.identity.ok_or(Refusal::NotFounded)?;
+        let node = self.node(survivor)?.clone();
+        let generation = identity.generation.next();
+        let lost = self.nodes.len() - 1;
+        for (id, node) in std::mem::take(&mut self.nodes) {
+            self.forget(id, node.nonce);
+        }
+        self.removed.remove(&survivor);
+        self.sessions.retain(|id, _| *id == survivor);
+        self.nodes.insert(survivor, NodeState { role: Role::Voter, ..node });
+        self.identity = Some(Identity { generation, ..identity });
+        self.revision = self.revision.next();
+        let record = Record {
+            revision: self.revision,
+            at_ms,
+            actor,
+            summary: format!(
+                "begin generation {generation} with node {survivor} alone, without {lost} others"
+            ),
+            epochs: Vec::new(),
+        };
+        self.history.add(false, record);
+        Ok(())
     }
 
     fn node(&self, id: NodeId) -> Result<&NodeState, Refusal> {

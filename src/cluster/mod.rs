@@ -22,7 +22,9 @@ mod apply;
 mod bounds;
 mod command;
 mod desired;
+mod differences;
 mod draft;
+mod drift;
 mod envelope;
 mod history;
 pub mod lease;
@@ -49,6 +51,8 @@ pub use bounds::{
 };
 pub use command::{Change, Command, FEATURE_LEVEL};
 pub use desired::{Desired, DesiredPool, changes};
+pub use differences::differences;
+pub use drift::drift;
 pub use envelope::{ACTOR_BYTES_MAX, Actor, ActorError, Envelope, EnvelopeError};
 pub use history::{HISTORY_MAX, ROUTINE_MAX, Record};
 pub use node::{NODES_MAX, NodeState, Role, VOTERS_MAX, voters};

@@ -69,6 +69,6 @@ pub fn voters(nodes: &BTreeMap<NodeId, NodeState>, current: &BTreeSet<NodeId>) -
     // Stable, so that ids stay in order among those that vote and among those that do not.
     candidates.sort_by_key(|id| !current.contains(id));
     let most = candidates.len().min(VOTERS_MAX);
-    let odd = if most % 2 == 0 { most.saturating_sub(1) } else { most };
+    let odd = if most.is_multiple_of(2) { most.saturating_sub(1) } else { most };
     candidates.into_iter().take(odd).collect()
 }

@@ -47,6 +47,9 @@ pub struct Applied {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Refusal {
+    /// It was good in another term of Raft only.
+    #[error("this was good in the term in which it was found, and the leader has changed since")]
+    OtherTerm,
     /// The pool is there already.
     #[error("pool `{0}` exists already")]
     PoolExists(PoolName),

@@ -91,6 +91,12 @@ impl ClusterState {
         self.feature_level
     }
 
+    /// The longest lease that was ever agreed on. A new leader waits for that one.
+    #[must_use]
+    pub fn lease_longest_ms(&self) -> u64 {
+        self.lease_longest_ms
+    }
+
     /// The nodes.
     #[must_use]
     pub fn nodes(&self) -> &BTreeMap<NodeId, NodeState> {

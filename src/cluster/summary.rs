@@ -1,5 +1,7 @@
 //! What does a command do, in a sentence?
 
+use std::fmt;
+
 use super::command::{Change, Command};
 use super::pool::Verdict;
 use super::state::ClusterState;
@@ -57,7 +59,7 @@ pub(super) fn summary(state: &ClusterState, command: &Command) -> String {
                 format!("{pool}/{shard} is {what}")
             }))
         }
-        Command::RaiseBarriers { barriers } => joined(
+        Command::RaiseBarriers { term: _, barriers } => joined(
             barriers.iter().map(|(pool, barrier)| format!("barrier of {pool} at epoch {barrier}")),
         ),
         Command::SetSettings { .. } => "change the cluster's settings".to_owned(),
@@ -68,6 +70,12 @@ pub(super) fn summary(state: &ClusterState, command: &Command) -> String {
         Command::ChangeNow { changes } => steps(changes),
     };
     cut(sentence)
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&step(self))
+    }
 }
 
 fn steps(changes: &[Change]) -> String {

@@ -264,7 +264,7 @@ fn any_agreed_command() -> impl Strategy<Value = Command> {
     prop_oneof![
         prop::collection::vec(verdict, 0..4).prop_map(|verdicts| Command::SetVerdicts { verdicts }),
         prop::collection::vec(barrier, 0..3)
-            .prop_map(|barriers| Command::RaiseBarriers { barriers }),
+            .prop_map(|barriers| Command::RaiseBarriers { term: Term(1), barriers }),
         some_changes().prop_map(|changes| Command::Stage { changes }),
         proptest::prelude::Just(Command::Unstage),
         any::<[u8; 8]>().prop_map(|plan| Command::ApplyPlan { plan: PlanId(plan) }),

@@ -8,8 +8,8 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::cluster::{Desired, DesiredPool, PoolSpec, ShardSpec};
-use crate::ids::{NodeName, PoolName, ShardId};
+use crate::cluster::{ClusterState, Desired, DesiredPool, PoolSpec, Role, ShardSpec, drift};
+use crate::ids::{NodeName, PeerAddress, PoolName, ShardId};
 use crate::limits::{ClientLimits, ClientTimeouts, PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::protocol::health::HealthSettings;
 use crate::route::RouteSpec;
@@ -36,10 +36,12 @@ pub struct Config {
     pub drain_timeout: Duration,
     /// What clients may do.
     pub client: ClientConfig,
-    /// The pools in the order of the file, at least one. No two share a name.
+    /// How the node takes part in a cluster. `None`: it is standalone.
+    pub cluster: Option<ClusterConfig>,
+    /// The pools in the order of the file; without a cluster at least one. No two share a name.
     pub pools: Vec<PoolConfig>,
-    /// The routes in the order in which they are tried, at least one. No two share a name, and
-    /// each leads to one of `pools`.
+    /// The routes in the order in which they are tried, at least one. No two share a name. Without
+    /// a cluster each leads to one of `pools`.
     pub routes: Vec<RouteSpec>,
 }
 
@@ -78,12 +80,15 @@ pub struct ListenConfig {
     pub telemetry: Option<SocketAddr>,
     /// For the operator. `None`: nowhere.
     pub admin: Option<SocketAddr>,
+    /// For the other nodes. `None` exactly if there is no cluster.
+    pub peer: Option<SocketAddr>,
 }
 
 impl Default for ListenConfig {
     fn default() -> Self {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        Self { data: vec![local(8080)], telemetry: Some(local(9600)), admin: Some(local(9601)) }
+        let (telemetry, admin) = (Some(local(9600)), Some(local(9601)));
+        Self { data: vec![local(8080)], telemetry, admin, peer: None }
     }
 }
 
@@ -170,6 +175,61 @@ pub enum ForwardedRule {
     Append,
 }
 
+/// How a node takes part in a cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterConfig {
+    /// How the other nodes reach this one. `None`: where it turns out to listen, since the system
+    /// chooses the port.
+    pub advertise: Option<PeerAddress>,
+    /// Nodes that a node without an identity asks to be taken in. Never its own address.
+    pub join: Vec<PeerAddress>,
+    /// Whether it may vote.
+    pub role: Role,
+    /// How long a serving lease lasts, for a cluster that this node founds; at least four times
+    /// the longest election timeout.
+    pub lease: Duration,
+    /// How often a leader is heard.
+    pub heartbeat: Duration,
+    /// How long nobody is heard before an election.
+    pub election: Election,
+    /// How nodes prove to each other who they are. `None` only if all addresses are of this host.
+    pub tls: Option<TlsConfig>,
+}
+
+/// How long a node waits before it stands for election: each time anew between the two bounds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Election {
+    /// At least; several heartbeats.
+    pub min: Duration,
+    /// At most; more than `min`.
+    pub max: Duration,
+}
+
+/// PEM files, as `ringway certs` makes them. Relative to the working directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsConfig {
+    /// The certificate of the authority that all nodes' certificates are signed by.
+    pub ca: PathBuf,
+    /// This node's certificate.
+    pub cert: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+impl Default for ClusterConfig {
+    fn default() -> Self {
+        Self {
+            advertise: None,
+            join: Vec::new(),
+            role: Role::Voter,
+            lease: Duration::from_secs(10),
+            heartbeat: Duration::from_millis(150),
+            election: Election { min: Duration::from_millis(500), max: Duration::from_secs(1) },
+            tls: None,
+        }
+    }
+}
+
 /// One pool of shards.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PoolConfig {
@@ -188,7 +248,8 @@ pub struct PoolConfig {
     /// When requests are repeated.
     pub retry: RetryPolicy,
     /// Its shards in the order of the file: at least one, and one with a weight above zero, so
-    /// that a ring can be made of them. No two share an id or a URL.
+    /// that a ring can be made of them. No two share an id or a URL. Empty only in a cluster: then
+    /// the file has nothing but this node's settings for the pool.
     pub shards: Vec<ShardConfig>,
 }
 
@@ -212,7 +273,8 @@ pub struct ShardConfig {
 }
 
 impl Config {
-    /// The pools and shards as the file wants them, for [`crate::cluster::changes`].
+    /// The pools and shards as the file wants them, for [`crate::cluster::changes`]: all of them on
+    /// a standalone node; in a cluster what a new one begins with.
     #[must_use]
     pub fn desired(&self) -> Desired {
         let desired = |pool: &PoolConfig| {
@@ -220,6 +282,19 @@ impl Config {
             let wanted = DesiredPool { spec: pool.spec.clone(), shards: shards.collect() };
             (pool.name.clone(), wanted)
         };
-        self.pools.iter().map(desired).collect()
+        self.pools.iter().filter(|pool| !pool.shards.is_empty()).map(desired).collect()
+    }
+
+    /// What differs between the file's pools and those that are agreed, in sentences. Nothing on a
+    /// standalone node, which does what its file says, nor for a file that leaves the pools to the
+    /// cluster.
+    #[must_use]
+    pub fn drift(&self, agreed: &ClusterState) -> Vec<String> {
+        if self.cluster.is_none() || self.pools.is_empty() {
+            return Vec::new();
+        }
+        let settings_only = self.pools.iter().filter(|pool| pool.shards.is_empty());
+        let settings_only = settings_only.map(|pool| pool.name.clone()).collect();
+        drift(agreed, &self.desired(), &settings_only)
     }
 }

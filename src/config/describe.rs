@@ -1,13 +1,16 @@
 //! What does the file mean, in words for its author?
 
 use std::fmt::{Display, Write};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cluster::AdminState;
+use crate::cluster::{AdminState, Mode, Role};
 use crate::limits::{ClientTimeouts, UpstreamTimeouts};
 use crate::route::RouteSpec;
 
-use super::checked::{AccessLogFormat, AccessLogTarget, Config, HostRule, PoolConfig, Workers};
+use super::checked::{
+    AccessLogFormat, AccessLogTarget, ClusterConfig, Config, HostRule, PoolConfig, Workers,
+};
 use super::units::show_duration;
 
 impl Config {
@@ -38,8 +41,8 @@ impl Config {
         line(out, format!("node {name}, {workers}, data in {}", self.node.data_dir.display()));
         let data: Vec<_> = self.listen.data.iter().map(ToString::to_string).collect();
         line(out, format!("  clients        {}", data.join(", ")));
-        for (what, address) in [("telemetry", self.listen.telemetry), ("admin", self.listen.admin)]
-        {
+        let others = [("telemetry", self.listen.telemetry), ("admin", self.listen.admin)];
+        for (what, address) in others {
             let address = address.map_or("off".to_owned(), |address| address.to_string());
             line(out, format!("  {what:<14} {address}"));
         }
@@ -64,7 +67,49 @@ impl Config {
             ("linger", client.linger, usual.linger),
         ];
         describe_timeouts(timeouts.map(|(key, own, usual)| (key, Some(own), Some(usual))), out);
+        if let (Some(cluster), Some(peer)) = (&self.cluster, self.listen.peer) {
+            describe_cluster(cluster, peer, out);
+        }
     }
+}
+
+fn describe_cluster(cluster: &ClusterConfig, peer: SocketAddr, out: &mut String) {
+    let role = match cluster.role {
+        Role::Voter => "a voter",
+        Role::Observer => "an observer",
+    };
+    let trust = match cluster.tls {
+        Some(_) => "with mutual TLS",
+        None => "without TLS, on this host alone",
+    };
+    line(out, format!("in a cluster as {role}, {trust}"));
+    let known = cluster.advertise.as_ref().map_or_else(
+        || "its own address, once the system has chosen the port".to_owned(),
+        ToString::to_string,
+    );
+    line(out, format!("  peers          {peer}, known to others as {known}"));
+    let join: Vec<_> = cluster.join.iter().map(ToString::to_string).collect();
+    line(
+        out,
+        match join.is_empty() {
+            true => {
+                "  join           nobody: it founds a cluster, by `ringway cluster init`".to_owned()
+            }
+            false => format!("  join           {}, or founds a cluster", join.join(", ")),
+        },
+    );
+    let usual = ClusterConfig::default();
+    let times = [
+        ("lease", cluster.lease, usual.lease),
+        ("heartbeat", cluster.heartbeat, usual.heartbeat),
+        ("election from", cluster.election.min, usual.election.min),
+        ("election to", cluster.election.max, usual.election.max),
+    ];
+    describe_timeouts(times.map(|(key, own, usual)| (key, Some(own), Some(usual))), out);
+    line(
+        out,
+        "  the cluster decides about pools and shards; those of the file are what a new one begins with",
+    );
 }
 
 fn line(out: &mut String, text: impl Display) {
@@ -89,6 +134,7 @@ fn describe_timeouts<const N: usize>(
 
 fn describe_pool(pool: &PoolConfig, out: &mut String) {
     let shards = match pool.shards.len() {
+        0 => return describe_settings(pool, out),
         1 => "1 shard".to_owned(),
         many => format!("{many} shards"),
     };
@@ -102,6 +148,20 @@ fn describe_pool(pool: &PoolConfig, out: &mut String) {
         }
     };
     line(out, format!("  {writes}"));
+    if pool.spec.mode == Mode::Primary {
+        line(out, "  a shard is down when that is agreed, not when this node alone finds it so");
+    }
+    describe_own(pool, out);
+    describe_shards(pool, out);
+}
+
+fn describe_settings(pool: &PoolConfig, out: &mut String) {
+    line(out, format!("settings for the pool `{}`, whose shards the cluster knows", pool.name));
+    describe_own(pool, out);
+}
+
+/// What is this node's own about a pool.
+fn describe_own(pool: &PoolConfig, out: &mut String) {
     if pool.host == HostRule::Client {
         line(out, "  the client's Host field is kept");
     }
@@ -118,7 +178,6 @@ fn describe_pool(pool: &PoolConfig, out: &mut String) {
         ("expect_continue", Some(own.expect_continue), Some(usual.expect_continue)),
     ];
     describe_timeouts(timeouts, out);
-    describe_shards(pool, out);
 }
 
 fn describe_shards(pool: &PoolConfig, out: &mut String) {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 
 use super::checked::{Config, ListenConfig};
+use super::cluster;
 use super::diagnostic::{Diagnostics, Findings, Place, Unreadable};
 use super::pools::{self, WrittenPool};
 use super::process;
@@ -99,14 +100,16 @@ fn fail(name: &str, text: &str, place: Option<Place>, message: String, help: &st
 pub(super) fn check(root: &Node, findings: &Findings) -> Option<Config> {
     let file = Spot::file(root, findings).section(&schema::FILE)?;
     let node = process::node(&file);
-    let listen = process::listen(&file);
+    let clustered = file.get("cluster").is_some();
+    let listen = process::listen(&file, clustered);
     let log = process::log(&file);
     let access_log = process::access_log(&file);
     let (drain_delay, drain_timeout) = process::drain(&file);
     let client = process::client(&file);
-    let pools = pools::pools(&file);
+    let cluster = cluster::cluster(&file, &listen);
+    let pools = pools::pools(&file, clustered);
     let routes = routes::routes(&file);
-    join_routes_and_pools(&routes, &pools);
+    join_routes_and_pools(&routes, &pools, clustered);
     find_unreachable(&routes);
     find_loops(&listen, &pools);
     Some(Config {
@@ -117,13 +120,15 @@ pub(super) fn check(root: &Node, findings: &Findings) -> Option<Config> {
         drain_delay,
         drain_timeout,
         client,
+        cluster,
         pools: pools.into_iter().filter_map(|pool| pool.config).collect(),
         routes: routes.into_iter().filter_map(|route| route.spec).collect(),
     })
 }
 
-/// Every route leads to a pool, and to every pool leads a route.
-fn join_routes_and_pools(routes: &[WrittenRoute<'_>], pools: &[WrittenPool<'_>]) {
+/// Every route leads to a pool, and to every pool leads a route. In a cluster the pools are
+/// agreed, and the file need not know them.
+fn join_routes_and_pools(routes: &[WrittenRoute<'_>], pools: &[WrittenPool<'_>], clustered: bool) {
     let names = || pools.iter().filter_map(|pool| pool.name.as_ref());
     let leads = || routes.iter().filter_map(|route| route.pool.as_ref());
     // A pool or route whose own name or pool cannot be read may be the one that is missed.
@@ -132,7 +137,12 @@ fn join_routes_and_pools(routes: &[WrittenRoute<'_>], pools: &[WrittenPool<'_>])
         for (lead, spot) in leads().filter(|(lead, _)| !known.contains(&lead.as_str())) {
             let suggestion = suggestion(lead.as_str(), known.iter().copied());
             let help = format!("{suggestion}pools of this file: {}", known.join(", "));
-            spot.refuse::<()>(format!("there is no pool `{lead}`"), help);
+            if clustered {
+                let message = format!("this file has no pool `{lead}`; the cluster may have it");
+                spot.warn(message, format!("{help}; its settings are the defaults"));
+            } else {
+                spot.refuse::<()>(format!("there is no pool `{lead}`"), help);
+            }
         }
     }
     if !routes.is_empty() && routes.iter().all(|route| route.pool.is_some()) {

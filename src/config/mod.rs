@@ -11,7 +11,7 @@
 //!    what each scalar is, and refuses what the two readers see differently.
 //! 2. `spot`, `scalar` and `section` read single values against the table of known keys in
 //!    `schema`: unknown keys, keys that stand twice, wrong kinds, ranges, units.
-//! 3. `process`, `pools` and `routes` read their sections into the types of `checked`.
+//! 3. `process`, `cluster`, `pools` and `routes` read their sections into the types of `checked`.
 //! 4. `load` looks at what concerns several sections: routes without a pool, routes that are never
 //!    reached, shards that are the node itself.
 //!
@@ -28,6 +28,7 @@
 //! put into it, no host name looked up, no address tried.
 
 mod checked;
+mod cluster;
 mod describe;
 mod diagnostic;
 mod load;
@@ -46,9 +47,9 @@ mod units;
 mod values;
 
 pub use checked::{
-    AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, Config, ForwardedRule,
-    HostRule, ListenConfig, LogConfig, LogFormat, LogLevel, NodeConfig, PoolConfig, ShardConfig,
-    VNODES_DEFAULT, Workers,
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, ClusterConfig, Config,
+    Election, ForwardedRule, HostRule, ListenConfig, LogConfig, LogFormat, LogLevel, NodeConfig,
+    PoolConfig, ShardConfig, TlsConfig, VNODES_DEFAULT, Workers,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use load::{FILE_BYTES_MAX, Loaded, load, parse};

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use crate::cluster::{AdminState, Kind, Mode, Placement, PoolSpec, ShardSpec};
+use crate::cluster::{
+    AdminState, Kind, Mode, POOLS_MAX, Placement, PoolSpec, SEED_BYTES_MAX, ShardSpec,
+    URL_BYTES_MAX,
+};
 use crate::ids::{BaseUrl, PoolName, ShardId, Weight, Zone};
 use crate::limits::{PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::protocol::health::{
@@ -19,15 +22,9 @@ use super::units::show_duration;
 const KIB: u64 = 1024;
 const MIB: u64 = 1024 * KIB;
 
-/// Pools of one file.
-const POOLS_MAX: usize = 256;
-
 /// Shards of one pool. With one virtual node for each unit of weight, a ring would take more, but
 /// with the usual 256 it has 2^20 points then.
 const SHARDS_MAX: usize = 4096;
-
-/// Bytes of a seed. It is hashed once; longer ones add nothing.
-const SEED_BYTES_MAX: usize = 256;
 
 /// Ranges of accepted statuses.
 const RANGES_MAX: usize = 32;
@@ -45,8 +42,14 @@ pub(super) struct WrittenPool<'a> {
     pub(super) urls: Vec<(BaseUrl, Spot<'a>)>,
 }
 
-pub(super) fn pools<'a>(file: &Section<'a>) -> Vec<WrittenPool<'a>> {
-    let Some(spot) = file.need("pools", "a list with at least one pool") else { return vec![] };
+/// Reads the pools. Where they are agreed (`clustered`), the file may leave them out, or their
+/// shards.
+pub(super) fn pools<'a>(file: &Section<'a>, clustered: bool) -> Vec<WrittenPool<'a>> {
+    let spot = match clustered {
+        true => file.get("pools"),
+        false => file.need("pools", "a list with at least one pool"),
+    };
+    let Some(spot) = spot else { return vec![] };
     let Some(spots) = spot.items() else { return vec![] };
     if spots.is_empty() {
         spot.refuse::<()>("found an empty list", "write at least one pool");
@@ -57,7 +60,7 @@ pub(super) fn pools<'a>(file: &Section<'a>) -> Vec<WrittenPool<'a>> {
         return vec![];
     }
     let read = |spot: &Spot<'a>| match spot.section(&schema::POOL) {
-        Some(section) => pool(&section),
+        Some(section) => pool(&section, clustered),
         None => WrittenPool { config: None, name: None, urls: vec![] },
     };
     let pools: Vec<_> = spots.iter().map(read).collect();
@@ -69,7 +72,10 @@ pub(super) fn pools<'a>(file: &Section<'a>) -> Vec<WrittenPool<'a>> {
     pools
 }
 
-fn pool<'a>(section: &Section<'a>) -> WrittenPool<'a> {
+/// What all nodes agree on, and so counts only together with the shards.
+const AGREED: [&str; 6] = ["kind", "placement", "hash_seed", "vnodes", "immutable", "mode"];
+
+fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
     let name_spot = section.need("name", "a name that routes can refer to");
     let name = name_spot.and_then(|spot| Some((spot.parsed("a name", PoolName::new)?, spot)));
     let mut kind = Kind::Cache;
@@ -91,6 +97,9 @@ fn pool<'a>(section: &Section<'a>) -> WrittenPool<'a> {
     section.set("vnodes", &mut vnodes, |spot| spot.number(1..=4096));
     let mut immutable = false;
     section.set("immutable", &mut immutable, Spot::boolean);
+    let mut mode = Mode::default();
+    let modes = [("any", Mode::Any), ("primary", Mode::Primary)];
+    section.set("mode", &mut mode, |spot| spot.one_of(&modes, &[]));
     let mut host = HostRule::default();
     let rules = [("shard", HostRule::Shard), ("client", HostRule::Client)];
     section.set("host", &mut host, |spot| spot.one_of(&rules, &[]));
@@ -98,10 +107,28 @@ fn pool<'a>(section: &Section<'a>) -> WrittenPool<'a> {
     let timeouts = timeouts(section);
     let limits = limits(section);
     let retry = retry(section);
-    let (shards, urls) = shards(section, vnodes);
+    let settings_only = clustered && section.get("shards").is_none();
+    let (shards, urls) = match settings_only {
+        true => (vec![], vec![]),
+        false => shards(section, vnodes),
+    };
+    for spot in AGREED.into_iter().filter(|_| settings_only).filter_map(|key| section.get(key)) {
+        spot.warn(
+            "has no effect: the cluster decides it",
+            "remove it, or write the `shards` too, for a new cluster to begin with",
+        );
+    }
+    if let Some(spot) = section.get("mode")
+        && mode == Mode::Primary
+        && !clustered
+        && health.active.is_none()
+    {
+        let message = "without probes nothing moves requests from a shard that is down";
+        spot.warn(message, "switch `health.active` on, or write `mode: any`");
+    }
     let config = name.as_ref().map(|(name, _)| PoolConfig {
         name: name.clone(),
-        spec: PoolSpec { kind, placement, hash_seed, vnodes, immutable, mode: Mode::Any },
+        spec: PoolSpec { kind, placement, hash_seed, vnodes, immutable, mode },
         host,
         health,
         timeouts,
@@ -170,6 +197,11 @@ fn shard_url<'a>(
 ) -> Option<(BaseUrl, Spot<'a>)> {
     let spot = section.need("url", "where the shard is, such as `http://10.0.0.1:9000`")?;
     let url = spot.parsed("`http://HOST[:PORT][/BASE]`", BaseUrl::parse)?;
+    let length = url.to_string().len();
+    if length > URL_BYTES_MAX {
+        let help = format!("write at most {URL_BYTES_MAX}");
+        return spot.refuse(format!("a URL of {length} bytes"), help);
+    }
     let server = (url.host().to_ascii_lowercase(), url.port(), url.base_path().to_owned());
     let message = format!("two shards have the URL `{url}`");
     let help = "remove one, and give the other more `weight` if that was meant";

@@ -27,6 +27,9 @@ const FIELDS_MAX: u64 = 256;
 /// Threads that serve requests; more than the cores of any machine that is known to us.
 const WORKERS_MAX: u64 = 1024;
 
+/// Where peers are listened for, next to the ports of the other listeners.
+const PEER_PORT: u16 = 9602;
+
 /// Addresses of the data listeners.
 const ADDRESSES_MAX: usize = 64;
 
@@ -44,7 +47,7 @@ pub(super) fn node(file: &Section<'_>) -> NodeConfig {
     node
 }
 
-fn path(spot: &Spot<'_>, what: &str) -> Option<PathBuf> {
+pub(super) fn path(spot: &Spot<'_>, what: &str) -> Option<PathBuf> {
     match spot.text(what)? {
         "" => spot.refuse("found an empty path", format!("write {what}")),
         text if text.contains('\0') => spot.refuse("a path has no NUL", format!("write {what}")),
@@ -52,8 +55,10 @@ fn path(spot: &Spot<'_>, what: &str) -> Option<PathBuf> {
     }
 }
 
-pub(super) fn listen(file: &Section<'_>) -> ListenConfig {
-    let mut listen = ListenConfig::default();
+/// `clustered`: whether the node is part of a cluster, and so listens for its peers.
+pub(super) fn listen(file: &Section<'_>, clustered: bool) -> ListenConfig {
+    let peer = clustered.then(|| SocketAddr::from(([127, 0, 0, 1], PEER_PORT)));
+    let mut listen = ListenConfig { peer, ..ListenConfig::default() };
     let Some(section) = file.sub("listen", &schema::LISTEN) else { return listen };
     // Every address that is written, to find what two listeners claim.
     let mut written: Vec<(SocketAddr, Spot<'_>)> = Vec::new();
@@ -78,6 +83,15 @@ pub(super) fn listen(file: &Section<'_>) -> ListenConfig {
             Some(address)
         });
     }
+    section.set("peer", &mut listen.peer, |spot| {
+        let address = address(spot)?;
+        written.push((address, spot.clone()));
+        if !clustered {
+            let help = "write a `cluster` section, or remove this";
+            return spot.refuse("a standalone node has no peers", help);
+        }
+        Some(Some(address))
+    });
     find_collisions(&section, &listen, &written);
     if let (Some(admin), Some(spot)) = (listen.admin, section.get("admin"))
         && !admin.ip().is_loopback()
@@ -105,7 +119,7 @@ fn find_collisions(
     // The defaults take part in this as well: what they claim is said at what was written.
     let silent = |key| section.get(key).is_none();
     let data = listen.data.iter().map(|address| ("data", *address));
-    let others = [("telemetry", listen.telemetry), ("admin", listen.admin)];
+    let others = [("telemetry", listen.telemetry), ("admin", listen.admin), ("peer", listen.peer)];
     let others = others.into_iter().filter_map(|(key, address)| Some((key, address?)));
     for (key, own) in data.chain(others).filter(|(key, _)| silent(key)) {
         if let Some((_, spot)) = written.iter().find(|(one, _)| collide(*one, own)) {

@@ -26,17 +26,18 @@ pub(super) const FILE: Keys = Keys {
         "drain_delay",
         "drain_timeout",
         "client",
+        "cluster",
         "pools",
         "routes",
     ],
-    later: &["cluster", "tls"],
+    later: &["tls"],
 };
 
 pub(super) const NODE: Keys =
-    Keys { at: "node", known: &["name", "data_dir", "workers"], later: &["join", "zone"] };
+    Keys { at: "node", known: &["name", "data_dir", "workers"], later: &["zone"] };
 
 pub(super) const LISTEN: Keys =
-    Keys { at: "listen", known: &["data", "telemetry", "admin"], later: &["peer"] };
+    Keys { at: "listen", known: &["data", "telemetry", "admin", "peer"], later: &[] };
 
 pub(super) const LOG: Keys = Keys { at: "log", known: &["level", "format"], later: &[] };
 
@@ -69,6 +70,15 @@ pub(super) const CLIENT_TIMEOUTS: Keys = Keys {
     later: &[],
 };
 
+pub(super) const CLUSTER: Keys = Keys {
+    at: "cluster",
+    known: &["advertise", "join", "role", "lease", "heartbeat", "election", "tls"],
+    later: &[],
+};
+
+pub(super) const CLUSTER_TLS: Keys =
+    Keys { at: "cluster.tls", known: &["ca", "cert", "key"], later: &[] };
+
 pub(super) const POOL: Keys = Keys {
     at: "pools[]",
     known: &[
@@ -78,6 +88,7 @@ pub(super) const POOL: Keys = Keys {
         "hash_seed",
         "vnodes",
         "immutable",
+        "mode",
         "host",
         "health",
         "timeouts",
@@ -89,7 +100,6 @@ pub(super) const POOL: Keys = Keys {
         "driver",
         "hash_balance_factor",
         "max_value",
-        "mode",
         "remove_after",
         "replicas",
         "stale_reads_max",
@@ -185,7 +195,7 @@ pub(super) const KEY: Keys = Keys {
 };
 
 /// Every section.
-pub(super) const ALL: [&Keys; 19] = [
+pub(super) const ALL: [&Keys; 21] = [
     &FILE,
     &NODE,
     &LISTEN,
@@ -194,6 +204,8 @@ pub(super) const ALL: [&Keys; 19] = [
     &CLIENT,
     &CLIENT_LIMITS,
     &CLIENT_TIMEOUTS,
+    &CLUSTER,
+    &CLUSTER_TLS,
     &POOL,
     &HEALTH,
     &ACTIVE,

@@ -66,6 +66,13 @@ impl<'a> Spot<'a> {
         Some(Section { spot: self.clone(), entries, keys })
     }
 
+    /// The value of one of the mapping's keys, for a reader of another section: whose keys are
+    /// known, and read, elsewhere.
+    pub(super) fn entry(&self, key: &str) -> Option<Spot<'a>> {
+        let Shape::Map(entries) = self.shape() else { return None };
+        entries.iter().find(|entry| entry.key == key).map(|entry| self.value_of(entry))
+    }
+
     fn refuse_twins(&self, entries: &[Entry]) {
         let mut seen: BTreeMap<&str, Place> = BTreeMap::new();
         for entry in entries {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use proptest::prelude::{Just, Strategy, any, prop, prop_oneof};
+use proptest::prelude::{Strategy, any, prop, prop_oneof};
 use proptest::sample::Index;
 use proptest::{prop_assert, prop_assert_eq, proptest};
 
@@ -16,7 +16,7 @@ use super::load::check;
 use super::raw::{Kind, Node, Scalar, Shape};
 use super::*;
 
-const EXAMPLES: [&str; 4] = ["minimal", "build-cache", "object-cache", "full"];
+const EXAMPLES: [&str; 5] = ["minimal", "build-cache", "object-cache", "cluster", "full"];
 
 fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -94,6 +94,8 @@ fn the_build_cache_has_one_key_for_each_object() {
 #[test]
 fn the_full_example_equals_its_mandatory_parts() {
     let mandatory = "
+cluster:
+  tls: { ca: tls/ca.pem, cert: tls/n1.pem, key: tls/n1.key }
 pools:
   - name: objects
     shards:
@@ -440,7 +442,7 @@ proptest! {
     /// are there, without a panic; and what is accepted can be put into force.
     #[test]
     fn damaged_files_are_read_or_explained(
-        name in prop_oneof![Just("minimal"), Just("build-cache"), Just("object-cache"), Just("full")],
+        name in prop::sample::select(EXAMPLES.to_vec()),
         slips in prop::collection::vec(some_slip(), 1..6),
     ) {
         let text = slipped(&example_text(name), &slips);

@@ -60,7 +60,6 @@ impl Translation {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,11 +1,17 @@
 //! What has been agreed, and where is it kept?
 //!
-//! Today a node stands alone ([`standalone`]): its file is the truth, and the difference between
-//! the file and what was in force goes through the same `cluster::apply` that a Raft group will
-//! drive. What this room keeps is small and precious: epochs must never go back, or two rings
-//! would bear one number.
+//! A node stands alone or takes part in a cluster. Alone ([`standalone`]), its file is the truth,
+//! and the difference between the file and what was in force goes through `cluster::apply`. In a
+//! cluster ([`group`]) a Raft group has the same commands agreed, and every node applies the same
+//! log. [`steward`] holds the node's lease and, on the leader, watches over the others.
+//!
+//! What this room keeps is small and precious: epochs must never go back, or two rings would bear
+//! one number. It never looks at a request, and no request waits for it.
 
+pub mod clock;
 pub mod group;
+pub mod metrics;
 #[cfg(test)]
 mod simulation;
 pub mod standalone;
+pub mod steward;

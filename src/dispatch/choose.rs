@@ -4,8 +4,25 @@
 //! key's owner on until a shard looks able to answer; the ring's order is the same on every node,
 //! so failovers meet. A write goes to the owner or nowhere, unless the pool's keys are immutable:
 //! a second copy of a mutable object could come back to life when the owner returns.
+//!
+//! Whose word moves a request is the pool's [`Mode`]:
+//!
+//! | | `any` | `primary` |
+//! |---|---|---|
+//! | a verdict: most nodes see the shard down | moves it | moves it |
+//! | this node alone sees the shard down | moves it | does not: it goes there, and may fail |
+//! | a read that failed there | is tried on the next | is tried on the next |
+//! | a write that failed there | is tried on the next, if keys are immutable | has failed |
+//!
+//! So with `primary` all nodes ask the same shard first, the *active* one of the key, and one node
+//! with a bad network card sends its writes nowhere else. The price is paid until the verdict: a
+//! shard that hangs costs each read a time-out, and each write an error. When every shard is agreed
+//! down, the verdicts say nothing of which is better, and the owner is active again. That follows
+//! from what is agreed alone, and so is the same on every node; panic is not, and decides nothing
+//! here but where a read is tried next.
 
 use super::view::Pool;
+use crate::cluster::Mode;
 use crate::ids::Token;
 use crate::protocol::health::Class;
 
@@ -39,17 +56,55 @@ pub fn choose(
     panic: bool,
     tried: &[usize],
 ) -> Result<Chosen, NoShard> {
-    let usable = |shard: usize| {
-        !tried.contains(&shard)
-            && !pool.in_maintenance(shard)
-            && (panic || pool.health.usable(shard, class))
-    };
+    if pool.agreed.spec.mode == Mode::Primary {
+        let active = active(pool, token, class)?;
+        if !tried.contains(&active.shard) {
+            return Ok(active);
+        }
+        if !may_go_on(pool, class) {
+            return Err(NoShard::NoneHealthy);
+        }
+    }
+    first(pool, token, class, |shard| {
+        !tried.contains(&shard) && (panic || pool.health.usable(shard, class))
+    })
+}
+
+/// Whether a request of this class that failed at one shard may be tried at another.
+#[must_use]
+pub fn may_go_on(pool: &Pool, class: Class) -> bool {
+    class == Class::Read || (pool.agreed.spec.immutable && pool.agreed.spec.mode == Mode::Any)
+}
+
+/// The shard that all nodes ask first, by what is agreed alone.
+fn active(pool: &Pool, token: Token, class: Class) -> Result<Chosen, NoShard> {
+    let is_down = |shard: usize| pool.health.verdict(shard, class);
+    let nearest = first(pool, token, class, |_| true)?;
+    if !is_down(nearest.shard) {
+        return Ok(nearest);
+    }
+    let in_service = |shard: &usize| !pool.in_maintenance(*shard);
+    if (0..pool.shards.len()).filter(in_service).all(is_down) {
+        return Ok(nearest);
+    }
+    first(pool, token, class, |shard| !is_down(shard))
+}
+
+/// The first shard on the ring that may take a request of this class, is in service, and that
+/// `usable` lets pass.
+fn first(
+    pool: &Pool,
+    token: Token,
+    class: Class,
+    usable: impl Fn(usize) -> bool,
+) -> Result<Chosen, NoShard> {
+    let usable = |shard: usize| !pool.in_maintenance(shard) && usable(shard);
     let ring = &pool.agreed.ring;
     let owner = usize::from(ring.replicas(token)[0].0);
     if usable(owner) {
         return Ok(Chosen { shard: owner, spilled: false });
     }
-    if !may_spill(pool, class) {
+    if class == Class::Write && !pool.agreed.spec.immutable {
         return Err(NoShard::OwnerDown);
     }
     ring.order(token)
@@ -59,8 +114,148 @@ pub fn choose(
         .ok_or(NoShard::NoneHealthy)
 }
 
-/// Whether a request of this class may go to another shard than its key's owner.
-#[must_use]
-pub fn may_spill(pool: &Pool, class: Class) -> bool {
-    class == Class::Read || pool.agreed.spec.immutable
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::view::{PoolSettings, View};
+    use super::*;
+    use crate::cluster::{
+        AdminState, ClusterState, Command, Kind, Placement, PoolSpec, ShardSpec, Topology,
+    };
+    use crate::ids::{BaseUrl, PoolName, ShardId, Weight, Zone};
+    use crate::protocol::health::{PerClass, ProbeFailure};
+
+    const SHARDS: usize = 5;
+
+    fn view(mode: Mode, immutable: bool, maint: Option<usize>) -> View {
+        let shard = |number: usize| {
+            let spec = ShardSpec {
+                url: BaseUrl::parse(&format!("http://s{number}")).expect("a URL"),
+                zone: Zone::default(),
+                weight: Weight::ONE,
+                state: if maint == Some(number) { AdminState::Maint } else { AdminState::Ready },
+            };
+            (ShardId::new(&format!("s{number}")).expect("a name"), spec)
+        };
+        let spec = PoolSpec {
+            kind: Kind::Cache,
+            placement: Placement::Ring,
+            hash_seed: "seed".to_owned(),
+            vnodes: 16,
+            immutable,
+            mode,
+        };
+        let pool = PoolName::new("p").expect("a name");
+        let shards = (0..SHARDS).map(shard).collect();
+        let mut state = ClusterState::default();
+        state.apply_command(&Command::CreatePool { pool, spec, shards }).expect("a pool");
+        let topology = Arc::new(Topology::build(&state, None).expect("a topology"));
+        View::build(topology, None, 1, |_| Arc::new(PoolSettings::default()))
+    }
+
+    /// What is known of a shard, in the order of the ring from the key's owner on.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Known {
+        Well,
+        /// This node's probes have it down.
+        Suspect,
+        /// It is agreed down.
+        Agreed,
+        Maint,
+    }
+
+    /// The places that `choose` names one after the other, as distances from the owner.
+    fn order_of_trying(mode: Mode, immutable: bool, class: Class, known: &[Known]) -> Vec<usize> {
+        let token = Token(0x1234_5678_9abc_def0);
+        let of = |view: &View| -> Vec<usize> {
+            view.pools[0].agreed.ring.order(token).map(|shard| usize::from(shard.0)).collect()
+        };
+        let order = of(&view(mode, immutable, None));
+        let maint = known.iter().position(|known| *known == Known::Maint);
+        let view = view(mode, immutable, maint.map(|distance| order[distance]));
+        let pool = &view.pools[0];
+        let mut agreed = [PerClass::default(); SHARDS];
+        for (distance, known) in known.iter().enumerate() {
+            match known {
+                Known::Agreed => agreed[order[distance]] = PerClass { read: true, write: true },
+                Known::Suspect => {
+                    for _ in 0..3 {
+                        let failed = Err(ProbeFailure::Connect);
+                        pool.health.probe_result(1, order[distance], failed);
+                    }
+                }
+                Known::Well | Known::Maint => {}
+            }
+        }
+        pool.health.set_agreed(&agreed);
+        let panic = pool.health.in_panic(class);
+        let (mut tried, mut distances) = (Vec::new(), Vec::new());
+        while let Ok(chosen) = choose(pool, token, class, panic, &tried) {
+            let distance = order.iter().position(|shard| *shard == chosen.shard);
+            distances.push(distance.expect("every shard is on the ring"));
+            assert_eq!(chosen.spilled, distance != Some(0));
+            tried.push(chosen.shard);
+            if !may_go_on(pool, class) {
+                break;
+            }
+        }
+        distances
+    }
+
+    #[test]
+    fn the_mode_says_whose_word_moves_a_request() {
+        use Known::{Agreed, Maint, Suspect, Well};
+        let all = [0, 1, 2, 3, 4];
+        // What is known; then reads, writes where keys are immutable, other writes: in `any` and
+        // in `primary`.
+        type Tries<'a> = [&'a [usize]; 3];
+        let table: [(&[Known], Tries<'_>, Tries<'_>); 7] = [
+            (&[Well], [&all, &all, &[0]], [&all, &[0], &[0]]),
+            (
+                &[Suspect],
+                [&[1, 2, 3, 4], &[1, 2, 3, 4], &[]],
+                // Suspicion moves no first try; it says where a read is tried next.
+                [&[0, 1, 2, 3, 4], &[0], &[0]],
+            ),
+            (&[Agreed], [&[1, 2, 3, 4], &[1, 2, 3, 4], &[]], [&[1, 2, 3, 4], &[1], &[]]),
+            (&[Agreed, Suspect], [&[2, 3, 4], &[2, 3, 4], &[]], [&[1, 2, 3, 4], &[1], &[]]),
+            (&[Maint, Agreed], [&[2, 3, 4], &[2, 3, 4], &[]], [&[2, 3, 4], &[2], &[]]),
+            // More than half: panic, in which the ring's order counts; but not for the first try
+            // of a pool in `primary`, which is the same on every node.
+            (&[Agreed, Agreed, Agreed], [&all, &all, &[0]], [&[3, 0, 1, 2, 4], &[3], &[]]),
+            (&[Agreed; SHARDS], [&all, &all, &[0]], [&all, &[0], &[0]]),
+        ];
+        for (known, any, primary) in table {
+            for (mode, expected) in [(Mode::Any, any), (Mode::Primary, primary)] {
+                let columns = [(Class::Read, false), (Class::Write, true), (Class::Write, false)];
+                for ((class, immutable), expected) in columns.into_iter().zip(expected) {
+                    let tries = order_of_trying(mode, immutable, class, known);
+                    assert_eq!(tries, expected, "{known:?}: {mode:?}, {class:?}, {immutable}");
+                }
+            }
+        }
+    }
+
+    /// A node without a cluster is a group of one.
+    #[test]
+    fn standalone_the_own_probes_are_the_verdict_and_requests_are_not() {
+        use crate::protocol::health::{Observation, Outcome};
+        let view = view(Mode::Primary, true, None);
+        let pool = &view.pools[0];
+        let token = Token(7);
+        let put = || choose(pool, token, Class::Write, false, &[]).expect("a shard");
+        let owner = put().shard;
+        for key in 0..10 {
+            let outcome = Outcome::answered(500);
+            let seen = Observation { class: Class::Write, key: Token(key), begun_ms: 1, outcome };
+            pool.health.observe(1, owner, &seen);
+        }
+        assert!(!pool.health.usable(owner, Class::Write), "it is ejected");
+        assert_eq!(put().shard, owner);
+        for _ in 0..3 {
+            pool.health.probe_result(2, owner, Err(ProbeFailure::Connect));
+        }
+        assert_ne!(put().shard, owner);
+    }
 }

@@ -14,7 +14,7 @@
 //!
 //! Invariants:
 //! 1. A byte of a request goes to a second shard only if the request is a read, or the pool's keys
-//!    are immutable.
+//!    are immutable and its mode is `any`.
 //! 2. Nothing is repeated once a byte of the answer reached the client.
 //! 3. A connection is used again only if its last answer and the request before it ended cleanly.
 //!

@@ -12,6 +12,8 @@
 //! | the answer cannot be understood | next shard | 502, unknown | 502, unknown |
 //! | the answer had begun | cut | cut | cut |
 //!
+//! Of a pool in `mode: primary` (see `choose`) every write is an "other write" here.
+//!
 //! "If repeatable" means: the method is idempotent, it bears no condition that its own first
 //! success would make false, and its body is still held. A repeat of what was sent to a shard
 //! needs a token of the pool's retry budget, so that a sick pool is not drowned; a repeat on a new
@@ -23,7 +25,7 @@
 use std::time::Duration;
 
 use super::attempt::{Attempt, Source};
-use super::choose::{Chosen, NoShard, choose, may_spill};
+use super::choose::{Chosen, NoShard, choose, may_go_on};
 use super::outcome::{Failure, Note, TryError};
 use super::seam::{Answer, Body, BodyError, Part, Request};
 use super::view::{Pool, Shard};
@@ -305,7 +307,7 @@ impl Run<'_> {
     fn may_go_on(&self, failure: &Failure, held: bool) -> bool {
         let request = self.request;
         let again = held && request.repeatable;
-        may_spill(self.pool, request.class)
+        may_go_on(self.pool, request.class)
             && match failure {
                 Failure::Connect(ConnectError::Local(_)) => false,
                 // Nothing was sent, and nothing of the body read.

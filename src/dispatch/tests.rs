@@ -135,7 +135,12 @@ impl Answer for Told {
     }
 }
 
-fn view(owner: &Shard, next: &Shard, immutable: bool, settings: &PoolSettings) -> (View, Token) {
+fn view(
+    owner: &Shard,
+    next: &Shard,
+    (immutable, mode): (bool, Mode),
+    settings: &PoolSettings,
+) -> (View, Token) {
     let mut state = ClusterState::default();
     let spec = |shard: &Shard| ShardSpec {
         url: BaseUrl::parse(&shard.url).expect("a URL"),
@@ -152,7 +157,7 @@ fn view(owner: &Shard, next: &Shard, immutable: bool, settings: &PoolSettings) -
             hash_seed: "seed".to_owned(),
             vnodes: 16,
             immutable,
-            mode: Mode::Any,
+            mode,
         },
         shards: vec![(id("next"), spec(next)), (id("owner"), spec(owner))],
     };
@@ -235,30 +240,67 @@ fn word(result: &Result<Told, Failure>, note: &Note) -> String {
 #[tokio::test]
 async fn what_is_repeated_depends_on_what_is_known_to_have_happened() {
     use Does::{Breaks, Says, Waits};
-    // What the owner does; then GET, PUT and POST where keys are immutable, PUT where they are not.
-    let table: [(&str, &'static [Does], [&str; 4]); 5] = [
-        ("is not there", &[], ["200 by the next", "200 by the next", "200 by the next", "Connect"]),
-        ("breaks off", &[Breaks], ["200 by the next", "200 by the next", "Reset", "Reset"]),
+    // What the owner does; then GET, PUT and POST where keys are immutable, PUT where they are not;
+    // then GET and PUT where keys are immutable, and verdicts alone move writes.
+    let table: [(&str, &'static [Does], [&str; 6]); 5] = [
+        (
+            "is not there",
+            &[],
+            [
+                "200 by the next",
+                "200 by the next",
+                "200 by the next",
+                "Connect",
+                "200 by the next",
+                "Connect",
+            ],
+        ),
+        (
+            "breaks off",
+            &[Breaks],
+            ["200 by the next", "200 by the next", "Reset", "Reset", "200 by the next", "Reset"],
+        ),
         (
             "does not answer",
             &[Waits],
-            ["200 by the next", "HeadTimeout", "HeadTimeout", "HeadTimeout"],
+            [
+                "200 by the next",
+                "HeadTimeout",
+                "HeadTimeout",
+                "HeadTimeout",
+                "200 by the next",
+                "HeadTimeout",
+            ],
         ),
         (
             "answers nonsense",
             &[Says(GARBAGE)],
-            ["200 by the next", "BadAnswer", "BadAnswer", "BadAnswer"],
+            [
+                "200 by the next",
+                "BadAnswer",
+                "BadAnswer",
+                "BadAnswer",
+                "200 by the next",
+                "BadAnswer",
+            ],
         ),
-        ("is busy", &[Says(UNAVAILABLE)], ["503 by the owner"; 4]),
+        ("is busy", &[Says(UNAVAILABLE)], ["503 by the owner"; 6]),
     ];
-    let columns = [("GET", true), ("PUT", true), ("POST", true), ("PUT", false)];
+    let columns = [
+        ("GET", true, Mode::Any),
+        ("PUT", true, Mode::Any),
+        ("POST", true, Mode::Any),
+        ("PUT", false, Mode::Any),
+        ("GET", true, Mode::Primary),
+        ("PUT", true, Mode::Primary),
+    ];
     for (name, script, expected) in table {
-        for ((method, immutable), expected) in columns.into_iter().zip(expected) {
+        for ((method, immutable, mode), expected) in columns.into_iter().zip(expected) {
             let (owner, next) = (Shard::start(script).await, Shard::start(&[Says(OK)]).await);
-            let (view, token) = view(&owner, &next, immutable, &settings());
+            let (view, token) = view(&owner, &next, (immutable, mode), &settings());
             let worker = Worker::new(0, Instant::now());
             let (result, note) = put(&worker, &view.pools[0], token, method).await;
-            let case = format!("{method}, immutable: {immutable}, the owner {name}");
+            let case = format!("{method}, immutable: {immutable}, {mode:?}, the owner {name}");
             assert_eq!(word(&result, &note), expected, "{case}");
             let asked = next.asked.load(Ordering::Relaxed);
             assert_eq!(asked, usize::from(expected.ends_with("next")), "{case}");
@@ -284,7 +326,7 @@ async fn a_closed_connection_is_repeated_on_the_same_shard_and_counts_for_nothin
         let (owner, next) = (Shard::start(script).await, Shard::start(&[Says(OK)]).await);
         let mut settings = settings();
         settings.retry.attempts_max = attempts_max;
-        let (view, token) = view(&owner, &next, true, &settings);
+        let (view, token) = view(&owner, &next, (true, Mode::Any), &settings);
         let worker = Worker::new(0, Instant::now());
         let (first, note) = put(&worker, &view.pools[0], token, "GET").await;
         assert_eq!(word(&first, &note), "200 by the owner");
@@ -306,7 +348,7 @@ async fn a_gateway_error_is_passed_on_when_nobody_is_left() {
         let mut settings = settings();
         settings.retry.on_gateway_error = true;
         (settings.retry.budget_min, settings.retry.budget_percent) = (budget, 0);
-        let (view, token) = view(&owner, &next, false, &settings);
+        let (view, token) = view(&owner, &next, (false, Mode::Any), &settings);
         let worker = Worker::new(0, Instant::now());
         let (result, note) = put(&worker, &view.pools[0], token, "GET").await;
         assert_eq!(word(&result, &note), expected);

@@ -23,7 +23,7 @@ use crate::ids::{BaseUrl, PoolName, ShardId};
 use crate::limits::{PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::net::http1::scan::HeadLimits;
 use crate::net::upstream::{Endpoint, Keep, UpstreamKey};
-use crate::protocol::health::{HealthSettings, Seat, SharedHealth};
+use crate::protocol::health::{HealthSettings, PerClass, Seat, SharedHealth};
 use crate::protocol::retry::RetryBudget;
 
 /// What this node's file says about a pool, beside what is agreed.
@@ -145,6 +145,8 @@ impl View {
             .pools()
             .iter()
             .map(|agreed| {
+                // Only a cluster gives verdicts; without one the nodes' own probes do.
+                let verdicts = topology.identity().is_some();
                 let settings = settings_of(&agreed.name);
                 match previous.and_then(|view| view.pool(&agreed.name)) {
                     Some(same)
@@ -154,7 +156,11 @@ impl View {
                     }
                     before => {
                         let before = before.map(|pool| &**pool);
-                        Arc::new(build_pool(Arc::clone(agreed), settings, before, workers))
+                        let built = build_pool(Arc::clone(agreed), settings, before, workers);
+                        if verdicts {
+                            built.health.set_agreed(&agreed_down(agreed));
+                        }
+                        Arc::new(built)
                     }
                 }
             })
@@ -282,6 +288,15 @@ fn health_of(
         Some(pool) => SharedHealth::renewed(&pool.health, settings.health.clone(), seats),
         None => Arc::new(SharedHealth::new(settings.health.clone(), seats)),
     }
+}
+
+/// What is agreed about each shard.
+fn agreed_down(agreed: &PoolTopology) -> Vec<PerClass<bool>> {
+    let down = |shard: &ShardTopology| PerClass {
+        read: shard.verdict.reads_down,
+        write: shard.verdict.writes_down,
+    };
+    agreed.shards.iter().map(down).collect()
 }
 
 fn in_maintenance(shard: &ShardTopology) -> bool {

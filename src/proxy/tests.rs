@@ -12,11 +12,15 @@ use super::metrics::ClientMetrics;
 use super::serve::{Phase, WorkerParts, run_worker};
 use super::site::{ForwardedRule, Published, Site, SiteParts};
 use crate::cluster::{
-    AdminState, ClusterState, Command, Kind, Mode, Placement, PoolSpec, ShardSpec, Topology,
+    AdminState, ClusterState, Command, Kind, Mode, Placement, PoolSpec, Settings, ShardSpec,
+    Topology, Verdict,
 };
 use crate::dispatch::view::{PoolSettings, View};
-use crate::ids::{BaseUrl, NodeName, PoolName, RouteName, ShardId, Weight, Zone};
+use crate::ids::{
+    BaseUrl, ClusterId, NodeName, PeerAddress, PoolName, RouteName, ShardId, Weight, Zone,
+};
 use crate::limits::{ClientLimits, ClientTimeouts};
+use crate::protocol::health::Class;
 use crate::route::{KeyRule, Methods, RouteMatch, RouteSpec, RouteTable};
 
 fn pool_name(name: &str) -> PoolName {
@@ -172,4 +176,37 @@ fn a_change_rebuilds_only_what_it_touches() {
     let (old, new) = (new, pools(&wider, 0));
     assert_eq!((old.shards.len(), new.shards.len()), (3, 4));
     assert!(old.shards.iter().zip(new.shards.iter()).all(|(old, new)| Arc::ptr_eq(old, new)));
+}
+
+/// What a request looks at when it chooses a shard changes with the view, and only with it; and
+/// probes and connections do not notice.
+#[test]
+fn a_verdict_goes_the_way_of_the_agreed_state() {
+    let mut state = ClusterState::default();
+    let found = Command::Found {
+        cluster: ClusterId([7; 16]),
+        node: NodeName::new("n1").expect("a name"),
+        address: PeerAddress::parse("127.0.0.1:1").expect("an address"),
+        settings: Settings::default(),
+    };
+    state.apply_command(&found).expect("the first");
+    state.apply_command(&create("objects", 3)).expect("a pool");
+    let before = site("objects", view(&state, None));
+    let shard = ShardId::new("s1").expect("a name");
+    let verdict = |reads_down, writes_down| Command::SetVerdicts {
+        verdicts: vec![(pool_name("objects"), shard.clone(), Verdict { reads_down, writes_down })],
+    };
+    let health = Arc::clone(&before.view.pools[0].health);
+    let known = |class| (health.usable(1, class), health.verdict(1, class));
+
+    state.apply_command(&verdict(false, true)).expect("a verdict");
+    let full = before.over(view(&state, Some(&before.view)));
+    assert!(Arc::ptr_eq(&full.view.pools[0].health, &health), "probes go on");
+    assert!(Arc::ptr_eq(&full.view.pools[0].shards, &before.view.pools[0].shards));
+    assert_eq!((known(Class::Read), known(Class::Write)), ((true, false), (false, true)));
+
+    state.apply_command(&verdict(false, false)).expect("a verdict");
+    let _up = full.over(view(&state, Some(&full.view)));
+    assert_eq!((known(Class::Read), known(Class::Write)), ((true, false), (true, false)));
+    assert!(health.own_views().iter().all(|(_, down)| !down.read && !down.write));
 }

@@ -78,3 +78,65 @@ impl Ring {
 fn over(a: u128, b: u128) -> u128 {
     a.saturating_mul(b)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::{prop, prop_assert, prop_assert_eq, proptest};
+
+    use super::*;
+    use crate::ids::Weight;
+    use crate::ring::{Member, RingSpec};
+
+    fn member(id: usize, zone: u8, units: u64) -> Member {
+        Member {
+            id: ShardId::new(&format!("s{id}")).expect("a name"),
+            zone: Zone::new(&format!("z{zone}")).expect("a name"),
+            weight: Weight::try_from(units).expect("in range"),
+        }
+    }
+
+    fn ring(vnodes: u16, members: Vec<Member>) -> Option<Ring> {
+        let spec = RingSpec { hash_seed: "seed".to_owned(), vnodes, replicas: 1, members };
+        Ring::build(&spec).ok()
+    }
+
+    /// The worst of the shards by a ring that is built without the zone.
+    fn naive(ring: &Ring, without: &Ring) -> f64 {
+        let share = |ring: &Ring, id: &ShardId| {
+            ring.find(id).map_or(0.0, |at| ring.shares().shards[usize::from(at.0)].primary.as_f64())
+        };
+        let factor = |member: &Member| share(without, &member.id) / share(ring, &member.id);
+        let owning = without.members().iter().filter(|member| member.weight.get() > 0);
+        owning.map(factor).fold(0.0, f64::max)
+    }
+
+    proptest! {
+        #[test]
+        fn a_zone_leaves_what_a_ring_without_it_has(
+            vnodes in 1_u16..6,
+            members in prop::collection::vec((0_u8..4, 0_u64..4), 1..8),
+        ) {
+            let members: Vec<Member> = members
+                .into_iter()
+                .enumerate()
+                .map(|(id, (zone, units))| member(id, zone, units))
+                .collect();
+            let Some(whole) = ring(vnodes, members.clone()) else { return Ok(()) };
+            let losses = whole.zone_losses();
+            let mut total = 0.0;
+            for loss in &losses {
+                total += loss.share.as_f64();
+                let left: Vec<Member> =
+                    members.iter().filter(|member| member.zone != loss.zone).cloned().collect();
+                let without = ring(vnodes, left);
+                prop_assert_eq!(without.is_some(), loss.worst.is_some());
+                if let (Some(without), Some((_, factor))) = (without, &loss.worst) {
+                    let naive = naive(&whole, &without);
+                    // What bears nothing more is not looked at.
+                    prop_assert!((factor.as_f64() - naive).abs() < 1e-6 * naive, "{naive}");
+                }
+            }
+            prop_assert!((total - 1.0).abs() < 1e-9, "the zones' shares are the circle");
+        }
+    }
+}

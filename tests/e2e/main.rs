@@ -29,5 +29,6 @@ mod store_kill;
 mod store_life;
 mod store_memory;
 mod strict;
+#[allow(dead_code, reason = "the cluster tests use the rest of it")]
 mod support;
 mod telemetry;

@@ -1,90 +1,14 @@
 //! A disk whose fsync fails: fault row 14. Nothing is acknowledged from then on, reads go on.
-//!
-//! The failure is made under the store by a preloaded library, which works because the standard
-//! library calls the C library's `fsync` and `fdatasync`.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use crate::store_child::{StoreProcess, command};
-use crate::support::say::require;
+use crate::support::disk::FailingSyncs;
 
-/// Fails with EIO for every file whose path contains the content of the file named by
-/// `SHIM_TRIGGER`, as long as that exists.
-const SHIM: &str = r#"
-#define _GNU_SOURCE
-#include <dlfcn.h>
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <unistd.h>
-
-static int fails(int fd) {
-    const char *trigger = getenv("SHIM_TRIGGER");
-    FILE *file = trigger ? fopen(trigger, "r") : NULL;
-    if (!file)
-        return 0;
-    char pattern[256] = "", link[64], path[4096] = "";
-    size_t length = fread(pattern, 1, sizeof pattern - 1, file);
-    fclose(file);
-    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
-    if (readlink(link, path, sizeof path - 1) < 0)
-        return 0;
-    return length > 0 && strstr(path, pattern) != NULL;
-}
-
-static int run(const char *name, int fd) {
-    if (fails(fd)) {
-        errno = EIO;
-        return -1;
-    }
-    return ((int (*)(int))dlsym(RTLD_NEXT, name))(fd);
-}
-
-int fsync(int fd) { return run("fsync", fd); }
-int fdatasync(int fd) { return run("fdatasync", fd); }
-"#;
-
-/// A store over a disk whose syncs fail while a file exists.
-struct Shimmed {
-    library: PathBuf,
-    trigger: PathBuf,
-}
-
-impl Shimmed {
-    /// `None` where there is no C compiler.
-    fn build(folder: &Path) -> Option<Self> {
-        let compiler = require("cc")?;
-        let (source, library) = (folder.join("shim.c"), folder.join("shim.so"));
-        std::fs::write(&source, SHIM).expect("a writable folder");
-        let built = Command::new(compiler)
-            .args(["-shared", "-fPIC", "-o"])
-            .args([&library, &source])
-            .arg("-ldl")
-            .status()
-            .is_ok_and(|status| status.success());
-        assert!(built, "the failing fsync does not compile");
-        Some(Self { library, trigger: folder.join("trigger") })
-    }
-
-    fn start(&self, data: &Path) -> StoreProcess {
-        let mut command = command(data);
-        command.env("LD_PRELOAD", &self.library).env("SHIM_TRIGGER", &self.trigger);
-        StoreProcess::start_with(command)
-    }
-
-    /// Makes the sync of every file fail whose path contains `pattern`.
-    fn fail(&self, pattern: &str) {
-        // Whole at once: the store may be looking.
-        let aside = self.trigger.with_extension("new");
-        std::fs::write(&aside, pattern).expect("a writable folder");
-        std::fs::rename(&aside, &self.trigger).expect("a writable folder");
-    }
-
-    fn mend(&self) {
-        std::fs::remove_file(&self.trigger).expect("the trigger");
-    }
+fn start(disk: &FailingSyncs, data: &Path) -> StoreProcess {
+    let mut command = command(data);
+    command.envs(disk.environment());
+    StoreProcess::start_with(command)
 }
 
 fn large(first: u8) -> Vec<u8> {
@@ -111,8 +35,8 @@ fn expect_fenced(store: &StoreProcess) {
 fn fail_one_sync(pattern: &str, body: &[u8], expected: (u16, &str)) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let data = folder.path().join("data");
-    let Some(disk) = Shimmed::build(folder.path()) else { return };
-    let store = disk.start(&data);
+    let Some(disk) = FailingSyncs::build(folder.path()) else { return };
+    let store = start(&disk, &data);
     assert_eq!(store.ask("PUT", "/small", b"kept").status, 201);
     assert_eq!(store.ask("PUT", "/large", &large(7)).status, 201);
 

@@ -82,23 +82,32 @@ fn free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 
-/// The port for peers: the one of the last start, or one that is free now and kept from now on.
+/// The port for peers.
 fn peer_port(place: &Place, usual: u16) -> Result<u16, AppError> {
-    let kept = place.folder.join("peer.port");
-    let told = |error| AppError::System { what: kept.display().to_string(), error };
-    if let Ok(text) = std::fs::read_to_string(&kept)
+    let folder = &place.folder;
+    std::fs::create_dir_all(folder).map_err(AppError::system(folder.display().to_string()))?;
+    kept_port(&folder.join("peer.port"), usual)
+}
+
+/// A port that others remember: the one that stands in `file`, or else one that is free now, the
+/// usual one if it is, and stands there from now on.
+///
+/// # Errors
+/// When the file cannot be read or written.
+pub fn kept_port(file: &Path, usual: u16) -> Result<u16, AppError> {
+    let told = |error| AppError::System { what: file.display().to_string(), error };
+    if let Ok(text) = std::fs::read_to_string(file)
         && let Ok(port) = text.trim().parse()
     {
         return Ok(port);
     }
-    let port = match free(usual) {
+    let port = match usual != 0 && free(usual) {
         true => usual,
         false => TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
             .and_then(|socket| Ok(socket.local_addr()?.port()))
             .map_err(told)?,
     };
-    std::fs::create_dir_all(&place.folder).map_err(told)?;
-    std::fs::write(&kept, format!("{port}\n")).map_err(told)?;
+    std::fs::write(file, format!("{port}\n")).map_err(told)?;
     Ok(port)
 }
 

@@ -1,6 +1,7 @@
 //! The nodes of `ringway dev`: one that stands alone, or several that agree.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use prometheus::Registry;
 use tokio::runtime::Handle;
@@ -11,7 +12,11 @@ use super::stores::Shards;
 use crate::admin::api::ActionRequest;
 use crate::app::error::AppError;
 use crate::app::node::{Node, NodeParts};
+use crate::app::say::complain;
 use crate::config::{self, Config};
+
+/// How long a start waits for the nodes to agree. On an idle machine that takes a second.
+const LEASE_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Every node, running or not.
 pub struct Nodes {
@@ -61,6 +66,17 @@ impl Nodes {
         let names: Vec<String> = self.nodes.keys().cloned().collect();
         for name in names {
             self.start_node(&name).await?;
+        }
+        let several = self.nodes.len() > 1;
+        for node in self.nodes.values().take(usize::from(several)) {
+            let membership = node.running.as_ref().and_then(Node::membership);
+            membership.expect("one of several").found_if_unborn(&node.config).await?;
+        }
+        for (name, node) in self.running() {
+            let Some(membership) = node.membership() else { continue };
+            if !membership.until_leased(LEASE_PATIENCE).await {
+                complain(&format!("ringway: node `{name}` has no lease yet; it goes on trying"));
+            }
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::file::kept_port;
 use crate::app::error::AppError;
 use crate::app::store::unix_ms;
 use crate::store::{Metrics, Store, StoreOptions, serve};
@@ -42,13 +43,16 @@ impl Shards {
     /// When one cannot be opened, or has no port.
     pub fn open(folder: &Path, count: u16, runtime: &Runtime) -> Result<Self, AppError> {
         let registry = Registry::new();
+        std::fs::create_dir_all(folder).map_err(AppError::system(folder.display().to_string()))?;
         let mut shards = BTreeMap::new();
         for number in 1..=count.max(1) {
             let id = format!("s{number}");
             let metrics = Metrics::register(&registry, &id).expect("each shard has its own label");
             let options = StoreOptions::new(folder.join(&id), metrics, unix_ms);
-            let any = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
-            let mut shard = Shard { options, address: any, running: None };
+            // What is agreed remembers where a shard is, from one start to the next.
+            let port = kept_port(&folder.join(format!("{id}.port")), 0)?;
+            let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port);
+            let mut shard = Shard { options, address, running: None };
             runtime.block_on(shard.start(runtime.handle()))?;
             shards.insert(id, shard);
         }

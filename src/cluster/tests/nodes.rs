@@ -187,3 +187,29 @@ fn a_level_is_raised_when_all_speak_it() {
     let lowered = Refusal::LevelLowered { level: FeatureLevel(1), agreed: FeatureLevel(2) };
     assert_eq!(log.give(&raise(1)), Err(lowered));
 }
+
+/// Two of three voters are gone for good, and with them what they alone had agreed on.
+#[test]
+fn a_cluster_begins_anew_with_who_is_left() {
+    let mut log = Log(founded());
+    for (node, name) in [(2, "n2"), (3, "n3")] {
+        log.give(&add(name, node)).expect("added");
+        log.give(&begin(u64::from(node), 0, name)).expect("began");
+    }
+    let before = log.0.clone();
+    let actor = || Actor::new("admin@n2").expect("printable");
+    assert_eq!(log.0.begin_anew(NodeId(4), actor(), 0), Err(Refusal::NoNode(NodeId(4))));
+    assert_eq!(log.0, before);
+    log.0.begin_anew(NodeId(2), actor(), 0).expect("it is there");
+    let (old, new) = (before.identity().expect("founded"), log.0.identity().expect("founded"));
+    assert_eq!((new.id, new.generation), (old.id, old.generation.next()));
+    assert!(log.0.nodes().keys().eq([&NodeId(2)]));
+    assert!(log.0.was_removed(NodeId(1)) && log.0.was_removed(NodeId(3)));
+    assert_eq!(log.0.pools(), before.pools());
+    assert!(log.0.revision() > before.revision());
+    // Who was lost may come back only as somebody else; who is left goes on as it was.
+    assert_eq!(log.give(&add("n3", 3)), Err(Refusal::NodeRemoved(NodeId(3))));
+    assert_eq!(log.give(&add("n3", 4)).expect("added").node, Some(NodeId(4)));
+    let goes_on = envelope(Some(id(2, 1, 1)), Command::Unstage);
+    assert!(log.0.apply(Revision(100), &goes_on).is_ok());
+}

@@ -242,7 +242,7 @@ fn samples() -> Vec<Envelope> {
         Command::SetVerdicts {
             verdicts: vec![(p(), a(), Verdict { reads_down: false, writes_down: true })],
         },
-        Command::RaiseBarriers { barriers: vec![(p(), Epoch(2))] },
+        Command::RaiseBarriers { term: Term(3), barriers: vec![(p(), Epoch(2))] },
         Command::SetSettings { settings: Settings { lease_ms: 20_000, ..Settings::default() } },
         Command::RaiseFeatureLevel { level: FeatureLevel(1) },
         Command::Stage { changes: changes.clone() },

@@ -21,8 +21,8 @@ use tokio::sync::watch;
 use super::snapshot::Snapshot;
 use super::types::{Entry, LogId, Membership, Meta, Outcome, TypeConfig};
 use super::writer::{Write, Writer};
-use crate::cluster::{ClusterState, Envelope};
-use crate::ids::Revision;
+use crate::cluster::{Applied, ClusterState, Envelope, Refusal};
+use crate::ids::{Revision, Term};
 
 type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
 
@@ -122,7 +122,11 @@ impl Machine {
             EntryPayload::Normal(proposal) => {
                 let index = entry.log_id.index;
                 let state = Arc::make_mut(&mut self.agreed.state);
-                let result = state.apply(Revision(index), &proposal.0);
+                let term = Term(**entry.log_id.committed_leader_id());
+                let result = match proposal.0.command.is_good_in(term) {
+                    true => state.apply(Revision(index), &proposal.0),
+                    false => Err(Refusal::OtherTerm),
+                };
                 if self.told_before.is_none_or(|before| before < index) {
                     audit(index, &proposal.0, &result);
                 }
@@ -136,11 +140,7 @@ impl Machine {
 }
 
 /// Who changed what, and when: one line on every node for each command of an operator.
-fn audit(
-    index: u64,
-    envelope: &Envelope,
-    result: &Result<crate::cluster::Applied, crate::cluster::Refusal>,
-) {
+fn audit(index: u64, envelope: &Envelope, result: &Result<Applied, Refusal>) {
     let actor = envelope.actor.as_str();
     if !actor.starts_with("admin@") {
         return;

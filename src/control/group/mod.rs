@@ -48,6 +48,8 @@ mod server;
 mod snapshot;
 mod status;
 mod storage;
+#[cfg(test)]
+mod tests;
 mod types;
 mod wire;
 mod writer;

@@ -38,14 +38,15 @@ pub struct Snapshot {
     pub state: ClusterState,
 }
 
-/// The only version so far. A struct and no tagged enum: to find the tag serde would take the
-/// content in as a value of any kind, in which the numbers that are keys in JSON stay texts.
-const VERSION: u64 = 1;
+/// The version of the second line.
+const VERSION: u32 = 1;
 
+/// The second line. A struct and no tagged enum: serde reads keys that are numbers, as members'
+/// ids are, only where it reads them directly.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Head {
-    version: u64,
+    version: u32,
     meta: Meta,
     taken_ms: u64,
 }
@@ -116,7 +117,7 @@ impl Snapshot {
         let Head { version, meta, taken_ms } =
             serde_json::from_slice(head).map_err(|error| NoSnapshot(error.to_string()))?;
         if version != VERSION {
-            return Err(no("a later release wrote it, in a version that this one does not know"));
+            return Err(NoSnapshot(format!("it is of version {version}, of a later release")));
         }
         let state = ClusterState::decode(state).map_err(|error| NoSnapshot(error.to_string()))?;
         Ok(Self { meta, taken_ms, state })

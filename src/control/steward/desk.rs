@@ -18,15 +18,6 @@ pub struct Desk {
     reports: BTreeMap<NodeId, Facts>,
 }
 
-/// Something to be proposed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Due {
-    /// Good in this term only: what it says was true of the leases of this leadership.
-    InTerm(Term, Command),
-    /// Good at any time.
-    Command(Command),
-}
-
 /// What is known of this node's leadership at one moment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Leads {
@@ -118,17 +109,17 @@ impl Desk {
     }
 
     /// What is to be proposed now. Nothing while this node does not lead.
-    pub fn due(&mut self, now_ms: u64, state: &ClusterState) -> Vec<Due> {
+    pub fn due(&mut self, now_ms: u64, state: &ClusterState) -> Vec<Command> {
         if self.leads.is_none() {
             return Vec::new();
         }
-        let mut due: Vec<Due> = self.barriers(now_ms, state).into_iter().collect();
-        due.extend(self.verdicts(now_ms, state).map(Due::Command));
-        due.extend(feature_level(state).map(Due::Command));
+        let mut due: Vec<Command> = self.barriers(now_ms, state).into_iter().collect();
+        due.extend(self.verdicts(now_ms, state));
+        due.extend(feature_level(state));
         due
     }
 
-    fn barriers(&mut self, now_ms: u64, state: &ClusterState) -> Option<Due> {
+    fn barriers(&mut self, now_ms: u64, state: &ClusterState) -> Option<Command> {
         let mut raised = None;
         let mut barriers = Vec::new();
         for (name, pool) in state.pools() {
@@ -140,7 +131,7 @@ impl Desk {
             }
         }
         let term = raised?;
-        Some(Due::InTerm(term, Command::RaiseBarriers { term, barriers }))
+        Some(Command::RaiseBarriers { term, barriers })
     }
 
     fn verdicts(&mut self, now_ms: u64, state: &ClusterState) -> Option<Command> {
@@ -167,7 +158,7 @@ impl Desk {
     /// What the leader knows of every node.
     #[must_use]
     pub fn overview(&self, now_ms: u64, state: &ClusterState) -> Overview {
-        let standing = self.book.standing(now_ms);
+        let standing: BTreeMap<_, _> = self.book.standing(now_ms).into_iter().collect();
         let nodes = state
             .nodes()
             .iter()

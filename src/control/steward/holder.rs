@@ -1,7 +1,7 @@
 //! The lease of this start of this node, and what came of asking for it.
 
 use crate::cluster::ClusterState;
-use crate::cluster::lease::{Denial, LeaseHolder, LeaseSettings, NoLease, Renewal};
+use crate::cluster::lease::{LeaseHolder, LeaseSettings, NoLease, Renewal};
 use crate::ids::{Epoch, Incarnation, NodeId, PoolName, Term};
 
 use super::desk::lease_settings;
@@ -51,9 +51,9 @@ impl Holding {
             .present
             .take()
             .filter(|present| (present.node, present.incarnation) == (node, incarnation));
-        let present = self.present.insert(
-            present.unwrap_or_else(|| Present::begin(settings, node, incarnation)),
-        );
+        let present = self
+            .present
+            .insert(present.unwrap_or_else(|| Present::begin(settings, node, incarnation)));
         present.holder.set_settings(settings);
         present.holder.renew(now_ms, wall_ms, facts.epochs.clone(), facts.rings.clone())
     }
@@ -133,4 +133,3 @@ impl LeaseStatus {
         self.remaining_ms > 0
     }
 }
-

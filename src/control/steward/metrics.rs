@@ -53,11 +53,9 @@ impl Metrics {
         let help = "Renewals of this node's lease, by how they ended.";
         let name = "ringway_lease_renewals_total";
         let mut renewals = Group::new(name, help, Kind::Counter, &["outcome"]);
-        for (outcome, counter) in [
-            ("granted", &self.granted),
-            ("denied", &self.denied),
-            ("unanswered", &self.unanswered),
-        ] {
+        for (outcome, counter) in
+            [("granted", &self.granted), ("denied", &self.denied), ("unanswered", &self.unanswered)]
+        {
             renewals.push(&[outcome], Sample::Counter(counter.sum()));
         }
         let help = "How long the leader's answers to renewals took.";

@@ -13,7 +13,7 @@
 //! the log.
 //!
 //! Invariants:
-//! 1. A barrier is proposed in the term that the book named and in no other.
+//! 1. A barrier bears the term that the book named, and is refused in any other.
 //! 2. A node reports an epoch after requests read it: what is published, not what is applied.
 //! 3. Nothing here waits on a request, and no request on anything here.
 
@@ -27,5 +27,6 @@ mod overview;
 mod steward;
 
 pub use facts::{Facts, FactsSource, PoolView};
+pub use holder::LeaseStatus;
 pub use overview::{NodeReport, Overview};
-pub use steward::{LeaseStatus, Steward, StewardParts};
+pub use steward::{Steward, StewardParts};

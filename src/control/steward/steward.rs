@@ -7,7 +7,7 @@ use bytes::Bytes;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::desk::{Desk, Due, Leads};
+use super::desk::{Desk, Leads};
 use super::facts::{Facts, FactsSource};
 use super::holder::{Holding, LeaseStatus};
 use super::message::{Answer, OVERVIEW, RENEW, Report};
@@ -306,11 +306,7 @@ impl Steward {
                 let now_ms = self.look(&mut desk);
                 desk.due(now_ms, &group.state())
             };
-            for due in due {
-                let command = match due {
-                    // Elsewhere, and in another term here, it is refused when it is applied.
-                    Due::InTerm(_, command) | Due::Command(command) => command,
-                };
+            for command in due {
                 match group.propose("steward", command).await {
                     Ok(_) => {}
                     Err(ProposeError::Refused(refusal)) => {

@@ -109,6 +109,18 @@ impl Backend {
         })
     }
 
+    /// One that does the same and remembers nothing: for many requests.
+    pub fn tireless(name: &'static str) -> Self {
+        Self::start(move |connection| {
+            while let Ok(Some(request)) = connection.try_request() {
+                let body = if request.asked().starts_with("HEAD ") { "" } else { name };
+                let length = name.len();
+                connection
+                    .say(format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"));
+            }
+        })
+    }
+
     /// The requests so far.
     pub fn requests(&self) -> Vec<Received> {
         lock(&self.seen.requests).clone()

@@ -113,10 +113,15 @@ impl Client {
 
     /// Connects, if somebody listens there.
     pub fn try_connect(address: SocketAddr) -> io::Result<Self> {
-        let stream = TcpStream::connect_timeout(&address, SILENCE_MAX)?;
+        Self::try_connect_within(address, SILENCE_MAX)
+    }
+
+    /// The same, with a client that waits no longer than `silence_max` for anything.
+    pub fn try_connect_within(address: SocketAddr, silence_max: Duration) -> io::Result<Self> {
+        let stream = TcpStream::connect_timeout(&address, silence_max)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(SILENCE_MAX))?;
-        stream.set_write_timeout(Some(SILENCE_MAX))?;
+        stream.set_read_timeout(Some(silence_max))?;
+        stream.set_write_timeout(Some(silence_max))?;
         Ok(Self { stream, buffer: Vec::new(), address })
     }
 

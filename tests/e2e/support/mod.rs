@@ -1,6 +1,7 @@
 //! What the end-to-end tests stand on: processes, sockets, patience.
 
 pub mod backend;
+pub mod disk;
 pub mod http;
 pub mod net;
 pub mod nginx;

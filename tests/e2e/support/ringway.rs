@@ -97,8 +97,15 @@ impl Serve {
     /// The same, with the file as it stands in the folder.
     #[track_caller]
     pub fn start_as_written(folder: TempDir) -> Self {
+        Self::start_prepared("serve", folder, &mut ringway())
+    }
+
+    /// The same, under a name of its own and with a command that was prepared, as by an
+    /// environment.
+    #[track_caller]
+    pub fn start_prepared(name: &str, folder: TempDir, command: &mut Command) -> Self {
         let file = folder.path().join("ringway.yaml");
-        let process = Process::start("serve", ringway().args(["serve", "-c"]).arg(&file));
+        let process = Process::start(name, command.args(["serve", "-c"]).arg(&file));
         let announced = |what: &str| {
             process.stdout_line(&format!("serve announces {what}"), |line| {
                 let url = line.trim().strip_prefix(what)?.trim().strip_prefix("http://")?;

@@ -13,14 +13,19 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// # Panics
 /// When it does not hold within [`PATIENCE`]; `what` says what was waited for.
 #[track_caller]
-#[allow(clippy::disallowed_methods, reason = "a look at what nobody announces, not a wait for it")]
-pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn until<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    until_within(what, PATIENCE, look)
+}
+
+/// The same, for what has to come sooner or may come later.
+#[track_caller]
+pub fn until_within<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Option<T>) -> T {
     let begun = Instant::now();
     loop {
         if let Some(found) = look() {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain: {what}");
+        assert!(begun.elapsed() < limit, "waited {limit:?} in vain: {what}");
         #[allow(clippy::disallowed_methods, reason = "the pause between two looks")]
         std::thread::sleep(LOOK_EVERY);
     }
@@ -30,4 +35,15 @@ pub fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 #[track_caller]
 pub fn until_true(what: &str, mut look: impl FnMut() -> bool) {
     until(what, || look().then_some(()));
+}
+
+/// Looks again and again for a while, for what must hold all the time: `look` panics where it does
+/// not.
+pub fn all_the_while(long: Duration, mut look: impl FnMut()) {
+    let begun = Instant::now();
+    while begun.elapsed() < long {
+        look();
+        #[allow(clippy::disallowed_methods, reason = "the pause between two looks")]
+        std::thread::sleep(LOOK_EVERY);
+    }
 }

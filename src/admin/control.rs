@@ -1,0 +1,113 @@
+//! Who decides what the operator asks for?
+//!
+//! In a cluster the group does: a change is proposed, whichever node was asked, and answered once
+//! it is agreed, applied here, and what this node serves. A node that stands alone has its file
+//! for that, and says so.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::sync::watch;
+
+use super::http::{Response, problem, problem_with};
+use crate::cluster::{Actor, Applied, Command, Settings};
+use crate::control::group::{Group, ProposeError};
+use crate::control::steward::{LeaseStatus, Overview};
+use crate::ids::{NodeName, Revision};
+
+/// Who decides.
+pub enum Control {
+    /// The node's file.
+    Standalone,
+    /// The group of nodes.
+    Cluster(Box<Member>),
+}
+
+/// Something to be awaited, as a trait object.
+pub type Waiting<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// What a node of a cluster can ask its other parts.
+pub struct Member {
+    /// What is agreed, and how it is changed.
+    pub group: Group,
+    /// Says how this node's lease stands.
+    pub lease: Box<dyn Fn() -> LeaseStatus + Send + Sync>,
+    /// Asks the leader for what only it knows; `None` when it does not tell in time.
+    pub overview: Box<dyn Fn() -> Waiting<Option<Overview>> + Send + Sync>,
+    /// Says what the node's file has otherwise than what is agreed, in sentences.
+    pub drift: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Says what the node's file founds a cluster with.
+    pub seed: Box<dyn Fn() -> Seed + Send + Sync>,
+}
+
+/// What a cluster begins with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seed {
+    /// Its settings.
+    pub settings: Settings,
+    /// The commands that make its pools.
+    pub commands: Vec<Command>,
+}
+
+/// How long an answer waits for this node to serve what was agreed. Building the rings of a large
+/// change takes a part of a second.
+const PUBLISH_WAIT: Duration = Duration::from_secs(5);
+
+impl Control {
+    /// The group, or the answer that names the cure.
+    pub(super) fn member(&self) -> Result<&Member, Response> {
+        match self {
+            Self::Cluster(member) => Ok(member),
+            Self::Standalone => {
+                let detail = "this node is standalone: change its file and `ringway reload`, or \
+                              give it a `cluster:` section";
+                Err(problem(409, "standalone", detail))
+            }
+        }
+    }
+}
+
+impl Member {
+    /// Has the group agree on a command, and waits until this node serves by it.
+    pub(super) async fn change(
+        &self,
+        actor: &str,
+        command: Command,
+        published: &watch::Receiver<Revision>,
+    ) -> Result<Applied, Response> {
+        let applied = self.group.propose(actor, command).await.map_err(|error| refusal(&error))?;
+        if !applied.pools.is_empty() {
+            let mut published = published.clone();
+            let served = published.wait_for(|revision| *revision >= applied.revision);
+            // Late or never: agreed it is, and `status` shows what is served.
+            drop(tokio::time::timeout(PUBLISH_WAIT, served).await);
+        }
+        Ok(applied)
+    }
+}
+
+/// The answer to a change that was not made, or of which nobody knows.
+pub(super) fn refusal(error: &ProposeError) -> Response {
+    let detail = error.to_string();
+    match error {
+        ProposeError::Refused(_) => problem(409, "refused", &detail),
+        ProposeError::Unavailable { .. } => {
+            let mut answer = problem_with(503, "unavailable", &detail, Some("not-applied"));
+            let soon = HeaderValue::from_static("1");
+            answer.headers_mut().insert("Retry-After", soon);
+            answer
+        }
+        ProposeError::Unknown(_) => problem_with(504, "unknown", &detail, Some("unknown")),
+    }
+}
+
+/// Who asked, for the history: the node that was asked, and the name that the asker gave.
+#[must_use]
+pub(super) fn actor(node: &NodeName, said: Option<&HeaderValue>) -> String {
+    let name = said.and_then(|name| name.to_str().ok()).map_or("", str::trim);
+    match name.is_empty() {
+        true => format!("admin@{node}"),
+        false => Actor::tamed(&format!("admin@{node} ({name})")).to_string(),
+    }
+}

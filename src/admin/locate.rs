@@ -1,0 +1,162 @@
+//! Where does a key live, and why?
+//!
+//! By the very rules that serve requests: canonical form, route, key rule, ring. A key is given
+//! as it is hashed, with its pool, or as a request target that the node's routes look at.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::api::Api;
+use super::asked::Query;
+use super::http::{Response, json, problem};
+use crate::ids::{Epoch, PoolName, RouteName};
+use crate::key::{canonical_component, canonical_path};
+use crate::ring::{Ring, Step, Verdict};
+use crate::route::{RequestView, RouteTable};
+
+/// A key, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Routed {
+    /// The pool that the request goes to.
+    pub pool: PoolName,
+    /// The bytes that are hashed.
+    pub key: Vec<u8>,
+    /// The route that said so.
+    pub route: RouteName,
+}
+
+/// Finds the key of a request.
+///
+/// # Errors
+/// A sentence, when no route takes it or it has no key.
+pub fn routed(routes: &RouteTable, request: &RequestView<'_>) -> Result<Routed, String> {
+    let route = routes.find(request).ok_or_else(|| {
+        "no route takes it: compare host, path and method with `routes`".to_owned()
+    })?;
+    let mut scratch = Vec::new();
+    let key = routes.key_of(route, request, &mut scratch).map_err(|error| error.to_string())?;
+    let spec = routes.route(route);
+    Ok(Routed { pool: spec.pool.clone(), key: key.to_vec(), route: spec.name.clone() })
+}
+
+/// Where a key lives.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Located {
+    /// The pool.
+    pub pool: String,
+    /// The epoch that was asked about.
+    pub epoch: u64,
+    /// Whether that is the epoch in force.
+    pub in_force: bool,
+    /// The key as it is hashed.
+    pub key: String,
+    /// The route that found pool and key; absent if both were given.
+    pub route: Option<String>,
+    /// The shards that should hold it, the primary first.
+    pub replicas: Vec<String>,
+    /// Those that come next.
+    pub next: Vec<String>,
+    /// The way from the key to its shards, in lines.
+    pub explanation: String,
+}
+
+/// How many shards beyond the replica set are named unless the query says.
+const NEXT_SHARDS: usize = 3;
+
+/// `GET /v1/locate`.
+pub(super) fn answer(api: &Api, query: &Query) -> Result<Response, Response> {
+    located(api, query).map(|located| json(200, &located))
+}
+
+fn located(api: &Api, query: &Query) -> Result<Located, Response> {
+    let (pool, key, route) = match (query.get("pool"), query.get("key"), query.get("target")) {
+        (Some(pool), Some(key), None) => (pool_name(pool)?, canonical(key)?, None),
+        (None, None, Some(target)) => {
+            let Routed { pool, key, route } = by_route(api, query, target)?;
+            (pool, key, Some(route))
+        }
+        _ => {
+            let detail = "ask with ?pool=NAME&key=KEY, or with ?target=/PATH for what the routes \
+                          make of it, each value percent-encoded";
+            return Err(problem(400, "bad-query", detail));
+        }
+    };
+    let next = query
+        .number("next")?
+        .map_or(NEXT_SHARDS, |next| usize::try_from(next).unwrap_or(usize::MAX));
+    let view = (api.served)().view;
+    let Some(served) = view.pools.iter().find(|served| served.agreed.name == pool) else {
+        return Err(problem(404, "no-pool", &format!("there is no pool `{pool}`")));
+    };
+    let current = served.agreed.epoch;
+    let epoch = query.number("epoch")?.map_or(current, Epoch);
+    let explain = |ring: &Ring| ring.explain(&key, next);
+    let explanation = match epoch == current {
+        true => explain(&served.agreed.ring),
+        false => {
+            let past = api.state().ring_at(&pool, epoch);
+            explain(&past.map_err(|error| problem(404, "no-epoch", &error.to_string()))?)
+        }
+    };
+    Ok(Located {
+        pool: pool.to_string(),
+        epoch: epoch.0,
+        in_force: epoch == current,
+        key: String::from_utf8_lossy(&key).into_owned(),
+        route: route.map(|route| route.to_string()),
+        replicas: replicas(&explanation.walk),
+        next: explanation.next.iter().map(ToString::to_string).collect(),
+        explanation: explanation.to_string(),
+    })
+}
+
+fn pool_name(text: &str) -> Result<PoolName, Response> {
+    PoolName::new(text).map_err(|error| problem(400, "bad-query", &error.to_string()))
+}
+
+/// The canonical form of a key that is given as it is hashed: what begins with `/` is a path.
+fn canonical(key: &str) -> Result<Vec<u8>, Response> {
+    let form = match key.starts_with('/') {
+        true => canonical_path(key.as_bytes()),
+        false => canonical_component(key.as_bytes()),
+    };
+    form.map(Cow::into_owned).map_err(|error| problem(400, "bad-key", &error.to_string()))
+}
+
+/// Pool and key of `GET target` (or another method), as this node's routes have it.
+fn by_route(api: &Api, query: &Query, target: &str) -> Result<Routed, Response> {
+    let (path, parameters) = match target.split_once('?') {
+        Some((path, parameters)) => (path, Some(parameters.as_bytes())),
+        None => (target, None),
+    };
+    let path = canonical_path(path.as_bytes())
+        .map_err(|error| problem(400, "bad-key", &error.to_string()))?;
+    let fields = query.all("field").map(field).collect::<Result<Vec<_>, _>>()?;
+    let host = query.get("host").unwrap_or("localhost").to_ascii_lowercase();
+    let request = RequestView {
+        method: query.get("method").unwrap_or("GET").as_bytes(),
+        host: host.as_bytes(),
+        path: &path,
+        query: parameters,
+        fields: &fields,
+    };
+    (api.routed)(&request).map_err(|why| problem(404, "no-route", &format!("{target}: {why}")))
+}
+
+fn field(text: &str) -> Result<(String, Vec<u8>), Response> {
+    let (name, value) = text.split_once(':').ok_or_else(|| {
+        problem(400, "bad-query", &format!("`{text}` is no field: write `Name: value`"))
+    })?;
+    Ok((name.trim().to_ascii_lowercase(), value.trim().as_bytes().to_vec()))
+}
+
+fn replicas(walk: &[Step]) -> Vec<String> {
+    let place = |step: &Step| match step.verdict {
+        Verdict::Replica(place) => Some((place, step.shard.to_string())),
+        Verdict::ZoneHeld(_) => None,
+    };
+    let mut replicas: Vec<_> = walk.iter().filter_map(place).collect();
+    replicas.sort_unstable();
+    replicas.into_iter().map(|(_, shard)| shard).collect()
+}

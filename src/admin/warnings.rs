@@ -1,0 +1,129 @@
+//! What should an operator look at?
+//!
+//! Sentences, each with what it means or what to do, the worst first. Nothing is decided by them;
+//! alarms are made of metrics.
+
+use super::nodes::{ClusterStatus, NodeStatus};
+use super::status::Status;
+
+/// A node that has not renewed its lease for so long is named. Renewals come every second.
+const SILENT_MS: u64 = 5_000;
+
+/// A clock this far off is named: at half the allowance nodes begin to lose their leases soon.
+const CLOCK_OFFSET_MS: u64 = 250;
+
+/// A snapshot this far behind the log is named: ten were due meanwhile, and a restart would read
+/// all of that again.
+const SNAPSHOT_BEHIND: u64 = 10_000;
+
+/// Everything that is not as it should be.
+#[must_use]
+pub fn warnings(status: &Status) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if let Some(cluster) = &status.cluster {
+        of_cluster(cluster, &mut warnings);
+    } else if status.mode == "cluster" {
+        warnings.push(
+            "this node belongs to no cluster yet: `ringway cluster init` on the first node, \
+             `ringway cluster join ADDRESS` on the others"
+                .to_owned(),
+        );
+    }
+    for pool in status.pools.iter().filter(|pool| pool.panic) {
+        warnings.push(format!(
+            "pool {}: so many shards look down that health is not believed, and all are tried",
+            pool.name
+        ));
+    }
+    if let Some(error) = &status.reload_error {
+        warnings.push(format!("the last reload was refused: {error}"));
+    }
+    if !status.config_drift.is_empty() {
+        warnings.push(format!(
+            "this node's file differs from what is agreed in {} places: see `config_drift`; what \
+             is agreed holds",
+            status.config_drift.len()
+        ));
+    }
+    match status.staged {
+        0 => {}
+        1 => warnings.push("1 staged change is pending: `ringway ring plan`".to_owned()),
+        more => warnings.push(format!("{more} staged changes are pending: `ringway ring plan`")),
+    }
+    warnings
+}
+
+fn of_cluster(cluster: &ClusterStatus, warnings: &mut Vec<String>) {
+    if let Some(why) = &cluster.storage_failed {
+        warnings.push(format!(
+            "this node's disk failed and it takes no part in agreement any more: {why}: mend the \
+             disk and start the node again"
+        ));
+    }
+    if let Some(why) = &cluster.stopped {
+        warnings.push(format!("this node takes no part in its cluster any more: {why}"));
+    }
+    if cluster.leader.is_none() {
+        warnings.push(
+            "there is no leader: nothing can be agreed until a majority of the voters meet"
+                .to_owned(),
+        );
+    } else if !cluster.observed {
+        warnings.push("the leader does not tell what it knows of the other nodes".to_owned());
+    }
+    if cluster.lease.remaining_ms == 0 {
+        let since = match cluster.lease.lost_ms_ago {
+            Some(ms) => format!("has had no lease for {} s", ms / 1000),
+            None => "has no lease".to_owned(),
+        };
+        let why = cluster.lease.trouble.as_ref().map_or(String::new(), |why| format!(": {why}"));
+        warnings.push(format!("this node {since}, and refuses what needs agreement{why}"));
+    }
+    warnings.extend(cluster.nodes.iter().flat_map(of_node));
+    let differing: Vec<&str> = named(cluster, |node| node.routes_differ == Some(true));
+    if !differing.is_empty() {
+        warnings.push(format!(
+            "routes differ from this node's on {}: bring their files in line",
+            differing.join(", ")
+        ));
+    }
+    let waiting = named(cluster, |node| node.role == "waiting");
+    if !waiting.is_empty() {
+        warnings.push(format!(
+            "{} waits to vote: an even number of voters outlives no more failures than one less; \
+             add one more voter, or make it an observer",
+            waiting.join(", ")
+        ));
+    }
+    let covered = cluster.snapshot.map_or(0, |snapshot| snapshot.index);
+    let behind = cluster.log.applied.map_or(0, |applied| applied.saturating_sub(covered));
+    if behind > SNAPSHOT_BEHIND {
+        warnings.push(format!(
+            "the last snapshot is {behind} entries old: `ringway cluster snapshot`, and look at \
+             the node's log for why it makes none"
+        ));
+    }
+}
+
+fn named<'a>(cluster: &'a ClusterStatus, which: impl Fn(&NodeStatus) -> bool) -> Vec<&'a str> {
+    cluster.nodes.iter().filter(|node| which(node)).map(|node| node.name.as_str()).collect()
+}
+
+fn of_node(node: &NodeStatus) -> Vec<String> {
+    let name = &node.name;
+    let mut warnings = Vec::new();
+    if let Some(ms) = node.last_seen_ms_ago.filter(|ms| *ms >= SILENT_MS) {
+        warnings.push(format!("node {name} has been silent for {} s", ms / 1000));
+    }
+    if !node.mismatches.is_empty() {
+        warnings.push(format!(
+            "node {name} holds another ring under the same epoch ({}): take it out of service and \
+             keep its log for its makers",
+            node.mismatches.join(", ")
+        ));
+    }
+    if let Some(ms) = node.clock_offset_ms.filter(|ms| ms.unsigned_abs() >= CLOCK_OFFSET_MS) {
+        warnings.push(format!("the clock of node {name} is off by {ms} ms: look at its NTP"));
+    }
+    warnings
+}

