@@ -35,6 +35,8 @@ struct Platter {
     unsynced: Vec<Operation>,
     /// Counts ends of its owner: who opened it before the last one reaches it no more.
     powered: u64,
+    /// Whether it only says that it syncs.
+    lies: bool,
     sync_fails: bool,
     full: bool,
     harm: Harm,
@@ -114,14 +116,15 @@ impl Platter {
 }
 
 impl Disk {
-    /// An empty one.
-    pub fn new(seed: u64) -> Self {
+    /// An empty one, which keeps what it says is synced unless it `lies`.
+    pub fn new(seed: u64, lies: bool) -> Self {
         Self(Arc::new(Mutex::new(Platter {
             rng: Rng::with_seed(seed),
             seen: Vec::new(),
             durable: Vec::new(),
             unsynced: Vec::new(),
             powered: 0,
+            lies,
             sync_fails: false,
             full: false,
             harm: Harm::default(),
@@ -217,7 +220,7 @@ impl StorageBackend for OpenDisk {
             platter.draw_fates();
             return Err(io::Error::other("a simulated failure of fsync"));
         }
-        let Platter { durable, unsynced, .. } = &mut *platter;
+        let Platter { durable, unsynced, lies: false, .. } = &mut *platter else { return Ok(()) };
         unsynced.drain(..).for_each(|operation| operation.perform(durable));
         Ok(())
     }
@@ -243,7 +246,7 @@ mod tests {
     fn what_was_synced_stays_and_of_the_rest_every_fate_occurs() {
         let (mut kept, mut harm) = (0, Harm::default());
         for seed in 0..100 {
-            let disk = Disk::new(seed);
+            let disk = Disk::new(seed, false);
             let open = disk.open();
             open.write(0, b"synced").expect("powered");
             open.sync_data().expect("synced");
@@ -268,7 +271,7 @@ mod tests {
     fn redb_survives_it() {
         let mut harm = Harm::default();
         for seed in 0..50 {
-            let disk = Disk::new(seed);
+            let disk = Disk::new(seed, false);
             let mut rng = Rng::with_seed(seed);
             let mut durable = 0;
             for _start in 0..4 {

@@ -20,6 +20,8 @@
 //! happened.
 
 mod disk;
+mod fault;
+mod machine;
 mod oracle;
 mod tests;
 mod world;

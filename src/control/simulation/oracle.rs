@@ -40,6 +40,7 @@ pub struct Oracle {
     states: BTreeMap<Revision, blake3::Hash>,
     epochs: BTreeMap<Revision, Epoch>,
     leaders: BTreeMap<Term, NodeId>,
+    installed: usize,
     /// What happened, for whoever reads a failure, and to compare two runs.
     pub trace: Vec<String>,
     /// What must not have happened.
@@ -98,6 +99,16 @@ impl Oracle {
     /// How many terms had a leader.
     pub fn leaders(&self) -> usize {
         self.leaders.len()
+    }
+
+    /// A node took another's snapshot.
+    pub fn installs(&mut self) {
+        self.installed += 1;
+    }
+
+    /// How many snapshots were taken over.
+    pub fn installed(&self) -> usize {
+        self.installed
     }
 
     /// A node has applied up to this state; `seen` is what it had applied when it was last shown.

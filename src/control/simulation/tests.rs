@@ -5,16 +5,26 @@ use std::thread;
 use std::time::Instant;
 
 use super::disk::Harm;
-use super::world::{Run, run};
+use super::world::{Disks, Run, run};
 
 /// How many runs are tried.
 const SEEDS: u64 = 20;
 
-/// Runs at once: a run is one thread.
+/// Runs at once: each is one thread.
 const AT_ONCE: usize = 2;
 
 fn judged(seed: u64) -> Run {
-    let run = run(seed);
+    let started = Instant::now();
+    let run = run(seed, Disks::Honest);
+    println!(
+        "seed {seed}: {:.1?}, {:?} acknowledged, not done, unknown; {} terms with a leader, {} \
+         snapshots installed, {:?}",
+        started.elapsed(),
+        run.outcomes,
+        run.leaders,
+        run.installed,
+        run.harm
+    );
     if run.wrong.is_empty() {
         return run;
     }
@@ -34,17 +44,7 @@ fn whatever_fails_the_group_keeps_its_word() {
         for _ in 0..AT_ONCE {
             scope.spawn(|| {
                 while let Some(seed) = next() {
-                    let started = Instant::now();
                     let run = judged(seed);
-                    println!(
-                        "seed {seed}: {:?}, {:?} acknowledged, not done, unknown; {} leaders, {} \
-                         nodes with snapshots, {:?}",
-                        started.elapsed(),
-                        run.outcomes,
-                        run.leaders,
-                        run.snapshots,
-                        run.harm
-                    );
                     runs.lock().expect("no run panics holding it").push(run);
                 }
             });
@@ -54,24 +54,25 @@ fn whatever_fails_the_group_keeps_its_word() {
     let runs = runs.into_inner().expect("no run panicked");
     let mut harm = Harm::default();
     runs.iter().for_each(|run| harm += run.harm);
-    assert!(harm.lost > 20 && harm.torn > 5 && harm.failed_syncs > 5 && harm.full > 5, "{harm:?}");
+    assert!(
+        harm.lost > 20 && harm.torn > 20 && harm.failed_syncs > 10 && harm.full > 20,
+        "{harm:?}"
+    );
     let sum = |of: fn(&Run) -> usize| runs.iter().map(of).sum::<usize>();
-    let acknowledged = sum(|run| run.outcomes[0]);
-    assert!(acknowledged > 1000, "{acknowledged} proposals were acknowledged");
-    let leaders = sum(|run| run.leaders);
-    assert!(leaders > 40, "{leaders} leaders");
+    for (what, least, found) in [
+        ("proposals acknowledged", 5_000, sum(|run| run.outcomes[0])),
+        ("outcomes unknown", 50, sum(|run| run.outcomes[2])),
+        ("terms with a leader", 40, sum(|run| run.leaders)),
+        ("snapshots installed", 5, sum(|run| run.installed)),
+    ] {
+        assert!(found >= least, "{found} {what}");
+    }
 }
 
+/// The same days on disks that only say that they have synced: what the oracle is worth.
 #[test]
-fn one_seed_is_one_run() {
-    for seed in [3, 4] {
-        let (first, second) = (run(seed).trace, run(seed).trace);
-        let differs = first.iter().zip(&second).position(|(one, other)| one != other);
-        if let Some(at) = differs {
-            let around = at.saturating_sub(5)..(at + 2).min(first.len()).min(second.len());
-            let (first, second) = (first[around.clone()].join("\n"), second[around].join("\n"));
-            panic!("seed {seed} ran in two ways:\n{first}\nand\n{second}");
-        }
-        assert_eq!(first.len(), second.len());
-    }
+fn a_disk_that_lies_is_found_out() {
+    let found = (0..3).find_map(|seed| run(seed, Disks::Lying).wrong.pop());
+    let found = found.expect("an acknowledged change was lost, or a log damaged");
+    println!("{found}");
 }
