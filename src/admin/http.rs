@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,8 +15,9 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::TcpListener;
-use tokio::task::AbortHandle;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
 
 /// A request as it comes.
 pub type Request = hyper::Request<Incoming>;
@@ -44,12 +46,32 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often it is said that connections cannot be accepted.
 const ACCEPT_REPORT: Duration = Duration::from_secs(10);
 
+/// After the listener was told to stop: how long whoever is being answered may take.
+const STOP_PATIENCE: Duration = Duration::from_secs(1);
+
 /// Accepts and answers until the task is dropped.
 pub async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>) {
+    let (_never, stop) = watch::channel(false);
+    serve_until(listener, handler, stop).await;
+}
+
+/// Accepts and answers until `stop` says so, or the task is dropped. When this returns, nobody
+/// holds the handler for it any more.
+pub async fn serve_until<H: Handler>(
+    listener: TcpListener,
+    handler: Arc<H>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut reported: Option<Instant> = None;
+    let mut connections = JoinSet::new();
     let mut open: VecDeque<AbortHandle> = VecDeque::new();
     loop {
-        let stream = match listener.accept().await {
+        let accepted = tokio::select! {
+            biased;
+            () = told(&mut stop) => break,
+            accepted = listener.accept() => accepted,
+        };
+        let stream = match accepted {
             Ok((stream, _)) => stream,
             Err(error) => {
                 if reported.is_none_or(|reported| reported.elapsed() >= ACCEPT_REPORT) {
@@ -60,26 +82,45 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>) {
                 continue;
             }
         };
-        let handler = Arc::clone(&handler);
+        while connections.try_join_next().is_some() {}
         open.retain(|connection| !connection.is_finished());
         if open.len() >= CONNECTIONS_MAX
             && let Some(oldest) = open.pop_front()
         {
             oldest.abort();
         }
-        let connection = tokio::spawn(async move {
-            let service = service_fn(move |request| {
-                let handler = Arc::clone(&handler);
-                async move { Ok::<_, Infallible>(handler.answer(request).await) }
-            });
-            // A client that breaks off its request is its own affair.
-            let _: Result<(), hyper::Error> = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEAD_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service)
-                .await;
-        });
-        open.push_back(connection.abort_handle());
+        let connection = connections.spawn(answer(stream, Arc::clone(&handler), stop.clone()));
+        open.push_back(connection);
+    }
+    let ended = async { while connections.join_next().await.is_some() {} };
+    if tokio::time::timeout(STOP_PATIENCE, ended).await.is_err() {
+        connections.shutdown().await;
+    }
+}
+
+/// A sender that is gone says the same as one that spoke.
+async fn told(stop: &mut watch::Receiver<bool>) {
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
+async fn answer<H: Handler>(stream: TcpStream, handler: Arc<H>, mut stop: watch::Receiver<bool>) {
+    let service = service_fn(move |request| {
+        let handler = Arc::clone(&handler);
+        async move { Ok::<_, Infallible>(handler.answer(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    // A client that breaks off its request is its own affair.
+    tokio::select! {
+        biased;
+        _ = connection.as_mut() => {}
+        () = told(&mut stop) => {
+            connection.as_mut().graceful_shutdown();
+            drop(connection.await);
+        }
     }
 }
 

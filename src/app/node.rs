@@ -47,7 +47,7 @@ pub struct Node {
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     log: Option<(LogWriter, LogSender)>,
-    _operators: Operators,
+    operators: Operators,
     /// Where it listens, as bound.
     pub addresses: Addresses,
 }
@@ -184,7 +184,7 @@ impl Node {
             phase,
             threads: Vec::new(),
             log,
-            _operators: operators,
+            operators,
             addresses,
         };
         node.start_workers(data, origin, &clients, &phase_seen)?;
@@ -333,6 +333,7 @@ impl Node {
         if let Authority::Cluster(membership) = self.authority {
             membership.stop().await;
         }
+        self.operators.stop().await;
         if let Some((writer, sender)) = self.log.take() {
             drop(sender);
             let written = tokio::task::spawn_blocking(move || writer.join());
@@ -397,6 +398,7 @@ fn refuse_restarts(old: &Config, new: &Config) -> Result<(), AppError> {
     let fixed = [
         ("`listen`", old.listen != new.listen),
         ("`node`", old.node != new.node),
+        ("`cluster`", old.cluster != new.cluster),
         ("`log`", old.log != new.log),
         ("the target of `access_log`", assemble::log_target(old) != assemble::log_target(new)),
     ];

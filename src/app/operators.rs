@@ -37,7 +37,8 @@ const ADMIN_ADDRESS_FILE: &str = "admin.address";
 
 /// The two listeners. Dropped, both are closed.
 pub struct Operators {
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
+    stop: watch::Sender<bool>,
 }
 
 /// The sockets, as bound.
@@ -84,23 +85,34 @@ impl Operators {
         let _runtime = control.enter();
         let tokio =
             |socket| TcpListener::from_std(socket).map_err(AppError::system("cannot listen"));
+        let (stop, stopped) = watch::channel(false);
         let mut tasks = JoinSet::new();
         let address = sockets.admin.as_ref().map(StdListener::local_addr).transpose();
         let address = address.map_err(AppError::system("a socket has no address"))?;
         if let Some(socket) = sockets.admin {
             let decides = std::mem::replace(&mut shown.decides, Control::Standalone);
             let handler = Arc::new(api(&shown, decides, data_dir)?);
-            tasks.spawn_on(http::serve(tokio(socket)?, handler), control);
+            tasks.spawn_on(http::serve_until(tokio(socket)?, handler, stopped.clone()), control);
         }
         let no_more: Gather = Box::new(Vec::new);
         let more = std::mem::replace(&mut shown.more_metrics, no_more);
         if let Some(socket) = sockets.telemetry {
             let handler =
                 Arc::new(Telemetry::new(gather(&shown, more), readiness(&shown), quorum(&shown)));
-            tasks.spawn_on(http::serve(tokio(socket)?, handler), control);
+            tasks.spawn_on(http::serve_until(tokio(socket)?, handler, stopped.clone()), control);
         }
         tell_command_line(data_dir, address)?;
-        Ok(Self { _tasks: tasks })
+        Ok(Self { tasks, stop })
+    }
+
+    /// Closes both. Whoever is being answered still is, for a moment.
+    pub async fn stop(mut self) {
+        self.stop.send_replace(true);
+        while let Some(ended) = self.tasks.join_next().await {
+            if ended.is_err() {
+                tracing::error!("a listener for operators panicked");
+            }
+        }
     }
 }
 

@@ -38,25 +38,28 @@ fn words(status: &Status) -> String {
         status.revision,
         status.routes_digest,
     );
-    if let Some(error) = &status.reload_error {
-        text.push_str(&format!("the last reload was refused: {error}\n"));
+    text.extend(status.warnings.iter().map(|warning| format!("warning: {warning}\n")));
+    text.extend(status.config_drift.iter().map(|drift| format!("drift: {drift}\n")));
+    if let Some(cluster) = &status.cluster {
+        text.push('\n');
+        text.push_str(&super::cluster::words(cluster));
     }
-    for pool in &status.pools {
-        text.push_str(&pool_table(pool));
-    }
+    let agreed = status.cluster.is_some();
+    text.extend(status.pools.iter().map(|pool| pool_words(pool, agreed)));
     text
 }
 
-fn pool_table(pool: &PoolStatus) -> String {
+/// One pool. What the nodes have agreed on is shown where there are several to agree.
+fn pool_words(pool: &PoolStatus, agreed: bool) -> String {
     let mut text = format!(
-        "\npool {} ({}), epoch {}, ring {}{}\n",
+        "\npool {} ({}), epoch {}{}, ring {}{}\n",
         pool.name,
         pool.kind,
         pool.epoch,
+        if agreed { format!(", settled {}", pool.barrier) } else { String::new() },
         pool.digest,
         if pool.panic { ", PANIC: health is not believed" } else { "" },
     );
-    let head = ["shard", "zone", "weight", "share", "set", "reads", "writes", "in flight", "url"];
     let row = |shard: &ShardStatus| {
         [
             shard.id.clone(),
@@ -64,16 +67,29 @@ fn pool_table(pool: &PoolStatus) -> String {
             shard.weight.to_string(),
             shard.share.clone(),
             shard.state.clone(),
+            shard.verdict.clone(),
             standing(&shard.reads).to_owned(),
             standing(&shard.writes).to_owned(),
             shard.in_flight.to_string(),
             shard.url.clone(),
         ]
     };
-    text.push_str(&table(head, &pool.shards.iter().map(row).collect::<Vec<_>>()));
-    for shard in &pool.shards {
-        text.push_str(&reasons(shard));
-    }
+    let rows: Vec<_> = pool.shards.iter().map(row).collect();
+    let [shard, zone, weight, share, set] = ["shard", "zone", "weight", "share", "set"];
+    let [reads, writes, in_flight, url] = ["reads", "writes", "in flight", "url"];
+    text.push_str(&match agreed {
+        true => {
+            table([shard, zone, weight, share, set, "agreed", reads, writes, in_flight, url], &rows)
+        }
+        false => {
+            let rows: Vec<_> = rows
+                .into_iter()
+                .map(|[a, b, c, d, e, _, f, g, h, i]| [a, b, c, d, e, f, g, h, i])
+                .collect();
+            table([shard, zone, weight, share, set, reads, writes, in_flight, url], &rows)
+        }
+    });
+    text.extend(pool.shards.iter().map(reasons));
     text
 }
 

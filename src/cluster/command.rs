@@ -172,10 +172,11 @@ impl Command {
             | Self::RaiseBarriers { .. }
             | Self::SetSettings { .. }
             | Self::RaiseFeatureLevel { .. }
-            | Self::Stage { .. }
             | Self::Unstage
-            | Self::ApplyPlan { .. }
-            | Self::ChangeNow { .. } => FIRST_LEVEL,
+            | Self::ApplyPlan { .. } => FIRST_LEVEL,
+            Self::Stage { changes } | Self::ChangeNow { changes } => {
+                changes.iter().map(Change::feature_level).fold(FIRST_LEVEL, FeatureLevel::max)
+            }
         }
     }
 
@@ -296,6 +297,20 @@ impl Change {
             | Self::CreatePool { pool, .. }
             | Self::SetPool { pool, .. }
             | Self::RemovePool { pool } => pool,
+        }
+    }
+
+    fn feature_level(&self) -> FeatureLevel {
+        match self {
+            Self::AddShard { .. }
+            | Self::RemoveShard { .. }
+            | Self::SetWeight { .. }
+            | Self::SetZone { .. }
+            | Self::SetUrl { .. }
+            | Self::SetState { .. }
+            | Self::CreatePool { .. }
+            | Self::SetPool { .. }
+            | Self::RemovePool { .. } => FIRST_LEVEL,
         }
     }
 }

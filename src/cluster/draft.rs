@@ -3,7 +3,7 @@
 //! Changes are made on a draft, and only a draft that was checked whole goes into the state: that
 //! is what makes a command all or nothing, and what lets a plan be shown before it is made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::bounds::{Bound, POOLS_MAX, SEED_BYTES_MAX, URL_BYTES_MAX};
@@ -107,8 +107,9 @@ impl<'a> Draft<'a> {
         remove: &[ShardId],
     ) -> Result<(), Refusal> {
         self.pool(name)?;
+        let named: BTreeSet<&ShardId> = put.iter().map(|(id, _)| id).collect();
         for shard in remove {
-            if put.iter().any(|(id, _)| id == shard) {
+            if named.contains(shard) {
                 return Err(Refusal::NamedTwice { pool: name.clone(), shard: shard.clone() });
             }
             self.remove_shard(name, shard)?;
@@ -221,7 +222,8 @@ impl ClusterState {
             let last = before.map_or_else(|| self.last_epoch(name), |before| before.epoch);
             return PoolState {
                 epoch: last.next(),
-                // Whatever ran by the name's earlier epochs ran in another pool.
+                // Whatever ran by the name's earlier epochs ran in another pool: nobody shall hold
+                // a lease by them, and nothing of this pool waits for a barrier so low.
                 barrier: last,
                 spec,
                 shards,

@@ -58,7 +58,7 @@ pub enum NoRing {
     #[error("pool `{0}` does not exist")]
     NoPool(PoolName),
     /// The epoch is too long ago, or was never.
-    #[error("pool `{pool}`: epoch {epoch} is not known: {oldest} to {newest} are")]
+    #[error("pool `{pool}`: epoch {epoch} is not known; epochs {oldest} to {newest} are")]
     NoEpoch {
         /// The pool.
         pool: PoolName,

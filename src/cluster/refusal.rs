@@ -130,7 +130,9 @@ pub enum Refusal {
     )]
     NodeRemoved(NodeId),
     /// Another node has the label.
-    #[error("node {by} is named `{name}` already: give each node a name of its own")]
+    #[error(
+        "node {by} is named `{name}` already: give each node a name of its own, or remove node {by} if it is gone for good"
+    )]
     NodeNameTaken {
         /// The label.
         name: NodeName,
@@ -138,7 +140,9 @@ pub enum Refusal {
         by: NodeId,
     },
     /// Another node is there.
-    #[error("node {by} is reached at {address} already: give each node an address of its own")]
+    #[error(
+        "node {by} is reached at {address} already: give each node an address of its own, or remove node {by} if it is gone for good"
+    )]
     AddressTaken {
         /// Where.
         address: PeerAddress,

@@ -11,6 +11,7 @@ use super::node::NodeState;
 use super::pool::PoolState;
 use super::session::Sessions;
 use super::settings::Settings;
+use super::verdict::Agreed;
 use crate::ids::{ClusterId, Epoch, FeatureLevel, Generation, NodeId, Nonce, PoolName, Revision};
 
 /// Which cluster this is.
@@ -113,6 +114,25 @@ impl ClusterState {
     #[must_use]
     pub fn pools(&self) -> &BTreeMap<PoolName, Arc<PoolState>> {
         &self.pools
+    }
+
+    /// What is held against shards, of the pools where something is.
+    #[must_use]
+    pub fn verdicts(&self) -> Agreed {
+        let has_some = self.pools.iter().filter(|(_, pool)| !pool.verdicts.is_empty());
+        has_some.map(|(name, pool)| (name.clone(), pool.verdicts.clone())).collect()
+    }
+
+    /// The epoch in force of every pool.
+    #[must_use]
+    pub fn epochs(&self) -> BTreeMap<PoolName, Epoch> {
+        self.pools.iter().map(|(name, pool)| (name.clone(), pool.epoch)).collect()
+    }
+
+    /// The epoch of every pool below which no node may hold a lease.
+    #[must_use]
+    pub fn barriers(&self) -> BTreeMap<PoolName, Epoch> {
+        self.pools.iter().map(|(name, pool)| (name.clone(), pool.barrier)).collect()
     }
 
     /// What is staged, in the order in which it was.

@@ -14,7 +14,7 @@ use proptest::sample::select;
 use super::*;
 use crate::ids::{
     BaseUrl, ClusterId, CommandId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce,
-    PeerAddress, PlanId, PoolName, Revision, ShardId, Weight, Zone,
+    PeerAddress, PlanId, PoolName, Revision, ShardId, Term, Weight, Zone,
 };
 use crate::ring::TOKENS_MAX;
 

@@ -1,23 +1,26 @@
 //! Speaks to the agreed state: gives it commands one by one, or says what is wanted and lets the
-//! plan find the commands.
+//! plan find the commands. What only a cluster has is in `cluster_log.rs`: once one is founded,
+//! every command goes through its log.
 
 use std::error::Error;
 use std::fmt::Write as _;
 
+use super::cluster_log::Log;
 use goldenscript::{ArgumentConsumer, Command as Line, Context};
 use ringway::cluster::{
-    AdminState, ClusterState, Command, Desired, DesiredPool, Kind, Mode, Placement, PoolSpec,
-    ShardSpec, changes, report,
+    AdminState, Applied, ClusterState, Command, Desired, DesiredPool, Kind, Mode, Placement,
+    PoolReport, PoolSpec, ShardSpec, changes, report,
 };
 use ringway::ids::{BaseUrl, Epoch, PoolName, ShardId, Weight, Zone};
 
-type Outcome<T> = Result<T, Box<dyn Error>>;
+pub type Outcome<T> = Result<T, Box<dyn Error>>;
 
 /// What is agreed, and what is wanted.
 #[derive(Default)]
 pub struct Runner {
-    state: ClusterState,
+    pub state: ClusterState,
     desired: Desired,
+    pub log: Log,
 }
 
 impl goldenscript::Runner for Runner {
@@ -87,20 +90,18 @@ impl goldenscript::Runner for Runner {
             }
             // state
             "state" => Ok(show(&self.state)),
-            other => Err(format!("no command `{other}`").into()),
+            _ => self.run_in_cluster(line),
         }
     }
 }
 
 impl Runner {
     fn apply(&mut self, command: &Command) -> Outcome<String> {
-        let applied = self.state.apply_command(command)?;
-        let mut output = format!("revision {}", applied.revision);
-        for pool in &applied.pools {
-            let (before, after) = (epoch(pool.before), epoch(pool.after));
-            write!(output, ", {}: epoch {before} -> {after}", pool.pool)?;
+        if self.state.identity().is_some() {
+            return self.log(command.clone(), None);
         }
-        Ok(output + "\n")
+        let applied = self.state.apply_command(command)?;
+        Ok(show_applied(&applied))
     }
 
     fn plan(&self) -> Outcome<(String, ClusterState)> {
@@ -111,17 +112,42 @@ impl Runner {
             after.apply_command(&command)?;
         }
         for pool in report(&self.state, &after)? {
-            let (from, to) = (epoch(pool.epoch_before), epoch(pool.epoch_after));
-            writeln!(output, "{}: epoch {from} -> {to}, moved {}", pool.pool, pool.moved)?;
-            for (id, (before, after)) in &pool.shares {
-                writeln!(output, "  {id:<4} {before:>8} -> {after:>8}")?;
-            }
+            output += &show_report(&pool);
         }
         if output.is_empty() {
             output.push_str("nothing to do\n");
         }
         Ok((output, after))
     }
+}
+
+/// What a command did, on one line.
+pub fn show_applied(applied: &Applied) -> String {
+    let mut output = format!("revision {}", applied.revision);
+    for pool in &applied.pools {
+        let (before, after) = (epoch(pool.before), epoch(pool.after));
+        output += &format!(", {}: epoch {before} -> {after}", pool.pool);
+    }
+    if let Some(node) = applied.node {
+        output += &format!(", node {node}");
+    }
+    if let Some(incarnation) = applied.incarnation {
+        output += &format!(", incarnation {incarnation}");
+    }
+    if applied.repeated {
+        output += ", as before";
+    }
+    output + "\n"
+}
+
+/// What a change does to one pool.
+pub fn show_report(pool: &PoolReport) -> String {
+    let (from, to) = (epoch(pool.epoch_before), epoch(pool.epoch_after));
+    let mut output = format!("{}: epoch {from} -> {to}, moved {}\n", pool.pool, pool.moved);
+    for (id, (before, after)) in &pool.shares {
+        output += &format!("  {id:<4} {before:>8} -> {after:>8}\n");
+    }
+    output
 }
 
 fn epoch(epoch: Option<Epoch>) -> String {
@@ -142,6 +168,7 @@ fn describe(command: &Command) -> String {
             let put = ids(&mut put.iter().map(|(id, _)| id));
             format!("change {pool}: put [{put}], remove [{}]", ids(&mut remove.iter()))
         }
+        other => format!("{other:?}"),
     }
 }
 
@@ -161,11 +188,11 @@ fn show(state: &ClusterState) -> String {
     output
 }
 
-fn pool_name(args: &mut ArgumentConsumer<'_>) -> Outcome<PoolName> {
+pub fn pool_name(args: &mut ArgumentConsumer<'_>) -> Outcome<PoolName> {
     Ok(PoolName::new(args.next_pos().ok_or("which pool?")?)?)
 }
 
-fn default_spec(pool: &PoolName) -> PoolSpec {
+pub fn default_spec(pool: &PoolName) -> PoolSpec {
     PoolSpec {
         kind: Kind::Cache,
         placement: Placement::Ring,
@@ -176,7 +203,7 @@ fn default_spec(pool: &PoolName) -> PoolSpec {
     }
 }
 
-fn pool_spec(args: &mut ArgumentConsumer<'_>, mut spec: PoolSpec) -> Outcome<PoolSpec> {
+pub fn pool_spec(args: &mut ArgumentConsumer<'_>, mut spec: PoolSpec) -> Outcome<PoolSpec> {
     if let Some(seed) = args.take_key("seed") {
         spec.hash_seed = seed.to_owned();
     }
@@ -190,7 +217,7 @@ fn pool_spec(args: &mut ArgumentConsumer<'_>, mut spec: PoolSpec) -> Outcome<Poo
 }
 
 /// The shards named by the rest of a line, each `ID` or `ID,zone=Z,weight=N,maint,host=H`.
-fn shards(args: &mut ArgumentConsumer<'_>) -> Outcome<Vec<(ShardId, ShardSpec)>> {
+pub fn shards(args: &mut ArgumentConsumer<'_>) -> Outcome<Vec<(ShardId, ShardSpec)>> {
     let mut shards = Vec::new();
     while let Some(text) = args.next_pos() {
         let mut parts = text.split(',');

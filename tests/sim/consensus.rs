@@ -1,5 +1,6 @@
 //! How the group elects, appends, commits and delivers.
 
+use ringway::cluster::verdict::VerdictBook;
 use ringway::cluster::{Command, Envelope};
 use ringway::ids::Term;
 
@@ -75,13 +76,13 @@ impl World {
         let since_ms = if self.rules.keep(Rule::WaitForPredecessors) {
             now_ms
         } else {
-            now_ms.saturating_sub(self.settings.lease.predecessors_ms())
+            now_ms.saturating_sub(self.lease_settings(at).predecessors_ms())
         };
         let process = &mut self.processes[at];
         process.leads = Some(term);
         process.believed_leader = at;
         process.proposed.clear();
-        process.verdicts = ringway::cluster::verdict::VerdictBook::new(self.settings.verdict);
+        process.verdicts = VerdictBook::new(process.state.verdict_settings());
         process.book.elected(term, since_ms);
         self.tell_book(at);
         if !self.rules.keep(Rule::ReadyBeforeGranting) {
@@ -155,13 +156,13 @@ impl World {
         self.tell(None, "commits", &[("index", at), ("term", entry.term.0)]);
         let outcome = match self.log.committed(entry) {
             Ok(outcome) => outcome,
-            Err(what) => return self.check(Err(what)),
+            Err(what) => return self.check("log", Err(what)),
         };
         let (Some(envelope), Some(Ok(applied))) = (&entry.envelope, outcome) else {
             return;
         };
         match &envelope.command {
-            Command::RaiseBarriers { barriers } => {
+            Command::RaiseBarriers { term: _, barriers } => {
                 for (pool, epoch) in barriers {
                     let fields = [("pool", number(pool.as_str())), ("epoch", epoch.0)];
                     self.tell(None, "barrier passed", &fields);
@@ -183,6 +184,7 @@ impl World {
                 }
             }
             Command::SetVerdicts { .. } => self.count("verdict"),
+            Command::SetSettings { .. } => self.count("lease of another length"),
             _ => {}
         }
     }
@@ -205,20 +207,21 @@ impl World {
         let upto = if self.is_healed { committed } else { self.rng.usize(applied + 1..=committed) };
         for index in applied..upto {
             let entry = std::sync::Arc::clone(&self.group.log[index]);
-            self.processes[at].apply_entry(at, &entry, &self.settings);
+            self.processes[at].apply_entry(at, &entry);
         }
         let fields = [("upto", u64::try_from(upto).expect("logs are short"))];
         self.tell(Some(at), "applies", &fields);
         let process = &self.processes[at];
         let checked = [
-            self.log.applied(upto, &process.state),
-            self.digests.serves(process.rings()),
-            self.epochs.applied(at, &process.epochs()),
+            ("log", self.log.applied(upto, &process.state)),
+            ("digests", self.digests.serves(process.rings())),
+            ("epochs", self.epochs.applied(at, &process.epochs())),
         ];
-        checked.into_iter().for_each(|checked| self.check(checked));
+        checked.into_iter().for_each(|(of, checked)| self.check(of, checked));
         if self.rng.u8(0..4) == 0 {
             self.processes[at].sync();
         }
+        self.take_settings(at);
         self.tell_book(at);
         if upto < committed {
             self.deliver(at);

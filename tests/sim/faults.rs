@@ -68,7 +68,7 @@ impl World {
             cluster: ClusterId([7; 16]),
             node: node_name(1),
             address: address(1),
-            settings: Settings::default(),
+            settings: self.agreed_settings(self.lease_ms),
         }];
         for number in 2..=nodes {
             let role = if number <= voters { Role::Voter } else { Role::Observer };
@@ -96,7 +96,7 @@ impl World {
         }
         self.counter = 100;
         let clock = Clock::new(&mut self.rng);
-        self.processes.push(Process::start(NodeId(1), Disk::empty(), clock, &self.settings));
+        self.processes.push(Process::start(NodeId(1), Disk::empty(), clock));
         for command in commands {
             let envelope = Some(self.envelope(0, None, command));
             let entry = Entry { term: self.group.term, envelope, waits: None };
@@ -110,25 +110,38 @@ impl World {
         for number in 1..=nodes {
             self.joins(NodeId(number));
             let at = self.processes.len() - 1;
-            self.processes[at].begin(Incarnation(1), &self.settings);
+            self.processes[at].begin(Incarnation(1));
         }
         self.after(0, Event::LookForLeader);
         self.after(self.lease_us() / 2, Event::Fault);
         self.after(self.lease_us() / 2, Event::Change);
     }
 
+    /// Settings with times in proportion to the run's, but for the lease.
+    fn agreed_settings(&self, lease_ms: u64) -> Settings {
+        Settings {
+            lease_ms,
+            op_pin_max_ms: self.lease_ms / 2,
+            verdict_hold_ms: self.lease_ms / 6,
+            verdict_hold_off_max_ms: self.lease_ms * 2 / 3,
+            verdict_forgive_ms: self.lease_ms,
+            ..Settings::default()
+        }
+    }
+
     /// A node was added: its first start gets a snapshot of what is agreed.
     pub fn joins(&mut self, node: NodeId) {
         let disk = Disk::of(self.log.state().clone(), self.log.len());
         let clock = Clock::new(&mut self.rng);
-        self.starts(Process::start(node, disk, clock, &self.settings));
+        self.starts(Process::start(node, disk, clock));
     }
 
     fn starts(&mut self, process: Process) {
         self.processes.push(process);
         let at = self.processes.len() - 1;
+        self.take_settings(at);
         for step in [Step::Tick, Step::Steward, Step::Request] {
-            let delay_us = self.rng.u64(0..self.settings.renew_us);
+            let delay_us = self.rng.u64(0..self.renew_us());
             self.after(delay_us, Event::At(at, step));
         }
     }
@@ -247,7 +260,7 @@ impl World {
         let disk = self.processes[former].disk.clone();
         // Its boottime begins anew, as after a reboot.
         let clock = Clock::new(&mut self.rng);
-        self.starts(Process::start(node, disk, clock, &self.settings));
+        self.starts(Process::start(node, disk, clock));
         self.tell(Some(self.processes.len() - 1), "starts", &[]);
     }
 
@@ -276,7 +289,7 @@ impl World {
         let nodes = self.log.state().nodes();
         let observers: Vec<NodeId> =
             nodes.keys().filter(|node| !self.voters.contains(node)).copied().collect();
-        let command = match self.rng.u8(0..10) {
+        let command = match self.rng.u8(0..12) {
             0 if nodes.len() < NODES_MAX => {
                 self.counter += 1;
                 add_node(self.counter, Role::Observer)
@@ -284,6 +297,11 @@ impl World {
             1 if !observers.is_empty() => {
                 let node = self.rng.choice(observers).expect("not empty");
                 Command::RemoveNode { node }
+            }
+            2 => {
+                let lease_ms = self.rng.choice([self.lease_ms, self.lease_ms / 3]);
+                let lease_ms = lease_ms.expect("one of two");
+                Command::SetSettings { settings: self.agreed_settings(lease_ms) }
             }
             _ => {
                 let put = (shard(self.rng.u64(0..SHARDS)), shard_spec(self.rng.u64(1..=4)));

@@ -13,8 +13,8 @@ use crate::world::{Event, Step, World};
 
 impl World {
     pub fn tick(&mut self, at: usize) {
-        let jitter_us = self.rng.u64(0..self.settings.renew_us / 5);
-        self.after(self.settings.renew_us - jitter_us, Event::At(at, Step::Tick));
+        let jitter_us = self.rng.u64(0..self.renew_us() / 5);
+        self.after(self.renew_us() - jitter_us, Event::At(at, Step::Tick));
         self.hear_of_leader(at);
         if self.processes[at].incarnation.is_none() {
             self.ask_for_incarnation(at);
@@ -58,7 +58,7 @@ impl World {
         }
         if !is_zombie {
             let checked = self.epochs.reported(node, &epochs);
-            self.check(checked);
+            self.check("epochs", checked);
             self.majority.said(self.now_us, node, &views);
         }
         self.tell(Some(at), "renews", &[("number", renewal.number)]);
@@ -98,7 +98,7 @@ impl World {
                 ];
                 self.tell(Some(at), "grants", &fields);
                 let checked = self.floors.granted(&renewal.epochs);
-                self.check(checked);
+                self.check("floors", checked);
                 "granted"
             }
             Err(denial) => {

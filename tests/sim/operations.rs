@@ -62,6 +62,6 @@ impl World {
         self.tell(Some(at), "acknowledges", &fields);
         self.count("operation acknowledged");
         let checked = self.acknowledgements.acknowledged(&pool, epoch);
-        self.check(checked);
+        self.check("acknowledgements", checked);
     }
 }

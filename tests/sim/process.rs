@@ -6,8 +6,8 @@ use ringway::cluster::ClusterState;
 use ringway::cluster::lease::{
     AgreedPool, LeaseBook, LeaseHolder, LeaseSettings, Pin, Pins, RingReport,
 };
-use ringway::cluster::verdict::{VerdictBook, VerdictSettings, Views};
-use ringway::ids::{Epoch, Incarnation, NodeId, PoolName, Revision, Term};
+use ringway::cluster::verdict::{Seen, VerdictBook, Views};
+use ringway::ids::{Epoch, Incarnation, NodeId, PoolName, Revision, ShardId, Term};
 use ringway::ring::Ring;
 
 use crate::clock::Clock;
@@ -86,18 +86,9 @@ pub struct Operation {
     pub pin: Pin,
 }
 
-/// What every process of a run is given.
-#[derive(Debug, Clone, Copy)]
-pub struct Settings {
-    pub lease: LeaseSettings,
-    pub verdict: VerdictSettings,
-    /// How often a lease is renewed.
-    pub renew_us: u64,
-}
-
 impl Process {
     /// A start of `node` from what is on its disk.
-    pub fn start(node: NodeId, disk: Disk, clock: Clock, settings: &Settings) -> Self {
+    pub fn start(node: NodeId, disk: Disk, clock: Clock) -> Self {
         let mut process = Self {
             node,
             incarnation: None,
@@ -114,12 +105,12 @@ impl Process {
             disk,
             rings: BTreeMap::new(),
             holder: None,
-            pins: Pins::new(settings.lease.op_pin_max_ms),
+            pins: Pins::new(0),
             operations: BTreeMap::new(),
             sent_ms: BTreeMap::new(),
             believed_leader: 0,
-            book: LeaseBook::new(settings.lease),
-            verdicts: VerdictBook::new(settings.verdict),
+            book: LeaseBook::new(LeaseSettings::default()),
+            verdicts: VerdictBook::default(),
             leads: None,
             proposed: BTreeMap::new(),
             sequence: 0,
@@ -129,14 +120,24 @@ impl Process {
     }
 
     /// Its incarnation is agreed: it may ask for a lease.
-    pub fn begin(&mut self, incarnation: Incarnation, settings: &Settings) {
+    pub fn begin(&mut self, incarnation: Incarnation) {
         self.incarnation = Some(incarnation);
-        self.holder = Some(LeaseHolder::new(settings.lease, self.node, incarnation));
+        self.holder = Some(LeaseHolder::new(self.state.lease_settings(), self.node, incarnation));
+    }
+
+    /// Its machines follow the settings that it has applied, `lease` among them.
+    pub fn take_settings(&mut self, lease: LeaseSettings) {
+        self.book.set_settings(lease);
+        self.pins.set_op_pin_max_ms(lease.op_pin_max_ms);
+        self.verdicts.set_settings(self.state.verdict_settings());
+        if let Some(holder) = &mut self.holder {
+            holder.set_settings(lease);
+        }
     }
 
     /// Applies the next entry. `own` is the number of this process: it may have waited for this
     /// entry to begin.
-    pub fn apply_entry(&mut self, own: usize, entry: &Entry, settings: &Settings) {
+    pub fn apply_entry(&mut self, own: usize, entry: &Entry) {
         self.applied += 1;
         let Some(envelope) = &entry.envelope else {
             self.first_of = self.first_of.max(entry.term);
@@ -147,7 +148,7 @@ impl Process {
         self.build_rings();
         let began = applied.ok().and_then(|applied| applied.incarnation);
         if let Some(incarnation) = began.filter(|_| entry.waits == Some(own)) {
-            self.begin(incarnation, settings);
+            self.begin(incarnation);
         }
     }
 
@@ -195,13 +196,12 @@ impl Process {
     }
 
     /// What it sees of the shards, given how they are.
-    pub fn views(&self, down: &BTreeMap<PoolName, BTreeMap<ringway::ids::ShardId, bool>>) -> Views {
+    pub fn views(&self, down: &BTreeMap<PoolName, BTreeMap<ShardId, bool>>) -> Views {
         down.iter()
             .map(|(pool, shards)| {
                 let seen = shards.iter().map(|(shard, is_down)| {
                     let reads_down = *is_down || self.has_bad_card;
-                    let seen =
-                        ringway::cluster::verdict::Seen { reads_down, writes_down: reads_down };
+                    let seen = Seen { reads_down, writes_down: reads_down };
                     (shard.clone(), seen)
                 });
                 (pool.clone(), seen.collect())

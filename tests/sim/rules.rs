@@ -18,6 +18,11 @@ pub enum Rule {
     ReadyBeforeGranting,
     /// 4. A new leader waits for the leases of its predecessors.
     WaitForPredecessors,
+    /// 4. It waits even when all the nodes that it knows have reported: there are nodes that it does
+    /// not know.
+    WaitForUnknown,
+    /// 4. It waits for the longest lease that was ever agreed, not for the present one.
+    WaitForLongest,
     /// 5. The lease, and the time of the pin, are looked at again before success.
     LastLook,
     /// 6. An epoch is reported only with nothing older in flight.
@@ -39,13 +44,15 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 15] = [
+    pub const ALL: [Rule; 17] = [
         Self::LeasesRunOut,
         Self::CountedFromSending,
         Self::ClockCountsSleep,
         Self::BoundByQuorum,
         Self::ReadyBeforeGranting,
         Self::WaitForPredecessors,
+        Self::WaitForUnknown,
+        Self::WaitForLongest,
         Self::LastLook,
         Self::ReportNothingInFlight,
         Self::WaitForSilent,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringway::cluster::lease::Unsettled;
+use ringway::cluster::lease::{LeaseSettings, NodeStanding, Unsettled};
 use ringway::cluster::verdict::Agreed;
 use ringway::cluster::{Actor, Command, Envelope};
 use ringway::ids::{CommandId, Epoch, Incarnation, NodeId, PoolName, Term};
@@ -57,7 +57,7 @@ impl World {
             let fields = [("pool", number(pool.as_str())), ("epoch", epoch.0)];
             self.tell(Some(at), "may raise the barrier", &fields);
             self.processes[at].proposed.insert(pool.clone(), (epoch, self.now_us));
-            let command = Command::RaiseBarriers { barriers: vec![(pool, epoch)] };
+            let command = Command::RaiseBarriers { term, barriers: vec![(pool, epoch)] };
             self.propose_soon(at, term, command);
         }
     }
@@ -65,27 +65,11 @@ impl World {
     /// Rules 7 and 8, or what a runner would make of them that has not read them.
     fn advance(&mut self, at: usize, pool: &PoolName, epoch: Epoch) -> Option<Term> {
         let now_ms = self.now_ms(at);
-        let silent_ms = 2 * self.settings.renew_us / 1000;
-        let process = &mut self.processes[at];
-        let term = match process.book.advance(now_ms, pool, epoch) {
+        let term = match self.processes[at].book.advance(now_ms, pool, epoch) {
             Ok(term) => term,
-            Err(Unsettled::Nodes(waits_for)) => {
-                let standing: BTreeMap<NodeId, _> =
-                    process.book.standing(now_ms).into_iter().collect();
-                let is_silent = |node: &NodeId| {
-                    standing.get(node).is_some_and(|standing| {
-                        standing.heard_ms.is_none_or(|heard_ms| now_ms - heard_ms > silent_ms)
-                    })
-                };
-                let is_removed = |node: &NodeId| !standing.contains_key(node);
-                let is_overlooked = |node: &NodeId| {
-                    (!self.rules.keep(Rule::WaitForSilent) && is_silent(node))
-                        || (!self.rules.keep(Rule::WaitForRemoved) && is_removed(node))
-                };
-                if !waits_for.iter().all(is_overlooked) {
-                    return None;
-                }
+            Err(unsettled) if self.overlooks(at, pool, epoch, &unsettled) => {
                 // It would raise the floor all the same.
+                let process = &mut self.processes[at];
                 let mut agreed = process.agreed();
                 agreed.entry(pool.clone()).and_modify(|agreed| agreed.barrier = epoch);
                 process.book.agreed(agreed);
@@ -99,6 +83,44 @@ impl World {
             self.tell_book(at);
         }
         Some(term)
+    }
+
+    /// Whether a mistaken runner would advance although the book says no.
+    fn overlooks(&self, at: usize, pool: &PoolName, epoch: Epoch, why: &Unsettled) -> bool {
+        let now_ms = self.now_ms(at);
+        let silent_ms = 2 * self.renew_us() / 1000;
+        let standing: BTreeMap<NodeId, NodeStanding> =
+            self.processes[at].book.standing(now_ms).into_iter().collect();
+        match why {
+            Unsettled::FormerLeaders { .. } => {
+                let has_reported =
+                    |node: &NodeStanding| node.epochs.get(pool).is_some_and(|told| *told >= epoch);
+                !self.rules.keep(Rule::WaitForUnknown) && standing.values().all(has_reported)
+            }
+            Unsettled::Nodes(waits_for) => waits_for.iter().all(|node| match standing.get(node) {
+                None => !self.rules.keep(Rule::WaitForRemoved),
+                Some(standing) => {
+                    !self.rules.keep(Rule::WaitForSilent)
+                        && standing.heard_ms.is_none_or(|heard_ms| now_ms - heard_ms > silent_ms)
+                }
+            }),
+            Unsettled::NotLeader | Unsettled::NotReady | Unsettled::NotAgreed => false,
+        }
+    }
+
+    /// What a process takes for agreed about leases.
+    pub fn lease_settings(&self, at: usize) -> LeaseSettings {
+        let settings = self.processes[at].state.lease_settings();
+        if self.rules.keep(Rule::WaitForLongest) {
+            settings
+        } else {
+            LeaseSettings { lease_longest_ms: settings.lease_ms, ..settings }
+        }
+    }
+
+    pub fn take_settings(&mut self, at: usize) {
+        let lease = self.lease_settings(at);
+        self.processes[at].take_settings(lease);
     }
 
     fn decide_verdicts(&mut self, at: usize) {
@@ -138,7 +160,7 @@ impl World {
                 if was.is_some_and(|was| was.reads_down != verdict.reads_down) {
                     let down = verdict.reads_down;
                     let checked = self.majority.decided(since_us, pool, shard, down, &holding);
-                    self.check(checked);
+                    self.check("majority", checked);
                 }
             }
         }

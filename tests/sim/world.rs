@@ -8,13 +8,13 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BinaryHeap};
 
 use ringway::cluster::Envelope;
-use ringway::cluster::lease::{Denial, Grant, LeaseSettings, Renewal};
-use ringway::cluster::verdict::{VerdictSettings, Views};
+use ringway::cluster::lease::{Denial, Grant, Renewal};
+use ringway::cluster::verdict::Views;
 use ringway::ids::{Epoch, NodeId, PoolName, ShardId, Term};
 
 use crate::group::Group;
 use crate::invariants::{Acknowledgements, Checked, Digests, Epochs, Floors, Log, Majority, alive};
-use crate::process::{Process, Settings};
+use crate::process::Process;
 use crate::rules::Rules;
 use crate::trace::{Field, Trace};
 
@@ -112,7 +112,8 @@ pub type Coverage = BTreeMap<String, u64>;
 pub struct World {
     pub now_us: u64,
     pub rng: fastrand::Rng,
-    pub settings: Settings,
+    /// The lease that the cluster begins with; other times of the run are in proportion.
+    pub lease_ms: u64,
     pub rules: Rules,
     pub group: Group,
     pub processes: Vec<Process>,
@@ -135,7 +136,7 @@ pub struct World {
     pub log: Log,
     pub majority: Majority,
     /// What was violated first.
-    pub violation: Option<String>,
+    pub violation: Option<Violation>,
     pub coverage: Coverage,
 
     queue: BinaryHeap<Queued>,
@@ -143,10 +144,19 @@ pub struct World {
     trace: Trace,
 }
 
+/// What must not be, and was.
+#[derive(Debug)]
+pub struct Violation {
+    /// Which invariant, by the name of its file.
+    pub of: &'static str,
+    pub what: String,
+    pub at_us: u64,
+}
+
 /// What became of a run.
 #[derive(Debug)]
 pub struct Outcome {
-    pub violation: Option<String>,
+    pub violation: Option<Violation>,
     pub digest: u64,
     pub coverage: Coverage,
 }
@@ -166,7 +176,7 @@ pub fn run(seed: u64, rules: Rules, is_printed: bool) -> Outcome {
             }
             _ => {
                 let checked = world.everybody_serves();
-                world.check(checked);
+                world.check("liveness", checked);
                 break;
             }
         }
@@ -180,17 +190,10 @@ impl World {
         let mut rng = fastrand::Rng::with_seed(seed);
         // Most runs have short leases, so that more happens in them.
         let lease_ms = if rng.u8(0..8) == 0 { 10_000 } else { 3_000 };
-        let lease = LeaseSettings {
-            lease_ms,
-            lease_longest_ms: lease_ms,
-            op_pin_max_ms: lease_ms / 2,
-            ..LeaseSettings::default()
-        };
-        let verdict = VerdictSettings { hold_ms: 500, hold_off_max_ms: 2_000, forgive_ms: 3_000 };
         Self {
             now_us: 0,
             rng,
-            settings: Settings { lease, verdict, renew_us: lease_ms * 100 },
+            lease_ms,
             rules,
             group: Group::default(),
             processes: Vec::new(),
@@ -265,7 +268,12 @@ impl World {
     }
 
     pub fn lease_us(&self) -> u64 {
-        self.settings.lease.lease_ms * 1000
+        self.lease_ms * 1000
+    }
+
+    /// How often a lease is renewed.
+    pub fn renew_us(&self) -> u64 {
+        self.lease_us() / 10
     }
 
     /// Puts an event into the queue.
@@ -318,11 +326,12 @@ impl World {
     }
 
     /// Notes a violation, if this is one.
-    pub fn check(&mut self, checked: Checked) {
+    pub fn check(&mut self, of: &'static str, checked: Checked) {
         if let Err(what) = checked
             && self.violation.is_none()
         {
-            self.violation = Some(format!("{what} (at {} us)", self.now_us));
+            self.tell(None, "breaks an invariant", &[]);
+            self.violation = Some(Violation { of, what, at_us: self.now_us });
         }
     }
 
@@ -375,6 +384,13 @@ impl Eq for Queued {}
 impl PartialOrd for Queued {
     fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
         Some(self.cmp(other))
+    }
+}
+
+impl std::fmt::Display for Violation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (seconds, micros) = (self.at_us / 1_000_000, self.at_us % 1_000_000);
+        write!(f, "{} ({}, at {seconds}.{micros:06} s)", self.what, self.of)
     }
 }
 

@@ -77,6 +77,11 @@ impl Pins {
         Self { op_pin_max_ms, ..Self::default() }
     }
 
+    /// Another limit was agreed. Operations that run keep theirs.
+    pub fn set_op_pin_max_ms(&mut self, op_pin_max_ms: u64) {
+        self.op_pin_max_ms = op_pin_max_ms;
+    }
+
     /// An operation begins.
     ///
     /// # Errors

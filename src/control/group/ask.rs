@@ -14,8 +14,8 @@ use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use tokio::time::{Instant, timeout_at};
 
-use super::group::Group;
 use super::leadership::Leadership;
+use super::part::Group;
 use super::seam::Unanswered;
 use super::wire::{Answer, Leader};
 use crate::ids::NodeId;

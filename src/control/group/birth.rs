@@ -9,8 +9,8 @@ use tokio::time::{Duration, Instant};
 
 use super::ask::{ATTEMPT, PATIENCE};
 use super::error::{FoundError, JoinError, OpenError};
-use super::group::{FIRST_GENERATION, Group, lock};
 use super::identity::Member;
+use super::part::{FIRST_GENERATION, Group, lock};
 use super::types::Peer;
 use super::wire::{self, Answer, Join, Joined};
 use crate::cluster::{Command, Role, Settings};

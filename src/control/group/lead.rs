@@ -14,7 +14,7 @@ use serde::Serialize;
 use tokio::time::timeout;
 
 use super::ask::ATTEMPT;
-use super::group::{Group, Running};
+use super::part::{Group, Running};
 use super::types::{Outcome, Peer, Proposal, TypeConfig};
 use super::wire::{self, Answer, Committed, HandOver, Join, Joined, Leader};
 use crate::cluster::{Actor, Command, Envelope};

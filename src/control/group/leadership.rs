@@ -1,10 +1,10 @@
-//! Who leads?
+//! Who leads, as one node sees it?
 
 use openraft::ServerState;
 use openraft::async_runtime::WatchReceiver;
 use tokio::time::Instant;
 
-use super::group::Group;
+use super::part::Group;
 use crate::ids::{NodeId, PeerAddress, Term};
 
 /// Who leads, as far as one node knows.
@@ -79,7 +79,7 @@ impl Group {
         }
         let running = self.shared().running()?;
         let metrics = running.raft.server_metrics();
-        let membership = metrics.borrow_watched().membership_config.clone();
-        membership.get_node(&node.0)?.addr.parse().ok()
+        let metrics = metrics.borrow_watched();
+        metrics.membership_config.get_node(&node.0)?.addr.parse().ok()
     }
 }

@@ -4,7 +4,7 @@
 //! start alone. So an entry can be read the moment [`append`](RaftLogStorage::append) returns,
 //! while the [`Writer`] makes it durable, and a follower that is a little behind costs no read of
 //! the disk. The log is short: a snapshot is taken every
-//! [`SNAPSHOT_ENTRIES`](super::group::SNAPSHOT_ENTRIES) entries, and commands are small.
+//! [`SNAPSHOT_ENTRIES`](super::part::SNAPSHOT_ENTRIES) entries, and commands are small.
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;

@@ -22,8 +22,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::ask::PATIENCE;
 use super::error::ProposeError;
-use super::group::{Group, Running};
 use super::leadership::Leadership;
+use super::part::{Group, Running};
 use super::types::Peer;
 use super::wire::{self, HandOver, Removed};
 use crate::cluster::{Command, NodeState, voters};

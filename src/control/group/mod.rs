@@ -31,7 +31,6 @@
 mod ask;
 mod birth;
 mod error;
-mod group;
 mod identity;
 mod lead;
 mod leadership;
@@ -41,6 +40,7 @@ mod machine;
 mod members;
 mod network;
 mod options;
+mod part;
 mod propose;
 mod record;
 mod seam;
@@ -55,11 +55,11 @@ mod wire;
 mod writer;
 
 pub use error::{FoundError, JoinError, OpenError, ProposeError};
-pub use group::Group;
 pub use identity::{IdentityError, Member};
 pub use leadership::Leadership;
 pub use log_file::LogError;
 pub use options::{GroupOptions, Timing};
+pub use part::Group;
 pub use seam::{Call, Calling, Unanswered};
 pub use snapshot::SnapshotError;
 pub use status::{GroupRole, GroupStatus, Place, SnapshotStatus};

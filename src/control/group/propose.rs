@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::ask::PATIENCE;
 use super::error::ProposeError;
-use super::group::{Group, lock, revision};
+use super::part::{Group, lock, revision};
 use super::types::Outcome;
 use super::wire::{self, Committed};
 use crate::cluster::{Actor, Applied, Command, Envelope, FEATURE_LEVEL, Refusal};

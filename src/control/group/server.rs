@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::group::{Group, Running};
+use super::part::{Group, Running};
 use super::snapshot::Snapshot;
 use super::types::{TypeConfig, Vote};
 use super::wire::{self, Addressed, Append, AskVote, Removed};
@@ -56,7 +56,7 @@ impl Group {
             return unavailable(why);
         }
         let raft = &running.raft;
-        let result = match path {
+        match path {
             wire::APPEND => match self.receive::<Append>(running, body) {
                 Ok(append) => reply(raft.append_entries(append).await),
                 Err(refusal) => refusal,
@@ -74,8 +74,7 @@ impl Group {
                 Err(refusal) => refusal,
             },
             _ => self.install(running, body).await,
-        };
-        result
+        }
     }
 
     async fn install(&self, running: &Running, body: &Bytes) -> PeerAnswer {

@@ -7,7 +7,7 @@ use openraft::ServerState;
 use openraft::async_runtime::{Instant, WatchReceiver};
 use serde::Serialize;
 
-use super::group::Group;
+use super::part::Group;
 use super::types::LogId;
 use crate::ids::{ClusterId, Generation, Incarnation, NodeId, Revision, Term};
 
