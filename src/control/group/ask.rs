@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
 use super::leadership::Leadership;
@@ -63,16 +64,16 @@ impl Group {
                 Leadership::Follower { leader } => Some(leader),
                 Leadership::None => None,
             };
-            let answer = match (hint.take(), known) {
-                (Some(leader), _) => self.ask(&leader, path, body.clone(), deadline).await,
-                (None, Leadership::Leader { .. }) => Ok(self.lead(path, body.clone()).await),
-                (None, Leadership::Follower { leader: node }) => match self.address_of(node) {
-                    Some(address) => {
-                        self.ask(&Leader { node, address }, path, body.clone(), deadline).await
-                    }
-                    None => Err(nobody(&format!("no address of leader {node} is known"))),
-                },
-                (None, Leadership::None) => Err(nobody("no leader is known")),
+            let hinted = hint.take();
+            let asked = hinted.as_ref().map(|leader| leader.node).or(known.other());
+            // A leader that stands still answers nobody: another one is asked as soon as it leads.
+            let answer = tokio::select! {
+                biased;
+                answer = self.ask_once(hinted, known, path, body.clone(), deadline) => answer,
+                () = another(&mut leadership, known, asked) => Err(Unanswered {
+                    why: "the leader changed while it was asked".to_owned(),
+                    unsent: false,
+                }),
             };
             match answer {
                 Err(Unanswered { why, unsent }) => {
@@ -115,6 +116,28 @@ impl Group {
         }
     }
 
+    async fn ask_once(
+        &self,
+        hint: Option<Leader>,
+        known: Leadership,
+        path: &'static str,
+        body: Bytes,
+        deadline: Instant,
+    ) -> Result<PeerAnswer, Unanswered> {
+        let leader = match (hint, known) {
+            (Some(leader), _) => leader,
+            (None, Leadership::Leader { .. }) => return Ok(self.lead(path, body).await),
+            (None, Leadership::Follower { leader: node }) => {
+                let address = self.address_of(node);
+                let address = address
+                    .ok_or_else(|| nobody(&format!("no address of leader {node} is known")))?;
+                Leader { node, address }
+            }
+            (None, Leadership::None) => return Err(nobody("no leader is known")),
+        };
+        self.ask(&leader, path, body, deadline).await
+    }
+
     async fn ask(
         &self,
         leader: &Leader,
@@ -129,6 +152,20 @@ impl Group {
             self.shared().removed.send_replace(true);
         }
         Ok(answer)
+    }
+}
+
+/// Waits until a leader is known that is neither the one that was nor the one that is asked.
+async fn another(
+    leadership: &mut watch::Receiver<Leadership>,
+    known: Leadership,
+    asked: Option<NodeId>,
+) {
+    let is_another = |now: &Leadership| {
+        *now != Leadership::None && *now != known && (now.other().is_none() || now.other() != asked)
+    };
+    if leadership.wait_for(is_another).await.is_err() {
+        std::future::pending().await
     }
 }
 

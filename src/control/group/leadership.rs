@@ -65,6 +65,10 @@ impl Group {
             });
             if metrics.changed().await.is_err() {
                 self.shared().leadership.send_replace(Leadership::None);
+                let stopped = running.raft.metrics().borrow_watched().running_state.clone();
+                if let Err(why) = stopped {
+                    tracing::error!(%why, "this node's part in the group has ended");
+                }
                 return;
             }
         }

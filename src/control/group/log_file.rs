@@ -153,8 +153,7 @@ impl LogFile {
             }
         }
         let file = Self { db: open_database(path, storage)? };
-        let made = file.found(owner).map_err(io);
-        made?;
+        file.found(owner).map_err(io)?;
         if matches!(storage, Storage::Files) {
             let folder = path.parent().expect("the log is in a folder");
             atomic::sync_folder(folder).map_err(io)?;

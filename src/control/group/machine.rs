@@ -19,9 +19,9 @@ use openraft::{EntryPayload, OptionalSend, RaftSnapshotBuilder};
 use tokio::sync::watch;
 
 use super::snapshot::Snapshot;
-use super::types::{Entry, LogId, Membership, Meta, Outcome, TypeConfig};
+use super::types::{Entry, LogId, Membership, Meta, Outcome, Proposal, TypeConfig};
 use super::writer::{Write, Writer};
-use crate::cluster::{Applied, ClusterState, Envelope, Refusal};
+use crate::cluster::{ClusterState, Envelope, Refusal};
 use crate::ids::{Revision, Term};
 
 type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
@@ -112,48 +112,55 @@ impl Machine {
     }
 
     fn apply_entry(&mut self, entry: Entry) -> Outcome {
-        self.agreed.applied = Some(entry.log_id);
-        match entry.payload {
-            EntryPayload::Blank => Outcome::None,
+        let index = entry.log_id.index;
+        let told = self.told_before.is_none_or(|before| before < index);
+        let envelope = match &entry.payload {
+            EntryPayload::Normal(proposal) if told && is_audited(&proposal.0) => {
+                Some(proposal.0.clone())
+            }
+            _ => None,
+        };
+        let outcome = self.agreed.apply(entry);
+        if let Some(envelope) = envelope {
+            audit(index, &envelope, &outcome);
+        }
+        outcome
+    }
+}
+
+impl Agreed {
+    /// Applies the next entry of the log.
+    pub fn apply(&mut self, entry: Entry) -> Outcome {
+        self.applied = Some(entry.log_id);
+        let Proposal(envelope) = match entry.payload {
+            EntryPayload::Normal(proposal) => proposal,
+            EntryPayload::Blank => return Outcome::None,
             EntryPayload::Membership(membership) => {
-                self.agreed.membership = Membership::new(Some(entry.log_id), membership);
-                Outcome::None
+                self.membership = Membership::new(Some(entry.log_id), membership);
+                return Outcome::None;
             }
-            EntryPayload::Normal(proposal) => {
-                let index = entry.log_id.index;
-                let state = Arc::make_mut(&mut self.agreed.state);
-                let term = Term(**entry.log_id.committed_leader_id());
-                let result = match proposal.0.command.is_good_in(term) {
-                    true => state.apply(Revision(index), &proposal.0),
-                    false => Err(Refusal::OtherTerm),
-                };
-                if self.told_before.is_none_or(|before| before < index) {
-                    audit(index, &proposal.0, &result);
-                }
-                match result {
-                    Ok(applied) => Outcome::Applied(applied),
-                    Err(refusal) => Outcome::Refused(refusal),
-                }
-            }
+        };
+        if !envelope.command.is_good_in(Term(**entry.log_id.committed_leader_id())) {
+            return Outcome::Refused(Refusal::OtherTerm);
+        }
+        let state = Arc::make_mut(&mut self.state);
+        match state.apply(Revision(entry.log_id.index), &envelope) {
+            Ok(applied) => Outcome::Applied(applied),
+            Err(refusal) => Outcome::Refused(refusal),
         }
     }
 }
 
+/// Whether an operator gave it.
+fn is_audited(envelope: &Envelope) -> bool {
+    envelope.actor.as_str().starts_with("admin@")
+}
+
 /// Who changed what, and when: one line on every node for each command of an operator.
-fn audit(index: u64, envelope: &Envelope, result: &Result<Applied, Refusal>) {
-    let actor = envelope.actor.as_str();
-    if !actor.starts_with("admin@") {
-        return;
-    }
-    let command = serde_json::to_string(&envelope.command).expect("commands are JSON");
-    match result {
-        Ok(_) => tracing::info!(
-            target: "audit", index, actor, at_ms = envelope.at_ms, %command, "applied"
-        ),
-        Err(refusal) => tracing::info!(
-            target: "audit", index, actor, at_ms = envelope.at_ms, %command, %refusal, "refused"
-        ),
-    }
+fn audit(index: u64, envelope: &Envelope, outcome: &Outcome) {
+    let Envelope { actor, at_ms, command, .. } = envelope;
+    let command = serde_json::to_string(command).expect("commands are JSON");
+    tracing::info!(target: "audit", index, %actor, at_ms, %command, %outcome, "a command");
 }
 
 impl RaftStateMachine<TypeConfig> for Machine {

@@ -26,7 +26,7 @@ use super::leadership::Leadership;
 use super::part::{Group, Running};
 use super::types::Peer;
 use super::wire::{self, HandOver, Removed};
-use crate::cluster::{Command, NodeState, voters};
+use crate::cluster::{Command, NodeState, Role, voters};
 use crate::ids::{NodeId, PeerAddress};
 
 /// A learner this many entries behind the leader, at most, may vote: what is appended in a round
@@ -81,7 +81,10 @@ impl Seen<'_> {
             .filter(|(id, _)| ready(id))
             .map(|(id, node)| (*id, node.clone()))
             .collect();
-        let wanted = voters(&nodes, &self.voters);
+        let mut wanted = voters(&nodes, &self.voters);
+        if wanted.len() < self.voters.len() && wanted.is_subset(&self.voters) {
+            wanted = self.keep(&nodes, wanted.len());
+        }
         if !wanted.is_empty() && (wanted != self.voters || self.joint) {
             if !wanted.contains(&self.me) {
                 let kept = |id: &&NodeId| self.voters.contains(*id) && self.caught_up.contains(*id);
@@ -93,6 +96,15 @@ impl Seen<'_> {
         }
         let gone = self.members.iter().find(|id| !self.nodes.contains_key(id));
         gone.filter(|id| !self.voters.contains(id)).map(|id| Step::Leave(*id))
+    }
+
+    /// Which of the voters stay when fewer shall vote: this leader, then those whose logs are
+    /// long enough. One that is down must not be among few, or nothing is agreed any more.
+    fn keep(&self, nodes: &BTreeMap<NodeId, NodeState>, count: usize) -> BTreeSet<NodeId> {
+        let may_vote = |id: &&NodeId| nodes.get(id).is_some_and(|node| node.role == Role::Voter);
+        let mut ranked: Vec<NodeId> = self.voters.iter().filter(may_vote).copied().collect();
+        ranked.sort_by_key(|id| (*id != self.me, !self.caught_up.contains(id), *id));
+        ranked.into_iter().take(count).collect()
     }
 }
 
@@ -223,5 +235,82 @@ impl Group {
         asked
             .map(|_| ())
             .map_err(|not| ProposeError::Unavailable { why: not.why, leader: not.leader })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ids::{FeatureLevel, Incarnation, NodeName, Nonce, Revision};
+
+    fn nodes(ids: &[u64]) -> BTreeMap<NodeId, NodeState> {
+        let node = |id: &u64| {
+            let node = NodeState {
+                name: NodeName::new(&format!("n{id}")).expect("a name"),
+                address: format!("n{id}.example:1").parse().expect("an address"),
+                role: Role::Voter,
+                incarnation: Incarnation(1),
+                joined: Revision(1),
+                version: String::new(),
+                feature_level: FeatureLevel(1),
+                nonce: Nonce([0; 16]),
+            };
+            (NodeId(*id), node)
+        };
+        ids.iter().map(node).collect()
+    }
+
+    fn set(ids: &[u64]) -> BTreeSet<NodeId> {
+        ids.iter().copied().map(NodeId).collect()
+    }
+
+    /// What the leader 2 does, of these nodes, voters, members and those that keep up.
+    fn step(agreed: &[u64], voters: &[u64], members: &[u64], caught_up: &[u64]) -> Option<Step> {
+        let seen = Seen {
+            me: NodeId(2),
+            nodes: &nodes(agreed),
+            voters: set(voters),
+            members: set(members),
+            caught_up: set(caught_up),
+            joint: false,
+        };
+        seen.next_step()
+    }
+
+    #[test]
+    fn members_follow_what_is_agreed_one_step_at_a_time() {
+        let all = [1, 2, 3];
+        assert_eq!(step(&all, &all, &all, &all), None);
+        let address = "n3.example:1".parse().expect("an address");
+        assert_eq!(step(&all, &[2], &[1, 2], &[1]), Some(Step::Learn(NodeId(3), address)));
+        assert_eq!(step(&all, &[2], &all, &[1, 2]), None, "two voters outlive no more than one");
+        assert_eq!(step(&all, &[2], &all, &all), Some(Step::Vote(set(&all))));
+        assert_eq!(step(&[1, 2], &[2], &all, &all), Some(Step::Leave(NodeId(3))));
+    }
+
+    /// Node 3 was removed while node 1 was down. To leave node 1 as the only voter, because its id
+    /// is the lowest, would have ended all agreement until it came back.
+    #[test]
+    fn a_voter_that_is_down_is_not_the_one_that_stays() {
+        let all = [1, 2, 3];
+        assert_eq!(step(&[1, 2], &all, &all, &[2, 3]), Some(Step::Vote(set(&[2]))));
+        let five = [1, 2, 3, 4, 5];
+        assert_eq!(
+            step(&[1, 2, 3, 4], &five, &five, &[2, 3, 4]),
+            Some(Step::Vote(set(&[2, 3, 4])))
+        );
+    }
+
+    #[test]
+    fn a_voter_that_is_down_is_not_replaced_unasked() {
+        assert_eq!(step(&[1, 2, 3, 4], &[1, 2, 3], &[1, 2, 3, 4], &[2, 3, 4]), None);
+        let replaced = step(&[2, 3, 4], &[1, 2, 3], &[1, 2, 3, 4], &[2, 3, 4]);
+        assert_eq!(replaced, Some(Step::Vote(set(&[2, 3, 4]))), "removed, it is");
+    }
+
+    #[test]
+    fn a_leader_that_shall_not_vote_hands_over_first() {
+        let all = [1, 2, 3];
+        assert_eq!(step(&[1, 3], &all, &all, &all), Some(Step::HandOver(NodeId(1))));
     }
 }

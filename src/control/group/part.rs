@@ -9,6 +9,7 @@
 //! members are reconciled (on the leader), and the end of all is watched for: a failed disk, or a
 //! removal.
 
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -249,7 +250,8 @@ impl Group {
         let path = storage::log_path(&options.data_dir);
         let (log, loaded) = LogFile::open(&path, &options.storage, owner)?;
         let snapshot = Snapshot::read(&storage::snapshot_path(&options.data_dir))?;
-        check_together(options, member, &loaded, snapshot.as_ref().map(|(snapshot, _)| snapshot))?;
+        let path = storage::snapshot_path(&options.data_dir);
+        check_together(&path, member, &loaded, snapshot.as_ref().map(|(snapshot, _)| snapshot))?;
         self.start(member, log, loaded, snapshot).await
     }
 
@@ -405,13 +407,12 @@ impl Shared {
 }
 
 /// Refuses files that do not belong together: each is whole by itself.
-fn check_together(
-    options: &GroupOptions,
+pub(super) fn check_together(
+    path: &Path,
     member: Member,
     loaded: &Loaded,
     snapshot: Option<&Snapshot>,
 ) -> Result<(), OpenError> {
-    let path = storage::snapshot_path(&options.data_dir);
     let path = path.display();
     let reaches = snapshot.and_then(|snapshot| snapshot.meta.last_log_id);
     if loaded.purged > reaches {
@@ -429,7 +430,7 @@ fn check_together(
         return Err(OpenError::Torn(format!(
             "{path}: this is a snapshot of cluster {}, generation {}, and `identity` says cluster \
              {}, generation {}: one of the files was copied from elsewhere; bring back the one \
-             that belongs here",
+             that belongs here. If `ringway cluster recover` was interrupted, run it again",
             found.id, found.generation, member.cluster, member.generation
         )));
     }

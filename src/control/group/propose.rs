@@ -75,8 +75,8 @@ impl Group {
         match committed.outcome {
             Outcome::Applied(applied) => Ok(applied),
             // A copy whose answer was lost may have been applied before.
-            Outcome::Refused(Refusal::Superseded) if maybe => {
-                Err(ProposeError::Unknown(Refusal::Superseded.to_string()))
+            Outcome::Refused(why @ (Refusal::Superseded | Refusal::OtherTerm)) if maybe => {
+                Err(ProposeError::Unknown(why.to_string()))
             }
             Outcome::Refused(refusal) => Err(ProposeError::Refused(refusal)),
             Outcome::None => unreachable!("a command is not one of Raft's own entries"),

@@ -7,22 +7,38 @@ use std::sync::Arc;
 
 use redb::StorageBackend;
 
+use crate::ids::Generation;
+
 /// The folder of the group within the node's.
 const FOLDER: &str = "raft";
 
+/// The names of the files in it.
+pub const LOG: &str = "log";
+pub const SNAPSHOT: &str = "snapshot";
+
 /// The log, the vote, and where each is kept.
 pub fn log_path(data_dir: &Path) -> PathBuf {
-    folder(data_dir).join("log")
+    folder(data_dir).join(LOG)
 }
 
 /// The newest snapshot.
 pub fn snapshot_path(data_dir: &Path) -> PathBuf {
-    folder(data_dir).join("snapshot")
+    folder(data_dir).join(SNAPSHOT)
 }
 
 /// The folder of both.
 pub fn folder(data_dir: &Path) -> PathBuf {
     data_dir.join(FOLDER)
+}
+
+/// Where the folder of a cluster that begins anew is made, before it takes the other's place.
+pub fn anew(data_dir: &Path) -> PathBuf {
+    data_dir.join("raft.new")
+}
+
+/// Where the files of before `generation` are kept.
+pub fn before(data_dir: &Path, generation: Generation) -> PathBuf {
+    data_dir.join(format!("before-recovery-{generation}"))
 }
 
 /// Opens what stands in for the log's file: once for every start.

@@ -111,6 +111,13 @@ async fn a_damaged_missing_or_foreign_file_is_refused_by_its_name() {
         let name = path.file_name().expect("a name").to_str().expect("text");
         assert!(error.to_string().contains(name), "{error}");
         assert_eq!(std::fs::read(&path).expect("still there").len(), cut, "left as it is");
+        if name != "log" {
+            let mut flipped = bytes.clone();
+            flipped[cut] ^= 1;
+            std::fs::write(&path, &flipped).expect("written");
+            let error = start(&folder).await.expect_err("a bit is another");
+            assert!(error.to_string().contains(name), "{error}");
+        }
         std::fs::write(&path, &bytes).expect("written");
     }
     let log = storage::log_path(folder.path());
