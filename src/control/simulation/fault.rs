@@ -35,8 +35,8 @@ pub enum Fault {
     Fill(usize),
     /// It has room again.
     Free(usize),
-    /// A node takes a snapshot, and drops what it covers from its log.
-    Snapshot(usize),
+    /// All nodes take a snapshot, and drop most of what it covers from their logs.
+    Snapshot,
     /// A node wants to lead.
     Lead(usize),
     /// A node proposes more at once than the log keeps: who is away needs the snapshot.
@@ -50,7 +50,7 @@ pub fn schedule(rng: &mut Rng, nodes: usize) -> BTreeMap<u64, Vec<Fault>> {
     while at_ms < HEALED_MS {
         let (node, other) = (rng.usize(0..nodes), rng.usize(0..nodes));
         let end_ms = at_ms + rng.u64(200..3_000);
-        let events: &[(u64, Fault)] = match rng.u8(0..12) {
+        let events: &[(u64, Fault)] = match rng.u8(0..14) {
             0 => &[(at_ms, Fault::Kill(node)), (end_ms, Fault::Start(node))],
             1 | 2 => &[(at_ms, Fault::PowerCut(node)), (end_ms, Fault::Start(node))],
             3 => &[(at_ms, Fault::Isolate(node)), (end_ms, Fault::Repair)],
@@ -59,14 +59,15 @@ pub fn schedule(rng: &mut Rng, nodes: usize) -> BTreeMap<u64, Vec<Fault>> {
             6 => &[(at_ms, Fault::Hold(node, other)), (end_ms, Fault::Repair)],
             7 => &[(at_ms, Fault::FailSync(node))],
             8 => &[(at_ms, Fault::Fill(node)), (end_ms, Fault::Free(node))],
-            9 => &[(at_ms, Fault::Snapshot(node)), (at_ms + 50, Fault::Lead(other))],
+            9 => &[(at_ms, Fault::Snapshot), (at_ms + 50, Fault::Lead(other))],
             10 => &[(at_ms, Fault::Lead(node))],
-            _ => &[
+            11 => &[
                 (at_ms, Fault::PowerCut(node)),
                 (at_ms + 500, Fault::Burst(other)),
-                (at_ms + 3_000, Fault::Snapshot(other)),
-                (at_ms + 3_200, Fault::Start(node)),
+                (at_ms + 2_500, Fault::Snapshot),
+                (at_ms + 3_000, Fault::Start(node)),
             ],
+            _ => &[],
         };
         for (at_ms, fault) in events {
             schedule.entry(*at_ms).or_default().push(*fault);

@@ -162,6 +162,13 @@ impl Machine {
         lock(&self.group).as_ref()?.status().storage_failed
     }
 
+    /// Has the process that runs do something. One that is busy with the last errand leaves it.
+    pub fn run_errand(&self, errand: Fault) {
+        if let Some(errands) = lock(&self.errands).as_ref() {
+            let _busy = errands.try_send(errand);
+        }
+    }
+
     fn options(&self, seed: u64) -> GroupOptions {
         let disk = self.disk.clone();
         GroupOptions {
@@ -226,7 +233,7 @@ impl Machine {
         let mut bursts = 0;
         while let Some(errand) = errands.recv().await {
             match (errand, group.member()) {
-                (Fault::Snapshot(_), _) => drop(group.snapshot().await),
+                (Fault::Snapshot, _) => drop(group.snapshot().await),
                 (Fault::Lead(_), Some(member)) => drop(group.transfer(member.node).await),
                 (Fault::Burst(_), _) => {
                     bursts += 1;

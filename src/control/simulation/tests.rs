@@ -69,6 +69,21 @@ fn whatever_fails_the_group_keeps_its_word() {
     }
 }
 
+/// Only where a seed reaches Tokio's own generator; see [`super::world`].
+#[cfg(tokio_unstable)]
+#[test]
+fn one_seed_is_one_run() {
+    for seed in [2, 3] {
+        let [first, second] = [(), ()].map(|()| run(seed, Disks::Honest).trace);
+        let differs = first.iter().zip(&second).position(|(one, other)| one != other);
+        if let Some(at) = differs {
+            let (first, second) = (first[..=at].join("\n"), &second[at]);
+            panic!("{first}\nseed {seed} ran in two ways; the other one said\n{second}");
+        }
+        assert_eq!(first.len(), second.len());
+    }
+}
+
 /// The same days on disks that only say that they have synced: what the oracle is worth.
 #[test]
 fn a_disk_that_lies_is_found_out() {

@@ -184,12 +184,8 @@ impl World<'_> {
             Fault::FailSync(node) => self.machines[node].disk.fail_next_sync(),
             Fault::Fill(node) => self.machines[node].disk.set_full(true),
             Fault::Free(node) => self.machines[node].disk.set_full(false),
-            Fault::Snapshot(node) | Fault::Lead(node) | Fault::Burst(node) => {
-                if let Some(errands) = lock(&self.machines[node].errands).as_ref() {
-                    // One that is busy with the last errand leaves this one.
-                    let _busy = errands.try_send(fault);
-                }
-            }
+            Fault::Snapshot => self.machines.iter().for_each(|machine| machine.run_errand(fault)),
+            Fault::Lead(node) | Fault::Burst(node) => self.machines[node].run_errand(fault),
         }
     }
 
