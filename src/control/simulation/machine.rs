@@ -34,7 +34,7 @@ const PORT: u16 = 7000;
 const PROPOSERS: usize = 2;
 
 /// Clients in a burst, and what each proposes: more in sum than the log keeps behind a snapshot.
-const BURST: (usize, usize) = (50, 12);
+const BURST: (usize, usize) = (50, 11);
 
 pub type Shared<T> = Arc<Mutex<T>>;
 
@@ -112,7 +112,7 @@ fn url(text: &str) -> BaseUrl {
 }
 
 /// One shard for each proposer.
-fn first_pool(shards: usize) -> Command {
+pub fn first_pool(shards: usize) -> Command {
     let spec = ShardSpec {
         url: url("http://s.example:1"),
         zone: Zone::default(),
@@ -134,7 +134,7 @@ fn first_pool(shards: usize) -> Command {
 }
 
 /// A command that never finds what it wants already there, so that history shows it.
-fn move_shard(at: usize, label: &str) -> Command {
+pub fn move_shard(at: usize, label: &str) -> Command {
     let url = url(&format!("http://{label}.example:1"));
     Command::ChangeNow { changes: vec![Change::SetUrl { pool: pool(), shard: shard(at), url }] }
 }

@@ -122,17 +122,21 @@ impl Oracle {
                 self.wrong.push(what);
             }
         }
-        if let Some(epoch) = state.pools().values().map(|pool| pool.epoch).max() {
-            self.epochs.insert(revision, epoch);
-            let before = self.epochs.range(..revision).next_back().map(|(_, epoch)| *epoch);
-            let after = self.epochs.range(revision.next()..).next().map(|(_, epoch)| *epoch);
-            let grows = before.is_none_or(|before| before <= epoch)
-                && after.is_none_or(|after| epoch <= after);
-            self.must(grows, || format!("{node} is at epoch {epoch} at revision {revision}"));
+        if let Some(pool) = state.pools().values().next() {
+            self.epoch(node, revision, pool.epoch);
         }
         if revision.0.is_multiple_of(COMPARED_EACH) {
             self.compare(node, state);
         }
+    }
+
+    fn epoch(&mut self, node: &str, at: Revision, epoch: Epoch) {
+        let same = *self.epochs.entry(at).or_insert(epoch) == epoch;
+        let before = self.epochs.range(..at).next_back().map(|(_, epoch)| *epoch);
+        let after = self.epochs.range(at.next()..).next().map(|(_, epoch)| *epoch);
+        let grows =
+            before.is_none_or(|before| before <= epoch) && after.is_none_or(|after| epoch <= after);
+        self.must(same && grows, || format!("{node} is at epoch {epoch} at revision {at}"));
     }
 
     fn compare(&mut self, node: &str, state: &ClusterState) {
@@ -191,5 +195,99 @@ impl Oracle {
             count(|outcome| matches!(outcome, Outcome::NotDone)),
             count(|outcome| matches!(outcome, Outcome::Unknown)),
         ]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::machine::{first_pool, move_shard};
+    use super::*;
+    use crate::cluster::{Actor, Command, Envelope};
+    use std::sync::Arc;
+
+    /// A state in which these actors did something, one after another, from revision 2 on.
+    fn state(actors: &[&str]) -> ClusterState {
+        let mut state = ClusterState::default();
+        let mut apply = |at: usize, actor: &str, command: Command| {
+            let actor = Actor::tamed(actor);
+            let envelope = Envelope { id: None, actor, at_ms: 0, command };
+            state.apply(Revision(at as u64), &envelope).expect("it can be done");
+        };
+        apply(1, "first", first_pool(1));
+        for (at, actor) in actors.iter().enumerate() {
+            apply(at + 2, actor, move_shard(0, &format!("h{at}")));
+        }
+        state
+    }
+
+    /// Two clients propose one after another and are told so; both nodes end in `states`.
+    fn judge(answers: [Outcome; 2], states: [&[&str]; 2]) -> Vec<String> {
+        let mut oracle = Oracle::default();
+        for (actor, outcome) in ["a", "b"].into_iter().zip(answers) {
+            oracle.proposes(0, actor);
+            oracle.answered(actor, outcome);
+        }
+        let states = states.map(state).map(Arc::new);
+        let states = [("n0".to_owned(), states[0].clone()), ("n1".to_owned(), states[1].clone())];
+        for (node, state) in &states {
+            oracle.sees(node, Revision(0), state);
+        }
+        oracle.ends(&states);
+        oracle.wrong
+    }
+
+    #[test]
+    fn each_broken_promise_is_found() {
+        use Outcome::{Acknowledged, NotDone, Unknown};
+        let told = [Acknowledged(Revision(2)), Acknowledged(Revision(3))];
+        let good: &[&str] = &["a", "b"];
+        let found = |answers, states, what: &str| {
+            let wrong = judge(answers, states);
+            assert!(wrong.iter().any(|wrong| wrong.contains(what)), "`{what}` in {wrong:?}");
+        };
+        for answers in [told, [Unknown, told[1]], [told[0], Unknown], [Unknown, Unknown]] {
+            assert_eq!(judge(answers, [good, good]), Vec::<String>::new());
+        }
+        assert_eq!(judge([told[0], Unknown], [&["a"], &["a"]]), Vec::<String>::new());
+        assert_eq!(judge([told[0], NotDone], [&["a"], &["a"]]), Vec::<String>::new());
+
+        found(told, [&["a"], &["a"]], "b was told Acknowledged(Revision(3)) and is at []");
+        found(told, [&["a", "b", "b"], &["a", "b", "b"]], "b was told");
+        found(told, [&["a", "c", "b"], &["a", "c", "b"]], "b was told");
+        found([told[0], NotDone], [good, good], "b was told NotDone");
+        found([told[0], Unknown], [&["a", "b", "b"], &["a", "b", "b"]], "b was told Unknown");
+        found([Acknowledged(Revision(3)), Unknown], [&["b", "a"], &["b", "a"]], "b came after");
+        found(told, [good, &["b", "a"]], "n1 applied");
+        found(told, [good, &["a"]], "n1 stopped at Some(Revision(2))");
+    }
+
+    #[test]
+    fn what_is_seen_on_the_way_is_judged_at_once() {
+        let mut oracle = Oracle::default();
+        oracle.leads(0, NodeId(1), Term(1));
+        oracle.leads(9, NodeId(1), Term(1));
+        oracle.leads(9, NodeId(2), Term(2));
+        oracle.read("n0", Revision(5), Revision(5));
+        assert_eq!(oracle.wrong, Vec::<String>::new());
+        oracle.leads(10, NodeId(3), Term(2));
+        oracle.read("n0", Revision(5), Revision(4));
+        assert_eq!(oracle.wrong.len(), 2, "{:?}", oracle.wrong);
+    }
+
+    #[test]
+    fn epochs_and_states_of_one_revision_are_compared() {
+        let with_epochs = |epochs: &[u64]| {
+            let mut oracle = Oracle::default();
+            for (at, epoch) in epochs.iter().enumerate() {
+                oracle.epoch("n0", Revision(at as u64), Epoch(*epoch));
+            }
+            oracle.wrong.len()
+        };
+        assert_eq!(with_epochs(&[1, 1, 2, 7]), 0);
+        assert_eq!(with_epochs(&[1, 2, 1]), 1);
+        let mut oracle = Oracle::default();
+        oracle.compare("n0", &state(&["a", "b"]));
+        oracle.compare("n1", &state(&["a", "c"]));
+        assert_eq!(oracle.wrong, ["n1 has another state at revision 3"]);
     }
 }
