@@ -227,8 +227,8 @@ mod tests {
             oracle.proposes(0, actor);
             oracle.answered(actor, outcome);
         }
-        let states = states.map(state).map(Arc::new);
-        let states = [("n0".to_owned(), states[0].clone()), ("n1".to_owned(), states[1].clone())];
+        let [n0, n1] = states.map(state).map(Arc::new);
+        let states = [("n0".to_owned(), n0), ("n1".to_owned(), n1)];
         for (node, state) in &states {
             oracle.sees(node, Revision(0), state);
         }

@@ -205,10 +205,9 @@ impl World<'_> {
         }
         // Before the process: what it does while it is taken down does not reach the disk.
         let machine = &self.machines[node];
-        if power {
-            machine.disk.lose_power()
-        } else {
-            machine.disk.lose_process()
+        match power {
+            true => machine.disk.lose_power(),
+            false => machine.disk.lose_process(),
         }
         lock(&machine.group).take();
         lock(&machine.errands).take();
