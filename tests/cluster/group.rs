@@ -107,7 +107,6 @@ impl Member {
         self.write(folder.path());
         let mut command = ringway();
         command.envs(self.environment.iter().cloned());
-        if let Ok(l) = std::env::var("TLOG") {
             command.env("RINGWAY_LOG", l);
         }
         self.starts += 1;
