@@ -107,8 +107,6 @@ impl Member {
         self.write(folder.path());
         let mut command = ringway();
         command.envs(self.environment.iter().cloned());
-            command.env("RINGWAY_LOG", l);
-        }
         self.starts += 1;
         self.life = Life::Runs(Box::new(Serve::start_prepared(&self.name, folder, &mut command)));
     }
