@@ -7,7 +7,7 @@ use crate::load::Load;
 use crate::said::Outcome;
 use crate::support::disk::{FailingSyncs, SmallDisk};
 use crate::support::say::say;
-use crate::support::wait::until_within;
+use crate::support::wait::{until_true, until_within};
 use crate::turns::together;
 
 /// Room for the log of an empty cluster, and not for much more.
@@ -65,6 +65,7 @@ fn full_disk(of_the_leader: bool) {
     cluster.members[full].kill_9();
     cluster.start_member(full);
     cluster.until_agreed();
+    until_true("there was a load", || load.answered() > 150);
     let load = load.stop();
     say(&format!("  full disk ({why}): clients of the others: {}", load.line()));
     load.expect_no_failure();
