@@ -46,6 +46,9 @@
 //! What a node *does* late is another matter: its bytes may still reach a shard. Stores that know
 //! epochs refuse them; others have *clean* (DESIGN, section 9).
 //!
+//! Of a pool that is removed nothing is promised any more. One that is made anew under its name begins
+//! at a later epoch, and its barriers wait for those who still serve the old one.
+//!
 //! # What its callers owe it
 //!
 //! - `now_ms` is CLOCK_BOOTTIME in milliseconds, which only grows and counts a suspended machine's
