@@ -57,6 +57,19 @@ fn add_node(number: u64, role: Role) -> Command {
     Command::AddNode { name, address, role, nonce: nonce(number) }
 }
 
+fn create_pool(at: u64) -> Command {
+    let spec = PoolSpec {
+        kind: Kind::Cache,
+        placement: Placement::Ring,
+        hash_seed: "seed".to_owned(),
+        vnodes: 4,
+        immutable: false,
+        mode: Mode::Any,
+    };
+    let shards = (0..SHARDS).map(|at| (shard(at), shard_spec(2))).collect();
+    Command::CreatePool { pool: pool(at), spec, shards }
+}
+
 impl World {
     /// The cluster as a run finds it: founded, each node in its first incarnation, two pools, and
     /// nobody leads.
@@ -82,16 +95,7 @@ impl World {
             });
         }
         for at in 0..POOLS {
-            let spec = PoolSpec {
-                kind: Kind::Cache,
-                placement: Placement::Ring,
-                hash_seed: "seed".to_owned(),
-                vnodes: 4,
-                immutable: false,
-                mode: Mode::Any,
-            };
-            let shards = (0..SHARDS).map(|at| (shard(at), shard_spec(2))).collect();
-            commands.push(Command::CreatePool { pool: pool(at), spec, shards });
+            commands.push(create_pool(at));
             self.down.insert(pool(at), (0..SHARDS).map(|at| (shard(at), false)).collect());
         }
         self.counter = 100;
@@ -289,7 +293,8 @@ impl World {
         let nodes = self.log.state().nodes();
         let observers: Vec<NodeId> =
             nodes.keys().filter(|node| !self.voters.contains(node)).copied().collect();
-        let command = match self.rng.u8(0..12) {
+        let has_last = self.log.state().pools().contains_key(&pool(POOLS - 1));
+        let command = match self.rng.u8(0..14) {
             0 if nodes.len() < NODES_MAX => {
                 self.counter += 1;
                 add_node(self.counter, Role::Observer)
@@ -303,6 +308,8 @@ impl World {
                 let lease_ms = lease_ms.expect("one of two");
                 Command::SetSettings { settings: self.agreed_settings(lease_ms) }
             }
+            4 if has_last => Command::RemovePool { pool: pool(POOLS - 1) },
+            4..6 if !has_last => create_pool(POOLS - 1),
             _ => {
                 let put = (shard(self.rng.u64(0..SHARDS)), shard_spec(self.rng.u64(1..=4)));
                 let pool = pool(self.rng.u64(0..POOLS));
