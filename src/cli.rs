@@ -70,6 +70,8 @@ enum Command {
     Reload {
         #[command(flatten)]
         node: RunningNode,
+        #[command(flatten)]
+        output: Output,
     },
 }
 
@@ -292,6 +294,6 @@ fn run(command: Command) -> Result<(), AppError> {
         Command::Certs(Certs { out, nodes, days }) => {
             certs::run(&CertsArguments { out, nodes, days })
         }
-        Command::Reload { node } => status::reload(&node.client()?),
+        Command::Reload { node, output } => status::reload(&node.client()?, output.json),
     }
 }

@@ -175,7 +175,7 @@ impl Api {
             Verb::Status => Ok(json(200, &self.status().await)),
             Verb::Locate => locate::answer(self, query),
             Verb::Ring => ring::show(self, query),
-            Verb::Plan => ring::plan(self),
+            Verb::Plan => ring::plan(self).await,
             Verb::History => ring::history(self, query),
             Verb::Stage => ring::stage(self, caller, body).await,
             Verb::Unstage => ring::unstage(self, caller).await,

@@ -90,7 +90,7 @@ pub(super) async fn join(api: &Api, body: &[u8]) -> Result<Response, Response> {
 /// `POST /v1/cluster/nodes/ID/remove`.
 pub(super) async fn remove(api: &Api, caller: &Caller<'_>) -> Result<Response, Response> {
     let member = api.control.member()?;
-    let state = api.state();
+    let state = member.newest().await?;
     let (node, name) = find_node(&state, caller.id)?;
     member.group.remove_node(&caller.actor, node).await.map_err(|error| refusal(&error))?;
     Ok(done(format!(
@@ -102,7 +102,7 @@ pub(super) async fn remove(api: &Api, caller: &Caller<'_>) -> Result<Response, R
 pub(super) async fn transfer(api: &Api, body: &[u8]) -> Result<Response, Response> {
     let member = api.control.member()?;
     let TransferAsked { to } = document(body)?;
-    let state = api.state();
+    let state = member.newest().await?;
     let (node, name) = find_node(&state, &to)?;
     member.group.transfer(node).await.map_err(|error| refusal(&error))?;
     Ok(done(format!("node {name} leads")))

@@ -5,13 +5,14 @@
 //! for that, and says so.
 
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::http::{Response, problem, problem_with};
-use crate::cluster::{Actor, Applied, Command, Settings};
+use crate::cluster::{Actor, Applied, ClusterState, Command, Settings};
 use crate::control::group::{Group, ProposeError};
 use crate::control::steward::{LeaseStatus, Overview};
 use crate::ids::{NodeName, Revision};
@@ -69,6 +70,13 @@ impl Control {
 }
 
 impl Member {
+    /// What is agreed by now, for decisions: a node that has just joined, or was cut off, may be
+    /// behind, and would plan on what was.
+    pub(super) async fn newest(&self) -> Result<Arc<ClusterState>, Response> {
+        self.group.read_index().await.map_err(|error| refusal(&error))?;
+        Ok(self.group.state())
+    }
+
     /// Has the group agree on a command, and waits until this node serves by it.
     pub(super) async fn change(
         &self,

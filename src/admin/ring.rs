@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{Api, Caller};
 use super::asked::{Query, document};
+use super::control::Control;
 use super::http::{Response, json, problem};
 use super::plan::PlanDocument;
 use super::status::short;
@@ -155,8 +156,12 @@ fn ring_pool(state: &ClusterState, view: &View, name: &PoolName, pool: &PoolStat
 }
 
 /// `GET /v1/ring/plan`.
-pub(super) fn plan(api: &Api) -> Result<Response, Response> {
-    let plan = api.state().plan().map_err(|refusal| refused(&refusal))?;
+pub(super) async fn plan(api: &Api) -> Result<Response, Response> {
+    let state = match &api.control {
+        Control::Standalone => api.state(),
+        Control::Cluster(member) => member.newest().await?,
+    };
+    let plan = state.plan().map_err(|refusal| refused(&refusal))?;
     Ok(json(200, &PlanDocument::of(&plan)))
 }
 
@@ -174,7 +179,8 @@ pub(super) async fn stage(
     let count = changes.len();
     let (plan, command) = match now {
         true => {
-            let plan = api.state().plan_of(&changes).map_err(|refusal| refused(&refusal))?;
+            let state = member.newest().await?;
+            let plan = state.plan_of(&changes).map_err(|refusal| refused(&refusal))?;
             (Some(PlanDocument::of(&plan)), Command::ChangeNow { changes })
         }
         false => (None, Command::Stage { changes }),

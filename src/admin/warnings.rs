@@ -130,3 +130,97 @@ fn of_node(node: &NodeStatus) -> Vec<String> {
     }
     warnings
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::nodes::{Lease, Log, Snapshot};
+
+    fn node(name: &str) -> NodeStatus {
+        NodeStatus {
+            id: 1,
+            name: name.to_owned(),
+            address: "10.0.0.1:9700".to_owned(),
+            role: "voter".to_owned(),
+            leader: false,
+            incarnation: 1,
+            version: "0.1.0".to_owned(),
+            last_seen_ms_ago: Some(900),
+            lease_remaining_ms: Some(9_000),
+            standing: None,
+            clock_offset_ms: Some(-20),
+            routes_differ: Some(false),
+            behind: Vec::new(),
+            mismatches: Vec::new(),
+        }
+    }
+
+    fn cluster(nodes: Vec<NodeStatus>) -> ClusterStatus {
+        ClusterStatus {
+            id: "07".repeat(16),
+            generation: 1,
+            feature_level: 1,
+            node_id: 1,
+            role: "follower".to_owned(),
+            term: 3,
+            leader: Some("n1".to_owned()),
+            lease: Lease { remaining_ms: 9_000, lost_ms_ago: None, trouble: None },
+            joint: false,
+            log: Log { last: Some(90), committed: Some(90), applied: Some(90) },
+            snapshot: None,
+            quorum_acked_ms_ago: None,
+            storage_failed: None,
+            stopped: None,
+            observed: true,
+            nodes,
+        }
+    }
+
+    fn of(cluster: &ClusterStatus) -> Vec<String> {
+        let mut warnings = Vec::new();
+        of_cluster(cluster, &mut warnings);
+        warnings
+    }
+
+    #[test]
+    fn a_cluster_that_does_well_is_no_cause_for_words() {
+        assert_eq!(of(&cluster(vec![node("n1"), node("n2")])), [""; 0]);
+    }
+
+    #[test]
+    fn the_worst_comes_first_and_each_says_what_it_means() {
+        let silent = NodeStatus { last_seen_ms_ago: Some(61_500), ..node("n2") };
+        let broken = NodeStatus { mismatches: vec!["p@4".to_owned()], ..node("n3") };
+        let early = NodeStatus { clock_offset_ms: Some(-400), ..node("n4") };
+        let other = NodeStatus { routes_differ: Some(true), ..node("n5") };
+        let even = NodeStatus { role: "waiting".to_owned(), ..node("n6") };
+        let trouble = Some("the clock is off".to_owned());
+        let bad = ClusterStatus {
+            leader: None,
+            storage_failed: Some("fsync: Input/output error".to_owned()),
+            lease: Lease { remaining_ms: 0, lost_ms_ago: Some(34_000), trouble },
+            log: Log { last: None, committed: None, applied: Some(10_500) },
+            snapshot: Some(Snapshot { index: 400, age_ms: 1 }),
+            ..cluster(vec![node("n1"), silent, broken, early, other, even])
+        };
+        assert_eq!(
+            of(&bad),
+            [
+                "this node's disk failed and it takes no part in agreement any more: fsync: \
+                 Input/output error: mend the disk and start the node again",
+                "there is no leader: nothing can be agreed until a majority of the voters meet",
+                "this node has had no lease for 34 s, and refuses what needs agreement: the clock \
+                 is off",
+                "node n2 has been silent for 61 s",
+                "node n3 holds another ring under the same epoch (p@4): take it out of service \
+                 and keep its log for its makers",
+                "the clock of node n4 is off by -400 ms: look at its NTP",
+                "routes differ from this node's on n5: bring their files in line",
+                "n6 waits to vote: an even number of voters outlives no more failures than one \
+                 less; add one more voter, or make it an observer",
+                "the last snapshot is 10100 entries old: `ringway cluster snapshot`, and look at \
+                 the node's log for why it makes none",
+            ]
+        );
+    }
+}

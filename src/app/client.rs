@@ -179,7 +179,8 @@ fn sentence(status: http::StatusCode, body: &[u8]) -> String {
 
 /// Who typed the command, for the history. A name that is said, not proven: whoever has the token
 /// may say another.
-fn user() -> Option<String> {
+#[must_use]
+pub fn user() -> Option<String> {
     let name = std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).ok()?;
     let plain: String = name.chars().filter(char::is_ascii_graphic).collect();
     (!plain.is_empty()).then_some(plain)

@@ -1,17 +1,19 @@
 //! `ringway cluster`: who is in the group of nodes, and how is it looked after?
 
 use std::fs::OpenOptions;
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::client::{Client, query_value};
+use super::client::{Client, query_value, user};
 use super::error::AppError;
 use super::say::{complain, say};
+use super::store::unix_ms;
 use super::table::{duration, table};
 use crate::admin::nodes::{ClusterStatus, NodeStatus};
+use crate::control::group::{self, Recovered};
 use crate::ids::PeerAddress;
 
 /// `ringway cluster init`.
@@ -77,7 +79,7 @@ fn done(answer: &Value, json: bool) -> Result<(), AppError> {
 ///
 /// # Errors
 /// When there is nothing to back up, or the file exists or cannot be written.
-pub fn backup(client: &Client, out: Option<&Path>) -> Result<(), AppError> {
+pub fn backup(client: &Client, out: Option<&Path>, json: bool) -> Result<(), AppError> {
     let bytes = client.download("/v1/cluster/backup")?;
     let Some(path) = out else {
         return std::io::stdout().write_all(&bytes).map_err(AppError::system("standard output"));
@@ -90,7 +92,10 @@ pub fn backup(client: &Client, out: Option<&Path>) -> Result<(), AppError> {
         drop(std::fs::remove_file(path));
         return Err(failed()(error));
     }
-    say(&format!("{} bytes of agreed state are in {}", bytes.len(), path.display()))
+    match json {
+        true => say(&format!("{:#}", json!({ "bytes": bytes.len(), "path": path }))),
+        false => say(&format!("{} bytes of agreed state are in {}", bytes.len(), path.display())),
+    }
 }
 
 /// `ringway cluster status`.
@@ -188,12 +193,37 @@ fn row(node: &NodeStatus) -> [String; 11] {
 /// The word that has a recovery go on.
 const WORD: &str = "recover";
 
-/// `ringway cluster recover --from-survivor`: offline, on a stopped node's folder.
+/// `ringway cluster recover --from-survivor`: offline, on a stopped node's folder. What could be
+/// lost is told on standard error, and asked about there.
 ///
 /// # Errors
 /// When the node runs, its folder is of no cluster, the operator does not agree, or the disk
 /// refuses.
-pub fn recover(data_dir: &Path, yes: bool) -> Result<(), AppError> {
-    let _ = (data_dir, yes, complain);
-    Ok(())
+pub fn recover(data_dir: &Path, yes: bool, json: bool) -> Result<(), AppError> {
+    let actor = user().map_or_else(|| WORD.to_owned(), |name| format!("{WORD} ({name})"));
+    let recovered = group::recover(data_dir, &actor, unix_ms(), |survey| {
+        complain(&survey.to_string());
+        yes || is_meant()
+    });
+    let Recovered { generation, kept } =
+        recovered.map_err(|error| AppError::Refused(error.to_string()))?;
+    if json {
+        return say(&format!("{:#}", json!({ "generation": generation, "kept": kept })));
+    }
+    say(&format!(
+        "this node is a cluster of its own now, of generation {generation}; its former files are \
+         in {}\nstart it, then empty the folders of the other nodes and let them join it",
+        kept.display()
+    ))
+}
+
+/// Asks the operator for the word.
+fn is_meant() -> bool {
+    if !std::io::stdin().is_terminal() {
+        complain("this is not asked without a terminal: say --yes if it is meant");
+        return false;
+    }
+    complain(&format!("type `{WORD}` if all of this is meant:"));
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).is_ok() && line.trim() == WORD
 }

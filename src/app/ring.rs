@@ -4,6 +4,7 @@
 //! three steps at once and shows the plan that it took.
 
 use std::path::Path;
+use std::str::FromStr;
 
 use serde_json::Value;
 
@@ -18,51 +19,54 @@ use crate::cluster::{
     AdminState, Change, Desired, DesiredPool, PoolEpochs, ShardSpec, differences,
 };
 use crate::config;
-use crate::ids::{BaseUrl, PoolName, ShardId, Weight, Zone};
+use crate::ids::{BaseUrl, NameError, PoolName, ShardId, Weight, Zone};
+
+/// A shard as it is typed: `SHARD`, or `POOL/SHARD`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ShardPlace {
+    /// Its pool, if that was said.
+    pub pool: Option<PoolName>,
+    /// Its id.
+    pub shard: ShardId,
+}
+
+impl FromStr for ShardPlace {
+    type Err = NameError;
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let (pool, shard) = match text.split_once('/') {
+            Some((pool, shard)) => (Some(PoolName::new(pool)?), shard),
+            None => (None, text),
+        };
+        Ok(Self { pool, shard: ShardId::new(shard)? })
+    }
+}
 
 /// What is to be done with a shard, before the pool is known.
 #[derive(Debug, Clone)]
 pub enum Edit {
     /// A further one.
-    Add {
-        /// Its id.
-        shard: ShardId,
-        /// Where it is.
-        url: BaseUrl,
-        /// Its failure domain.
-        zone: Zone,
-        /// Its share.
-        weight: Weight,
-        /// Out of service.
-        maint: bool,
-    },
+    Add(ShardSpec),
     /// It leaves.
-    Remove(ShardId),
+    Remove,
     /// Another weight.
-    Weight(ShardId, Weight),
+    Weight(Weight),
     /// Another zone.
-    Zone(ShardId, Zone),
+    Zone(Zone),
     /// Another address.
-    Url(ShardId, BaseUrl),
-    /// Out of service.
-    Maint(ShardId),
-    /// In service.
-    Ready(ShardId),
+    Url(BaseUrl),
+    /// In service, or out of it.
+    State(AdminState),
 }
 
 impl Edit {
-    fn of_pool(self, pool: PoolName) -> Change {
+    fn of(self, pool: PoolName, shard: ShardId) -> Change {
         match self {
-            Self::Add { shard, url, zone, weight, maint } => {
-                let state = if maint { AdminState::Maint } else { AdminState::Ready };
-                Change::AddShard { pool, shard, spec: ShardSpec { url, zone, weight, state } }
-            }
-            Self::Remove(shard) => Change::RemoveShard { pool, shard },
-            Self::Weight(shard, weight) => Change::SetWeight { pool, shard, weight },
-            Self::Zone(shard, zone) => Change::SetZone { pool, shard, zone },
-            Self::Url(shard, url) => Change::SetUrl { pool, shard, url },
-            Self::Maint(shard) => Change::SetState { pool, shard, state: AdminState::Maint },
-            Self::Ready(shard) => Change::SetState { pool, shard, state: AdminState::Ready },
+            Self::Add(spec) => Change::AddShard { pool, shard, spec },
+            Self::Remove => Change::RemoveShard { pool, shard },
+            Self::Weight(weight) => Change::SetWeight { pool, shard, weight },
+            Self::Zone(zone) => Change::SetZone { pool, shard, zone },
+            Self::Url(url) => Change::SetUrl { pool, shard, url },
+            Self::State(state) => Change::SetState { pool, shard, state },
         }
     }
 }
@@ -85,22 +89,29 @@ pub fn show(client: &Client, pool: Option<&PoolName>, json: bool) -> Result<(), 
     tell(client, client.get(&format!("/v1/ring{filter}"))?, json, ring_words)
 }
 
-/// Stages edits of one pool's shards, or makes them.
+/// Stages edits of shards, or makes them. Those that are named without their pool are of `pool`;
+/// if that is not said either, of the only one.
 ///
 /// # Errors
 /// The node's refusal, or that none answers.
 pub fn stage(
     client: &Client,
     pool: Option<&PoolName>,
-    edits: Vec<Edit>,
+    edits: Vec<(ShardPlace, Edit)>,
     staging: Staging,
 ) -> Result<(), AppError> {
-    let pool = match pool {
-        Some(pool) => pool.clone(),
-        None => only_pool(&client.read(client.get("/v1/ring")?)?)?,
+    let is_open = |(place, _): &(ShardPlace, Edit)| place.pool.is_none();
+    let usual = match pool {
+        Some(pool) => Some(pool.clone()),
+        None if edits.iter().any(is_open) => {
+            Some(only_pool(&client.read(client.get("/v1/ring")?)?)?)
+        }
+        None => None,
     };
-    let changes = edits.into_iter().map(|edit| edit.of_pool(pool.clone())).collect();
-    send(client, changes, staging)
+    let changes = edits.into_iter().filter_map(|(place, edit)| {
+        Some(edit.of(place.pool.or_else(|| usual.clone())?, place.shard))
+    });
+    send(client, changes.collect(), staging)
 }
 
 fn only_pool(ring: &RingDocument) -> Result<PoolName, AppError> {
@@ -111,7 +122,7 @@ fn only_pool(ring: &RingDocument) -> Result<PoolName, AppError> {
             "there is no pool: begin with `ringway ring stage -c FILE`".to_owned(),
         )),
         _ => Err(AppError::Refused(format!(
-            "say which pool with --pool: there are {}",
+            "say which pool, as POOL/SHARD or with --pool: there are {}",
             names.join(", ")
         ))),
     }
@@ -251,6 +262,10 @@ fn pool_plan_words(plan: &PoolPlan) -> String {
         (Some(before), Some(after)) if before == after => format!("stays at epoch {before}"),
         (Some(before), Some(after)) => format!("epoch {before} to {after}"),
     };
+    let same_ring = plan.epoch_before == plan.epoch_after;
+    if same_ring {
+        return format!("\npool {}: {epochs}, no key moves\n", plan.pool);
+    }
     let mut text = format!("\npool {}: {epochs}, {} of the keys move\n", plan.pool, plan.moved);
     match (&plan.peak_before, &plan.peak_after) {
         (Some(before), Some(after)) => text.push_str(&format!(

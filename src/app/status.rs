@@ -22,9 +22,12 @@ pub fn run(client: &Client, json: bool) -> Result<(), AppError> {
 ///
 /// # Errors
 /// When no node answers, or it refuses; then nothing has changed.
-pub fn reload(client: &Client) -> Result<(), AppError> {
+pub fn reload(client: &Client, json: bool) -> Result<(), AppError> {
     let done = client.act("POST", "/v1/reload")?;
-    say(done["done"].as_str().unwrap_or("done"))
+    match json {
+        true => say(&format!("{done:#}")),
+        false => say(done["done"].as_str().unwrap_or("done")),
+    }
 }
 
 fn words(status: &Status) -> String {

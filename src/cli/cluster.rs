@@ -73,6 +73,8 @@ pub enum ClusterCommand {
         out: Option<PathBuf>,
         #[command(flatten)]
         node: RunningNode,
+        #[command(flatten)]
+        output: Output,
     },
     /// After most voters were lost for good: begin anew from what this stopped node has.
     Recover {
@@ -85,6 +87,8 @@ pub enum ClusterCommand {
         /// Do not ask.
         #[arg(long)]
         yes: bool,
+        #[command(flatten)]
+        output: Output,
     },
 }
 
@@ -108,9 +112,11 @@ pub fn run(command: ClusterCommand) -> Result<(), AppError> {
         ClusterCommand::Snapshot { node, output } => {
             cluster::snapshot(&node.client()?, output.json)
         }
-        ClusterCommand::Backup { out, node } => cluster::backup(&node.client()?, out.as_deref()),
-        ClusterCommand::Recover { from_survivor: _, data_dir, yes } => {
-            cluster::recover(&data_dir, yes)
+        ClusterCommand::Backup { out, node, output } => {
+            cluster::backup(&node.client()?, out.as_deref(), output.json)
+        }
+        ClusterCommand::Recover { from_survivor: _, data_dir, yes, output } => {
+            cluster::recover(&data_dir, yes, output.json)
         }
     }
 }

@@ -7,8 +7,9 @@ use clap::{Args, Subcommand};
 use super::{Output, RunningNode};
 use crate::app::client::Client;
 use crate::app::error::AppError;
-use crate::app::ring::{self, Edit, Staging};
-use crate::ids::{BaseUrl, PoolName, ShardId, Weight, Zone};
+use crate::app::ring::{self, Edit, ShardPlace, Staging};
+use crate::cluster::{AdminState, ShardSpec};
+use crate::ids::{BaseUrl, PoolName, Weight, Zone};
 
 /// What `ringway ring` does.
 #[derive(Debug, Subcommand)]
@@ -26,8 +27,8 @@ pub enum RingCommand {
     /// Stage a further shard.
     Add {
         /// The shard's id: it decides what the shard owns, and stays when the shard moves.
-        #[arg(value_name = "SHARD", value_parser = ShardId::new)]
-        shard: ShardId,
+        #[arg(value_name = "[POOL/]SHARD")]
+        shard: ShardPlace,
         /// Where it is, as http://HOST[:PORT][/BASE].
         #[arg(value_name = "URL", value_parser = BaseUrl::parse)]
         url: BaseUrl,
@@ -46,16 +47,16 @@ pub enum RingCommand {
     /// Stage that shards leave.
     Remove {
         /// Their ids.
-        #[arg(value_name = "SHARD", required = true, value_parser = ShardId::new)]
-        shards: Vec<ShardId>,
+        #[arg(value_name = "[POOL/]SHARD", required = true)]
+        shards: Vec<ShardPlace>,
         #[command(flatten)]
         staged: Staged,
     },
     /// Stage another weight of a shard.
     Weight {
         /// Its id.
-        #[arg(value_name = "SHARD", value_parser = ShardId::new)]
-        shard: ShardId,
+        #[arg(value_name = "[POOL/]SHARD")]
+        shard: ShardPlace,
         /// 0 (owns nothing) to 256.
         #[arg(value_name = "N", value_parser = weight)]
         weight: Weight,
@@ -65,8 +66,8 @@ pub enum RingCommand {
     /// Stage another zone of a shard.
     Zone {
         /// Its id.
-        #[arg(value_name = "SHARD", value_parser = ShardId::new)]
-        shard: ShardId,
+        #[arg(value_name = "[POOL/]SHARD")]
+        shard: ShardPlace,
         /// Its failure domain.
         #[arg(value_name = "ZONE", value_parser = Zone::new)]
         zone: Zone,
@@ -76,8 +77,8 @@ pub enum RingCommand {
     /// Stage another address of a shard, which keeps what it owns.
     Url {
         /// Its id.
-        #[arg(value_name = "SHARD", value_parser = ShardId::new)]
-        shard: ShardId,
+        #[arg(value_name = "[POOL/]SHARD")]
+        shard: ShardPlace,
         /// Where it is, as http://HOST[:PORT][/BASE].
         #[arg(value_name = "URL", value_parser = BaseUrl::parse)]
         url: BaseUrl,
@@ -135,7 +136,7 @@ pub enum RingCommand {
 /// What every staged change of a shard may say.
 #[derive(Debug, Args)]
 pub struct Staged {
-    /// The pool; needed only if there are several.
+    /// The pool; needed only if there are several, and shards are named without.
     #[arg(long, value_name = "POOL", value_parser = PoolName::new)]
     pool: Option<PoolName>,
     #[command(flatten)]
@@ -158,9 +159,9 @@ pub struct StagedFile {
 #[derive(Debug, Args)]
 pub struct Service {
     /// Their ids.
-    #[arg(value_name = "SHARD", required = true, value_parser = ShardId::new)]
-    shards: Vec<ShardId>,
-    /// The pool; needed only if there are several.
+    #[arg(value_name = "[POOL/]SHARD", required = true)]
+    shards: Vec<ShardPlace>,
+    /// The pool; needed only if there are several, and shards are named without.
     #[arg(long, value_name = "POOL", value_parser = PoolName::new)]
     pool: Option<PoolName>,
     #[command(flatten)]
@@ -181,19 +182,21 @@ impl StagedFile {
     }
 }
 
-/// Stages one edit.
-fn stage(staged: &Staged, edits: Vec<Edit>) -> Result<(), AppError> {
+/// Stages the same edit of each shard.
+fn stage(
+    staged: &Staged,
+    shards: Vec<ShardPlace>,
+    edit: impl Fn() -> Edit,
+) -> Result<(), AppError> {
     let (client, staging) = staged.rest.client()?;
+    let edits = shards.into_iter().map(|shard| (shard, edit())).collect();
     ring::stage(&client, staged.pool.as_ref(), edits, staging)
 }
 
-fn serve(service: &Service, ready: bool) -> Result<(), AppError> {
+fn serve(service: Service, ready: bool) -> Result<(), AppError> {
     let staging = Staging { now: true, json: service.output.json };
-    let edit = |shard: &ShardId| match ready {
-        true => Edit::Ready(shard.clone()),
-        false => Edit::Maint(shard.clone()),
-    };
-    let edits = service.shards.iter().map(edit).collect();
+    let state = if ready { AdminState::Ready } else { AdminState::Maint };
+    let edits = service.shards.into_iter().map(|shard| (shard, Edit::State(state))).collect();
     ring::stage(&service.node.client()?, service.pool.as_ref(), edits, staging)
 }
 
@@ -207,18 +210,22 @@ pub fn run(command: RingCommand) -> Result<(), AppError> {
             ring::show(&node.client()?, pool.as_ref(), output.json)
         }
         RingCommand::Add { shard, url, zone, weight, maint, staged } => {
-            stage(&staged, vec![Edit::Add { shard, url, zone, weight, maint }])
+            let state = if maint { AdminState::Maint } else { AdminState::Ready };
+            let spec = ShardSpec { url, zone, weight, state };
+            stage(&staged, vec![shard], || Edit::Add(spec.clone()))
         }
-        RingCommand::Remove { shards, staged } => {
-            stage(&staged, shards.into_iter().map(Edit::Remove).collect())
-        }
+        RingCommand::Remove { shards, staged } => stage(&staged, shards, || Edit::Remove),
         RingCommand::Weight { shard, weight, staged } => {
-            stage(&staged, vec![Edit::Weight(shard, weight)])
+            stage(&staged, vec![shard], || Edit::Weight(weight))
         }
-        RingCommand::Zone { shard, zone, staged } => stage(&staged, vec![Edit::Zone(shard, zone)]),
-        RingCommand::Url { shard, url, staged } => stage(&staged, vec![Edit::Url(shard, url)]),
-        RingCommand::Maint(service) => serve(&service, false),
-        RingCommand::Ready(service) => serve(&service, true),
+        RingCommand::Zone { shard, zone, staged } => {
+            stage(&staged, vec![shard], || Edit::Zone(zone.clone()))
+        }
+        RingCommand::Url { shard, url, staged } => {
+            stage(&staged, vec![shard], || Edit::Url(url.clone()))
+        }
+        RingCommand::Maint(service) => serve(service, false),
+        RingCommand::Ready(service) => serve(service, true),
         RingCommand::Stage { config, staged } => {
             let (client, staging) = staged.client()?;
             ring::stage_file(&client, &config, staging)

@@ -11,5 +11,7 @@
 pub mod clock;
 pub mod group;
 pub mod metrics;
+#[cfg(test)]
+mod simulation;
 pub mod standalone;
 pub mod steward;

@@ -207,7 +207,7 @@ pub fn hints(
             (format!("{program} dev stop n1{with_data}"), "a node goes away; the others elect"),
             (
                 format!(
-                    "{program} ring weight --pool objects s2 2 --now --data-dir {}",
+                    "{program} ring weight objects/s2 2 --now --data-dir {}",
                     places[1].folder.display()
                 ),
                 "and agree on changes",

@@ -165,7 +165,7 @@ async fn another(
         *now != Leadership::None && *now != known && (now.other().is_none() || now.other() != asked)
     };
     if leadership.wait_for(is_another).await.is_err() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 

@@ -34,6 +34,19 @@ impl Group {
         settings: Settings,
         seed: Vec<Command>,
     ) -> Result<ClusterId, FoundError> {
+        let (group, actor) = (self.clone(), actor.to_owned());
+        // Whoever asked may go away; half a birth would last until the next start.
+        let founding = async move { group.found_whole(&actor, settings, seed).await };
+        let founded = self.shared().runtime.spawn(founding).await;
+        founded.unwrap_or_else(|_| Err(OpenError::Raft("the node is stopping".to_owned()).into()))
+    }
+
+    async fn found_whole(
+        &self,
+        actor: &str,
+        settings: Settings,
+        seed: Vec<Command>,
+    ) -> Result<ClusterId, FoundError> {
         let _one = self.shared().birth.lock().await;
         let member = match self.member() {
             // A crash between the identity and the first command.
@@ -48,7 +61,9 @@ impl Group {
             }
         };
         let address = self.shared().options.address.clone();
-        let running = self.shared().running().expect("who was born runs");
+        let running = self.shared().running().ok_or_else(|| {
+            OpenError::Raft("it has not run since the node got its identity: start it anew".into())
+        })?;
         let alone = [(FIRST.0, Peer { addr: address.to_string() })];
         match running.raft.initialize(std::collections::BTreeMap::from(alone)).await {
             // The same call before the crash.
@@ -62,8 +77,7 @@ impl Group {
             settings,
         };
         // Waits, like every proposal, until there is a leader and its membership is committed.
-        let deadline = Instant::now() + PATIENCE;
-        self.propose_bare(actor, found, deadline).await.map_err(FoundError::First)?;
+        self.propose_bare(actor, found).await.map_err(FoundError::First)?;
         for command in seed {
             self.propose(actor, command).await.map_err(FoundError::Seed)?;
         }
@@ -77,6 +91,13 @@ impl Group {
     /// # Errors
     /// [`JoinError`]; unless refused, it may be called again, and gets the same id.
     pub async fn join(&self, members: &[PeerAddress], role: Role) -> Result<NodeId, JoinError> {
+        let (group, members) = (self.clone(), members.to_owned());
+        let joining = async move { group.join_whole(&members, role).await };
+        let joined = self.shared().runtime.spawn(joining).await;
+        joined.unwrap_or_else(|_| Err(OpenError::Raft("the node is stopping".to_owned()).into()))
+    }
+
+    async fn join_whole(&self, members: &[PeerAddress], role: Role) -> Result<NodeId, JoinError> {
         let _one = self.shared().birth.lock().await;
         if let Some(member) = self.member() {
             return Err(JoinError::Member(member.cluster));

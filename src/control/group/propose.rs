@@ -47,10 +47,12 @@ impl Group {
             };
             let envelope = self.envelope(actor, command.clone(), Some(incarnation));
             match self.propose_envelope(&envelope, deadline).await {
-                // Another start of this node was agreed meanwhile: a late copy of ours, since this
-                // process has the folder. Nothing was done under the id that we had.
+                // Nothing was done under the id that we had: another start of this node was agreed
+                // meanwhile (a late copy of ours, since this process has the folder), or while this
+                // one waited for a leader so many later ones passed it that the agreed state has
+                // forgotten its number.
                 Err(ProposeError::Refused(Refusal::Superseded))
-                    if self.has_begun_anew(incarnation) => {}
+                    if self.has_begun_anew(incarnation) || self.was_overtaken(&envelope) => {}
                 result => return result,
             }
         }
@@ -88,10 +90,9 @@ impl Group {
         &self,
         actor: &str,
         command: Command,
-        deadline: Instant,
     ) -> Result<Applied, ProposeError> {
         let envelope = self.envelope(actor, command, None);
-        self.propose_envelope(&envelope, deadline).await
+        self.propose_envelope(&envelope, Instant::now() + PATIENCE).await
     }
 
     fn envelope(
@@ -129,6 +130,12 @@ impl Group {
             return Err(self.unavailable("this node is behind what is agreed"));
         }
         Ok(revision(index))
+    }
+
+    /// Whether more proposals have begun after this one than can be under way beside it.
+    fn was_overtaken(&self, envelope: &Envelope) -> bool {
+        let newest = *lock(&self.shared().sequence);
+        envelope.id.is_some_and(|id| newest > id.sequence + PROPOSALS_MAX as u64)
     }
 
     /// Whether a start later than `incarnation` is agreed; then it is given up, so that
@@ -197,8 +204,7 @@ impl Group {
                 version: VERSION.to_owned(),
                 feature_level: FEATURE_LEVEL,
             };
-            let envelope = self.envelope(&actor, command, None);
-            match self.propose_envelope(&envelope, Instant::now() + PATIENCE).await {
+            match self.propose_bare(&actor, command).await {
                 Ok(applied) => {
                     return Some(applied.incarnation.expect("a start has an incarnation"));
                 }

@@ -81,3 +81,27 @@ impl fmt::Display for Outcome {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is in the logs of earlier releases stays readable, and is written as it was.
+    #[test]
+    fn entries_are_written_as_ever() {
+        for pinned in [
+            r#"{"log_id":{"leader_id":3,"index":7},"payload":"Blank"}"#,
+            r#"{"log_id":{"leader_id":3,"index":8},"payload":{"Membership":{"configs":[[1,2]],"nodes":{"1":{"addr":"n1.example:1"},"2":{"addr":"n2.example:1"}}}}}"#,
+            r#"{"log_id":{"leader_id":3,"index":9},"payload":{"Normal":{"id":{"node":1,"incarnation":2,"sequence":3},"actor":"admin@n1","at_ms":5,"command":{"remove_pool":{"pool":"p"}}}}}"#,
+        ] {
+            let entry: Entry = serde_json::from_str(pinned).expect("readable");
+            assert_eq!(serde_json::to_string(&entry).expect("JSON"), pinned);
+        }
+        let pinned = r#"{"leader_id":{"term":4,"voted_for":2},"committed":true}"#;
+        let vote: Vote = serde_json::from_str(pinned).expect("readable");
+        assert_eq!(serde_json::to_string(&vote).expect("JSON"), pinned);
+        let pinned = r#"{"last_log_id":{"leader_id":3,"index":9},"last_membership":{"log_id":null,"membership":{"configs":[],"nodes":{}}},"snapshot_id":""}"#;
+        let meta: Meta = serde_json::from_str(pinned).expect("readable");
+        assert_eq!(serde_json::to_string(&meta).expect("JSON"), pinned);
+    }
+}

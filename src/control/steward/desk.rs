@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::facts::Facts;
 use super::message::{Answer, Report};
 use super::overview::{NodeReport, Overview};
-use crate::cluster::lease::{AgreedPool, LeaseBook, LeaseSettings, NodeStanding};
-use crate::cluster::verdict::{Agreed, Seen, VerdictBook, VerdictSettings, Views};
+use crate::cluster::lease::{AgreedPool, LeaseBook, NodeStanding};
+use crate::cluster::verdict::{Agreed, Seen, VerdictBook, Views};
 use crate::cluster::{ClusterState, Command, NodeState, Topology, VERDICTS_MAX};
 use crate::ids::{FeatureLevel, NodeId, Term};
 
@@ -34,8 +34,8 @@ impl Desk {
     #[must_use]
     pub fn new(state: &ClusterState) -> Self {
         Self {
-            book: LeaseBook::new(lease_settings(state)),
-            verdicts: VerdictBook::new(verdict_settings(state)),
+            book: LeaseBook::new(state.lease_settings()),
+            verdicts: VerdictBook::new(state.verdict_settings()),
             leads: None,
             reports: BTreeMap::new(),
         }
@@ -50,8 +50,8 @@ impl Desk {
         state: &ClusterState,
         topology: &Topology,
     ) {
-        self.book.set_settings(lease_settings(state));
-        self.verdicts.set_settings(verdict_settings(state));
+        self.book.set_settings(state.lease_settings());
+        self.verdicts.set_settings(state.verdict_settings());
         let Some(leads) = leads else {
             if self.leads.take().is_some() {
                 self.book.deposed();
@@ -62,7 +62,7 @@ impl Desk {
         if self.leads != Some(leads.term) {
             self.leads = Some(leads.term);
             self.book.elected(leads.term, now_ms);
-            self.verdicts = VerdictBook::new(verdict_settings(state));
+            self.verdicts = VerdictBook::new(state.verdict_settings());
             self.reports.clear();
         }
         let nodes = state.nodes().iter().map(|(id, node)| (*id, node.incarnation)).collect();
@@ -215,21 +215,4 @@ fn feature_level(state: &ClusterState) -> Option<Command> {
     let spoken: Option<FeatureLevel> = state.nodes().values().map(|node| node.feature_level).min();
     let level = spoken.filter(|level| *level > state.feature_level())?;
     Some(Command::RaiseFeatureLevel { level })
-}
-
-/// What the lease rules are given by what is agreed, for the holder and the book alike.
-#[must_use]
-pub fn lease_settings(state: &ClusterState) -> LeaseSettings {
-    let settings = state.settings();
-    LeaseSettings {
-        lease_ms: settings.lease_ms,
-        lease_longest_ms: state.lease_longest_ms(),
-        stale_reads_max_ms: settings.stale_reads_max_ms,
-        clock_skew_max_ms: settings.clock_skew_max_ms,
-        ..LeaseSettings::default()
-    }
-}
-
-fn verdict_settings(state: &ClusterState) -> VerdictSettings {
-    VerdictSettings { hold_ms: state.settings().verdict_hold_ms, ..VerdictSettings::default() }
 }

@@ -4,7 +4,6 @@ use crate::cluster::ClusterState;
 use crate::cluster::lease::{LeaseHolder, LeaseSettings, NoLease, Renewal};
 use crate::ids::{Epoch, Incarnation, NodeId, PoolName, Term};
 
-use super::desk::lease_settings;
 use super::facts::Facts;
 use super::message::Answer;
 
@@ -46,7 +45,7 @@ impl Holding {
         facts: &Facts,
         state: &ClusterState,
     ) -> Renewal {
-        let settings = lease_settings(state);
+        let settings = state.lease_settings();
         let present = self
             .present
             .take()

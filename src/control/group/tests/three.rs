@@ -2,10 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use super::super::{Group, GroupRole, ProposeError, Storage, wire};
+use super::super::{Group, GroupRole, Member, ProposeError, Storage, wire};
 use super::nodes::{Three, Wires, address, create, open, until, until_same};
 use crate::cluster::{Command, Refusal, Role, Settings};
-use crate::ids::{NodeId, PoolName};
+use crate::disk::lock::FolderLock;
+use crate::ids::{ClusterId, Generation, NodeId, PoolName};
 
 fn pools(group: &Group) -> usize {
     group.state().pools().len()
@@ -36,6 +37,25 @@ async fn a_cluster_is_founded_once_joined_and_asked_anywhere() {
     }
     until_same(&three.groups, |group| group.state().encode()).await;
     three.shutdown().await;
+}
+
+/// A crash right after the identity was written: there is a node, and no cluster yet.
+#[tokio::test]
+async fn a_founding_that_was_interrupted_goes_on() {
+    let (wires, folder) = (Wires::default(), tempfile::tempdir().expect("a folder"));
+    let group = open(&wires, 1, folder.path(), Storage::Files).await.expect("opened");
+    let (cluster, node, generation) = (ClusterId([5; 16]), NodeId(1), Generation(1));
+    let member = Member { cluster, node, generation, removed: false };
+    group.be_born(member).await.expect("born");
+    wires.unplug(1);
+    group.shutdown().await;
+    drop(group);
+    until("the folder is free", || FolderLock::take(folder.path()).is_ok()).await;
+    let group = open(&wires, 1, folder.path(), Storage::Files).await.expect("opened");
+    let founded = group.found("admin@n1", Settings::default(), vec![create("p")]).await;
+    assert_eq!(founded.expect("founded"), cluster);
+    assert_eq!(pools(&group), 1);
+    group.shutdown().await;
 }
 
 /// Without pre-vote a node that was cut off came back with a higher term and deposed the leader.
@@ -164,7 +184,7 @@ async fn a_node_that_is_far_behind_gets_a_snapshot() {
     let leader = three.leader().await;
     let behind = (leader + 1) % 3;
     three.wires.cut_off(behind + 1);
-    for _ in 0..700 {
+    for _ in 0..530 {
         three.groups[leader].propose("admin@x", create("q")).await.expect("made");
         three.groups[leader].propose("admin@x", remove("q")).await.expect("removed");
     }

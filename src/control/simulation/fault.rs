@@ -1,0 +1,79 @@
+//! What befalls whom, and when?
+
+use std::collections::BTreeMap;
+
+use fastrand::Rng;
+
+/// When the faults begin: by then everybody has joined.
+pub const FAULTS_FROM_MS: u64 = 4_000;
+
+/// When everything heals.
+pub const HEALED_MS: u64 = 20_000;
+
+/// One thing that happens.
+#[derive(Debug, Clone, Copy)]
+pub enum Fault {
+    /// The process is killed; the kernel writes on.
+    Kill(usize),
+    /// The machine loses its power.
+    PowerCut(usize),
+    /// It starts again.
+    Start(usize),
+    /// One node is cut off from all others.
+    Isolate(usize),
+    /// One node hears the others, and they do not hear it.
+    Mute(usize),
+    /// Nothing passes between two nodes.
+    Cut(usize, usize),
+    /// What passes between two nodes is late.
+    Hold(usize, usize),
+    /// Whatever the network had is over.
+    Repair,
+    /// The next fsync fails.
+    FailSync(usize),
+    /// The disk is full.
+    Fill(usize),
+    /// It has room again.
+    Free(usize),
+    /// All nodes take a snapshot, and drop most of what it covers from their logs.
+    Snapshot,
+    /// A node wants to lead.
+    Lead(usize),
+    /// A node proposes more at once than the log keeps: who is away needs the snapshot.
+    Burst(usize),
+}
+
+/// What happens, by when: faults, each with its end.
+pub fn schedule(rng: &mut Rng, nodes: usize) -> BTreeMap<u64, Vec<Fault>> {
+    let mut schedule: BTreeMap<u64, Vec<Fault>> = BTreeMap::new();
+    let mut at_ms = FAULTS_FROM_MS;
+    while at_ms < HEALED_MS {
+        let (node, other) = (rng.usize(0..nodes), rng.usize(0..nodes));
+        let end_ms = at_ms + rng.u64(200..3_000);
+        let events: &[(u64, Fault)] = match rng.u8(0..14) {
+            0 => &[(at_ms, Fault::Kill(node)), (end_ms, Fault::Start(node))],
+            1 | 2 => &[(at_ms, Fault::PowerCut(node)), (end_ms, Fault::Start(node))],
+            3 => &[(at_ms, Fault::Isolate(node)), (end_ms, Fault::Repair)],
+            4 => &[(at_ms, Fault::Mute(node)), (end_ms, Fault::Repair)],
+            5 => &[(at_ms, Fault::Cut(node, other)), (end_ms, Fault::Repair)],
+            6 => &[(at_ms, Fault::Hold(node, other)), (end_ms, Fault::Repair)],
+            7 => &[(at_ms, Fault::FailSync(node))],
+            8 => &[(at_ms, Fault::Fill(node)), (end_ms, Fault::Free(node))],
+            9 => &[(at_ms, Fault::Snapshot), (at_ms + 50, Fault::Lead(other))],
+            10 => &[(at_ms, Fault::Lead(node))],
+            11 => &[
+                (at_ms, Fault::PowerCut(node)),
+                (at_ms + 500, Fault::Burst(other)),
+                (at_ms + 2_500, Fault::Snapshot),
+                (at_ms + 3_000, Fault::Start(node)),
+            ],
+            _ => &[],
+        };
+        for (at_ms, fault) in events {
+            schedule.entry(*at_ms).or_default().push(*fault);
+        }
+        at_ms += rng.u64(200..1_400);
+    }
+    schedule.retain(|at_ms, _| *at_ms < HEALED_MS);
+    schedule
+}
