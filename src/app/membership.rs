@@ -388,11 +388,13 @@ async fn be_taken_in(group: Group, join: Vec<PeerAddress>, config: ClusterConfig
             }
             // Founded or joined by an operator's command meanwhile.
             Err(JoinError::Member(_)) => return,
-            Err(error @ (JoinError::Refused(_) | JoinError::Open(_))) => {
+            Err(error @ JoinError::Open(_)) => {
                 tracing::error!(%error, "this node cannot join; restart it when that is mended");
                 return;
             }
-            Err(error @ JoinError::Unavailable(_)) => {
+            // What a cluster refuses, a command there may cure (the node that had this name is
+            // removed), or the next moment (a cluster that is just being founded).
+            Err(error @ (JoinError::Refused(_) | JoinError::Unavailable(_))) => {
                 if said.is_none_or(|said| said.elapsed() >= JOIN_REPORT) {
                     said = Some(tokio::time::Instant::now());
                     tracing::warn!(
