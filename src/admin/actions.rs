@@ -6,7 +6,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use super::cluster::Done;
-use super::http::{Response, json, problem};
+use super::http::{Problem, Response, json};
 
 /// Something that the process itself has to do; the answer is a sentence for the operator.
 #[derive(Debug)]
@@ -26,13 +26,13 @@ pub type ActionRequest = (Action, oneshot::Sender<Result<String, String>>);
 pub(super) async fn act(
     actions: &mpsc::Sender<ActionRequest>,
     action: Action,
-) -> Result<Response, Response> {
-    let ending = || problem(503, "ending", "the process is ending");
+) -> Result<Response, Problem> {
+    let ending = || Problem::new(503, "ending", "the process is ending");
     let (answer, answered) = oneshot::channel();
     actions.send((action, answer)).await.map_err(|_| ending())?;
     match answered.await {
         Ok(Ok(done)) => Ok(json(200, &Done { done })),
-        Ok(Err(refused)) => Err(problem(409, "refused", &refused)),
+        Ok(Err(refused)) => Err(Problem::new(409, "refused", refused)),
         Err(_) => Err(ending()),
     }
 }

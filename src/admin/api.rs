@@ -17,7 +17,7 @@ use super::actions::act;
 pub use super::actions::{Action, ActionRequest};
 use super::asked::{Query, read_body};
 use super::control::{Control, actor};
-use super::http::{Handler, Request, Response, json, problem, text};
+use super::http::{Handler, Problem, Request, Response, json, problem, text};
 use super::locate::Routed;
 use super::nodes::{ClusterStatus, Here, cluster_status};
 use super::routes::{Found, Route, Verb, find, list};
@@ -160,7 +160,7 @@ impl Api {
             let (query, body) = asked.await?;
             self.answer_to(route, &caller, &query, &body).await
         };
-        answered.await.unwrap_or_else(|refused| refused)
+        answered.await.unwrap_or_else(|refused: Problem| refused.answer())
     }
 
     async fn answer_to(
@@ -169,7 +169,7 @@ impl Api {
         caller: &Caller<'_>,
         query: &Query,
         body: &[u8],
-    ) -> Result<Response, Response> {
+    ) -> Result<Response, Problem> {
         let id = || caller.id.to_owned();
         match route.verb {
             Verb::Status => Ok(json(200, &self.status().await)),

@@ -10,7 +10,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::Body;
 use serde::de::DeserializeOwned;
 
-use super::http::{Response, problem};
+use super::http::Problem;
 
 /// The longest body that is read: a thousand shards are staged with about 200 KiB.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -26,8 +26,8 @@ impl Query {
     /// Reads a query that may have the parameters `known`.
     ///
     /// # Errors
-    /// The answer that says what is wrong with it.
-    pub fn read(text: Option<&str>, known: &[&str]) -> Result<Self, Response> {
+    /// What is wrong with it.
+    pub fn read(text: Option<&str>, known: &[&str]) -> Result<Self, Problem> {
         let mut pairs: Vec<(String, String)> = Vec::new();
         for pair in text.unwrap_or("").split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -39,13 +39,13 @@ impl Query {
                 let detail = format!(
                     "the parameter `{name}` is not known here; the known ones are: {known}"
                 );
-                return Err(problem(400, "bad-query", &detail));
+                return Err(Problem::new(400, "bad-query", detail));
             }
             let value = percent_decode(value).ok_or_else(|| {
                 let detail = format!(
                     "the value of `{name}` is not UTF-8 in percent-encoding: write `%25` for `%`"
                 );
-                problem(400, "bad-query", &detail)
+                Problem::new(400, "bad-query", detail)
             })?;
             pairs.push((name.to_owned(), value));
         }
@@ -66,11 +66,11 @@ impl Query {
     /// The value of a parameter that is a whole number.
     ///
     /// # Errors
-    /// The answer to one that is none.
-    pub fn number(&self, name: &str) -> Result<Option<u64>, Response> {
+    /// One that is none.
+    pub fn number(&self, name: &str) -> Result<Option<u64>, Problem> {
         let parse = |text: &str| {
             let detail = format!("`{name}={text}` is no whole number");
-            text.parse().map_err(|_| problem(400, "bad-query", &detail))
+            text.parse().map_err(|_| Problem::new(400, "bad-query", detail))
         };
         self.get(name).map(parse).transpose()
     }
@@ -99,8 +99,8 @@ fn percent_decode(text: &str) -> Option<String> {
 /// Reads a body whole.
 ///
 /// # Errors
-/// The answer to one that is too long, too slow or broken off.
-pub async fn read_body<B>(body: B) -> Result<Bytes, Response>
+/// One that is too long, too slow or broken off.
+pub async fn read_body<B>(body: B) -> Result<Bytes, Problem>
 where
     B: Body,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -113,21 +113,22 @@ where
         }
         Ok(Err(error)) if error.is::<http_body_util::LengthLimitError>() => {
             let detail = format!("a body has at most {BODY_BYTES_MAX} bytes here");
-            Err(problem(413, "body-too-long", &detail))
+            Err(Problem::new(413, "body-too-long", detail))
         }
-        Ok(Err(_)) => Err(problem(400, "bad-body", "the body broke off")),
-        Err(_) => Err(problem(408, "bad-body", "the body did not arrive in time")),
+        Ok(Err(_)) => Err(Problem::new(400, "bad-body", "the body broke off")),
+        Err(_) => Err(Problem::new(408, "bad-body", "the body did not arrive in time")),
     }
 }
 
 /// Understands a body as a JSON document; an empty one as `{}`.
 ///
 /// # Errors
-/// The answer that names the place and what was expected there.
-pub fn document<T: DeserializeOwned>(body: &[u8]) -> Result<T, Response> {
+/// The place, and what was expected there.
+pub fn document<T: DeserializeOwned>(body: &[u8]) -> Result<T, Problem> {
     let body = if body.is_empty() { b"{}" } else { body };
-    serde_json::from_slice(body)
-        .map_err(|error| problem(400, "bad-body", &format!("the body is not understood: {error}")))
+    serde_json::from_slice(body).map_err(|error| {
+        Problem::new(400, "bad-body", format!("the body is not understood: {error}"))
+    })
 }
 
 #[cfg(test)]
@@ -143,7 +144,7 @@ mod tests {
         assert_eq!(Query::read(None, &[]).expect("none"), Query::default());
         for bad in ["pol=p", "pool=%", "pool=%4", "pool=%+1", "pool=%ff"] {
             let refused = Query::read(Some(bad), &["pool"]).expect_err(bad);
-            assert_eq!(refused.status(), 400, "{bad}");
+            assert_eq!(refused.answer().status(), 400, "{bad}");
         }
     }
 
@@ -151,6 +152,9 @@ mod tests {
     async fn a_body_is_bounded() {
         let body = |bytes: usize| Full::new(Bytes::from(vec![b' '; bytes]));
         assert_eq!(read_body(body(BODY_BYTES_MAX)).await.expect("whole").len(), BODY_BYTES_MAX);
-        assert_eq!(read_body(body(BODY_BYTES_MAX + 1)).await.expect_err("longer").status(), 413);
+        assert_eq!(
+            read_body(body(BODY_BYTES_MAX + 1)).await.expect_err("longer").answer().status(),
+            413
+        );
     }
 }

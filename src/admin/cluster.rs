@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::api::{Api, Caller};
 use super::asked::document;
 use super::control::{Seed, refusal};
-use super::http::{Response, json, problem, text};
+use super::http::{Problem, Response, json, text};
 use crate::cluster::{ClusterState, Role};
 use crate::ids::{NodeId, PeerAddress};
 
@@ -41,12 +41,12 @@ fn done(sentence: String) -> Response {
     json(200, &Done { done: sentence })
 }
 
-fn not_done(error: &impl std::fmt::Display) -> Response {
-    problem(409, "refused", &error.to_string())
+fn not_done(error: &impl std::fmt::Display) -> Problem {
+    Problem::new(409, "refused", error.to_string())
 }
 
 /// `GET /v1/cluster`.
-pub(super) async fn show(api: &Api) -> Result<Response, Response> {
+pub(super) async fn show(api: &Api) -> Result<Response, Problem> {
     api.control.member()?;
     match api.cluster_status().await {
         Some(cluster) => Ok(json(200, &cluster)),
@@ -54,14 +54,14 @@ pub(super) async fn show(api: &Api) -> Result<Response, Response> {
     }
 }
 
-fn no_cluster() -> Response {
+fn no_cluster() -> Problem {
     let detail = "this node belongs to no cluster yet: `ringway cluster init` on the first node, \
                   `ringway cluster join ADDRESS` on the others";
-    problem(409, "no-cluster", detail)
+    Problem::new(409, "no-cluster", detail)
 }
 
 /// `POST /v1/cluster/init`.
-pub(super) async fn init(api: &Api, caller: &Caller<'_>) -> Result<Response, Response> {
+pub(super) async fn init(api: &Api, caller: &Caller<'_>) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let Seed { settings, commands } = (member.seed)();
     let pools = match commands.len() {
@@ -80,7 +80,7 @@ pub(super) async fn init(api: &Api, caller: &Caller<'_>) -> Result<Response, Res
 }
 
 /// `POST /v1/cluster/join`.
-pub(super) async fn join(api: &Api, body: &[u8]) -> Result<Response, Response> {
+pub(super) async fn join(api: &Api, body: &[u8]) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let JoinAsked { peers, role } = document(body)?;
     let id = member.group.join(&peers, role).await.map_err(|error| not_done(&error))?;
@@ -88,7 +88,7 @@ pub(super) async fn join(api: &Api, body: &[u8]) -> Result<Response, Response> {
 }
 
 /// `POST /v1/cluster/nodes/ID/remove`.
-pub(super) async fn remove(api: &Api, caller: &Caller<'_>) -> Result<Response, Response> {
+pub(super) async fn remove(api: &Api, caller: &Caller<'_>) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let state = member.newest().await?;
     let (node, name) = find_node(&state, caller.id)?;
@@ -99,7 +99,7 @@ pub(super) async fn remove(api: &Api, caller: &Caller<'_>) -> Result<Response, R
 }
 
 /// `POST /v1/cluster/transfer`.
-pub(super) async fn transfer(api: &Api, body: &[u8]) -> Result<Response, Response> {
+pub(super) async fn transfer(api: &Api, body: &[u8]) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let TransferAsked { to } = document(body)?;
     let state = member.newest().await?;
@@ -109,27 +109,27 @@ pub(super) async fn transfer(api: &Api, body: &[u8]) -> Result<Response, Respons
 }
 
 /// `POST /v1/cluster/snapshot`.
-pub(super) async fn snapshot(api: &Api) -> Result<Response, Response> {
+pub(super) async fn snapshot(api: &Api) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let reached = member.group.snapshot().await.map_err(|why| not_done(&why))?;
     Ok(done(format!("a snapshot of all that was agreed up to entry {reached} is written")))
 }
 
 /// `GET /v1/cluster/backup`.
-pub(super) fn backup(api: &Api) -> Result<Response, Response> {
+pub(super) fn backup(api: &Api) -> Result<Response, Problem> {
     let bytes = api.control.member()?.group.backup().ok_or_else(no_cluster)?;
     Ok(text(200, "application/octet-stream", bytes))
 }
 
 /// The node with this number or name. A number is taken for an id first: names may be numbers,
 /// and ids are what `status` shows in its first column.
-fn find_node(state: &ClusterState, asked: &str) -> Result<(NodeId, String), Response> {
+fn find_node(state: &ClusterState, asked: &str) -> Result<(NodeId, String), Problem> {
     let nodes = state.nodes();
     let by_id = asked.parse().ok().map(NodeId).filter(|id| nodes.contains_key(id));
     let by_name = || nodes.iter().find(|(_, node)| node.name.as_str() == asked).map(|(id, _)| *id);
     by_id.or_else(by_name).map(|id| (id, nodes[&id].name.to_string())).ok_or_else(|| {
         let known: Vec<&str> = nodes.values().map(|node| node.name.as_str()).collect();
         let detail = format!("there is no node `{asked}`; there are {}", known.join(", "));
-        problem(404, "no-node", &detail)
+        Problem::new(404, "no-node", detail)
     })
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use tokio::sync::watch;
 
-use super::http::{Response, problem, problem_with};
+use super::http::Problem;
 use crate::cluster::{Actor, Applied, ClusterState, Command, Settings};
 use crate::control::group::{Group, ProposeError};
 use crate::control::steward::{LeaseStatus, Overview};
@@ -56,14 +56,14 @@ pub struct Seed {
 const PUBLISH_WAIT: Duration = Duration::from_secs(5);
 
 impl Control {
-    /// The group, or the answer that names the cure.
-    pub(super) fn member(&self) -> Result<&Member, Response> {
+    /// The group, or the cure.
+    pub(super) fn member(&self) -> Result<&Member, Problem> {
         match self {
             Self::Cluster(member) => Ok(member),
             Self::Standalone => {
                 let detail = "this node is standalone: change its file and `ringway reload`, or \
                               give it a `cluster:` section";
-                Err(problem(409, "standalone", detail))
+                Err(Problem::new(409, "standalone", detail))
             }
         }
     }
@@ -72,7 +72,7 @@ impl Control {
 impl Member {
     /// What is agreed by now, for decisions: a node that has just joined, or was cut off, may be
     /// behind, and would plan on what was.
-    pub(super) async fn newest(&self) -> Result<Arc<ClusterState>, Response> {
+    pub(super) async fn newest(&self) -> Result<Arc<ClusterState>, Problem> {
         self.group.read_index().await.map_err(|error| refusal(&error))?;
         Ok(self.group.state())
     }
@@ -83,7 +83,7 @@ impl Member {
         actor: &str,
         command: Command,
         published: &watch::Receiver<Revision>,
-    ) -> Result<Applied, Response> {
+    ) -> Result<Applied, Problem> {
         let applied = self.group.propose(actor, command).await.map_err(|error| refusal(&error))?;
         if !applied.pools.is_empty() {
             let mut published = published.clone();
@@ -95,18 +95,15 @@ impl Member {
     }
 }
 
-/// The answer to a change that was not made, or of which nobody knows.
-pub(super) fn refusal(error: &ProposeError) -> Response {
+/// Why a change was not made, or that nobody knows.
+pub(super) fn refusal(error: &ProposeError) -> Problem {
     let detail = error.to_string();
     match error {
-        ProposeError::Refused(_) => problem(409, "refused", &detail),
+        ProposeError::Refused(_) => Problem::new(409, "refused", detail),
         ProposeError::Unavailable { .. } => {
-            let mut answer = problem_with(503, "unavailable", &detail, Some("not-applied"));
-            let soon = HeaderValue::from_static("1");
-            answer.headers_mut().insert("Retry-After", soon);
-            answer
+            Problem::new(503, "unavailable", detail).with_outcome("not-applied")
         }
-        ProposeError::Unknown(_) => problem_with(504, "unknown", &detail, Some("unknown")),
+        ProposeError::Unknown(_) => Problem::new(504, "unknown", detail).with_outcome("unknown"),
     }
 }
 

@@ -143,26 +143,57 @@ pub fn json(status: u16, document: &impl serde::Serialize) -> Response {
     text(status, "application/json", body)
 }
 
-/// A problem, worded (RFC 9457).
-#[must_use]
-pub fn problem(status: u16, kind: &str, detail: &str) -> Response {
-    problem_with(status, kind, detail, None)
+/// Why something was not done (RFC 9457), on its way to whoever asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    status: u16,
+    /// For programs; stable.
+    kind: &'static str,
+    /// A sentence that says what to do.
+    detail: String,
+    /// What became of the change that was asked for.
+    outcome: Option<&'static str>,
 }
 
-/// The same, with what became of the change that was asked for.
-#[must_use]
-pub fn problem_with(status: u16, kind: &str, detail: &str, outcome: Option<&str>) -> Response {
-    let mut document = serde_json::json!({
-        "type": format!("urn:ringway:problem:{kind}"),
-        "title": http::StatusCode::from_u16(status).ok().and_then(|s| s.canonical_reason()),
-        "status": status,
-        "detail": detail,
-    });
-    if let Some(outcome) = outcome {
-        document["outcome"] = outcome.into();
+impl Problem {
+    /// A problem of one kind, in a sentence.
+    #[must_use]
+    pub fn new(status: u16, kind: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, kind, detail: detail.into(), outcome: None }
     }
-    let mut answer = json(status, &document);
-    let content_type = http::HeaderValue::from_static("application/problem+json");
-    answer.headers_mut().insert("Content-Type", content_type);
-    answer
+
+    /// The same, with what became of the change that was asked for.
+    #[must_use]
+    pub fn with_outcome(self, outcome: &'static str) -> Self {
+        Self { outcome: Some(outcome), ..self }
+    }
+
+    /// The answer.
+    #[must_use]
+    pub fn answer(&self) -> Response {
+        let title = http::StatusCode::from_u16(self.status).ok().and_then(|s| s.canonical_reason());
+        let mut document = serde_json::json!({
+            "type": format!("urn:ringway:problem:{}", self.kind),
+            "title": title,
+            "status": self.status,
+            "detail": self.detail,
+        });
+        if let Some(outcome) = self.outcome {
+            document["outcome"] = outcome.into();
+        }
+        let mut answer = json(self.status, &document);
+        let fields = answer.headers_mut();
+        let content_type = http::HeaderValue::from_static("application/problem+json");
+        fields.insert("Content-Type", content_type);
+        if self.status == 503 {
+            fields.insert("Retry-After", http::HeaderValue::from_static("1"));
+        }
+        answer
+    }
+}
+
+/// A problem as an answer at once.
+#[must_use]
+pub fn problem(status: u16, kind: &'static str, detail: &str) -> Response {
+    Problem::new(status, kind, detail).answer()
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::Api;
 use super::asked::Query;
-use super::http::{Response, json, problem};
+use super::http::{Problem, Response, json};
 use crate::ids::{Epoch, PoolName, RouteName};
 use crate::key::{canonical_component, canonical_path};
 use crate::ring::{Ring, Step, Verdict};
@@ -65,11 +65,11 @@ pub struct Located {
 const NEXT_SHARDS: usize = 3;
 
 /// `GET /v1/locate`.
-pub(super) fn answer(api: &Api, query: &Query) -> Result<Response, Response> {
+pub(super) fn answer(api: &Api, query: &Query) -> Result<Response, Problem> {
     located(api, query).map(|located| json(200, &located))
 }
 
-fn located(api: &Api, query: &Query) -> Result<Located, Response> {
+fn located(api: &Api, query: &Query) -> Result<Located, Problem> {
     let (pool, key, route) = match (query.get("pool"), query.get("key"), query.get("target")) {
         (Some(pool), Some(key), None) => (pool_name(pool)?, canonical(key)?, None),
         (None, None, Some(target)) => {
@@ -79,7 +79,7 @@ fn located(api: &Api, query: &Query) -> Result<Located, Response> {
         _ => {
             let detail = "ask with ?pool=NAME&key=KEY, or with ?target=/PATH for what the routes \
                           make of it, each value percent-encoded";
-            return Err(problem(400, "bad-query", detail));
+            return Err(Problem::new(400, "bad-query", detail));
         }
     };
     let next = query
@@ -87,7 +87,7 @@ fn located(api: &Api, query: &Query) -> Result<Located, Response> {
         .map_or(NEXT_SHARDS, |next| usize::try_from(next).unwrap_or(usize::MAX));
     let view = (api.served)().view;
     let Some(served) = view.pools.iter().find(|served| served.agreed.name == pool) else {
-        return Err(problem(404, "no-pool", &format!("there is no pool `{pool}`")));
+        return Err(Problem::new(404, "no-pool", format!("there is no pool `{pool}`")));
     };
     let current = served.agreed.epoch;
     let epoch = query.number("epoch")?.map_or(current, Epoch);
@@ -96,7 +96,7 @@ fn located(api: &Api, query: &Query) -> Result<Located, Response> {
         true => explain(&served.agreed.ring),
         false => {
             let past = api.state().ring_at(&pool, epoch);
-            explain(&past.map_err(|error| problem(404, "no-epoch", &error.to_string()))?)
+            explain(&past.map_err(|error| Problem::new(404, "no-epoch", error.to_string()))?)
         }
     };
     Ok(Located {
@@ -111,27 +111,27 @@ fn located(api: &Api, query: &Query) -> Result<Located, Response> {
     })
 }
 
-fn pool_name(text: &str) -> Result<PoolName, Response> {
-    PoolName::new(text).map_err(|error| problem(400, "bad-query", &error.to_string()))
+fn pool_name(text: &str) -> Result<PoolName, Problem> {
+    PoolName::new(text).map_err(|error| Problem::new(400, "bad-query", error.to_string()))
 }
 
 /// The canonical form of a key that is given as it is hashed: what begins with `/` is a path.
-fn canonical(key: &str) -> Result<Vec<u8>, Response> {
+fn canonical(key: &str) -> Result<Vec<u8>, Problem> {
     let form = match key.starts_with('/') {
         true => canonical_path(key.as_bytes()),
         false => canonical_component(key.as_bytes()),
     };
-    form.map(Cow::into_owned).map_err(|error| problem(400, "bad-key", &error.to_string()))
+    form.map(Cow::into_owned).map_err(|error| Problem::new(400, "bad-key", error.to_string()))
 }
 
 /// Pool and key of `GET target` (or another method), as this node's routes have it.
-fn by_route(api: &Api, query: &Query, target: &str) -> Result<Routed, Response> {
+fn by_route(api: &Api, query: &Query, target: &str) -> Result<Routed, Problem> {
     let (path, parameters) = match target.split_once('?') {
         Some((path, parameters)) => (path, Some(parameters.as_bytes())),
         None => (target, None),
     };
     let path = canonical_path(path.as_bytes())
-        .map_err(|error| problem(400, "bad-key", &error.to_string()))?;
+        .map_err(|error| Problem::new(400, "bad-key", error.to_string()))?;
     let fields = query.all("field").map(field).collect::<Result<Vec<_>, _>>()?;
     let host = query.get("host").unwrap_or("localhost").to_ascii_lowercase();
     let request = RequestView {
@@ -141,12 +141,12 @@ fn by_route(api: &Api, query: &Query, target: &str) -> Result<Routed, Response> 
         query: parameters,
         fields: &fields,
     };
-    (api.routed)(&request).map_err(|why| problem(404, "no-route", &format!("{target}: {why}")))
+    (api.routed)(&request).map_err(|why| Problem::new(404, "no-route", format!("{target}: {why}")))
 }
 
-fn field(text: &str) -> Result<(String, Vec<u8>), Response> {
+fn field(text: &str) -> Result<(String, Vec<u8>), Problem> {
     let (name, value) = text.split_once(':').ok_or_else(|| {
-        problem(400, "bad-query", &format!("`{text}` is no field: write `Name: value`"))
+        Problem::new(400, "bad-query", format!("`{text}` is no field: write `Name: value`"))
     })?;
     Ok((name.trim().to_ascii_lowercase(), value.trim().as_bytes().to_vec()))
 }

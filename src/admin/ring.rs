@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::api::{Api, Caller};
 use super::asked::{Query, document};
 use super::control::Control;
-use super::http::{Response, json, problem};
+use super::http::{Problem, Response, json};
 use super::plan::PlanDocument;
 use super::status::short;
 use crate::cluster::{
@@ -102,13 +102,13 @@ pub struct ApplyAsked {
 }
 
 /// `GET /v1/ring`.
-pub(super) fn show(api: &Api, query: &Query) -> Result<Response, Response> {
+pub(super) fn show(api: &Api, query: &Query) -> Result<Response, Problem> {
     let state = api.state();
     let wanted = query.get("pool");
     if let Some(name) = wanted
         && !state.pools().keys().any(|pool| pool.as_str() == name)
     {
-        return Err(problem(404, "no-pool", &format!("there is no pool `{name}`")));
+        return Err(Problem::new(404, "no-pool", format!("there is no pool `{name}`")));
     }
     let view = (api.served)().view;
     let pools = state.pools().iter().filter(|(name, _)| wanted.is_none_or(|w| w == name.as_str()));
@@ -156,7 +156,7 @@ fn ring_pool(state: &ClusterState, view: &View, name: &PoolName, pool: &PoolStat
 }
 
 /// `GET /v1/ring/plan`.
-pub(super) async fn plan(api: &Api) -> Result<Response, Response> {
+pub(super) async fn plan(api: &Api) -> Result<Response, Problem> {
     let state = match &api.control {
         Control::Standalone => api.state(),
         Control::Cluster(member) => member.newest().await?,
@@ -170,11 +170,11 @@ pub(super) async fn stage(
     api: &Api,
     caller: &Caller<'_>,
     body: &[u8],
-) -> Result<Response, Response> {
+) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let ChangesAsked { changes, now } = document(body)?;
     if changes.is_empty() {
-        return Err(problem(409, "refused", "no change is asked for"));
+        return Err(Problem::new(409, "refused", "no change is asked for"));
     }
     let count = changes.len();
     let (plan, command) = match now {
@@ -201,7 +201,7 @@ fn changes_counted(count: usize) -> String {
 }
 
 /// `DELETE /v1/ring/changes`.
-pub(super) async fn unstage(api: &Api, caller: &Caller<'_>) -> Result<Response, Response> {
+pub(super) async fn unstage(api: &Api, caller: &Caller<'_>) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let applied = member.change(&caller.actor, Command::Unstage, &api.published).await?;
     Ok(changed("nothing is staged any more".to_owned(), applied, None))
@@ -212,7 +212,7 @@ pub(super) async fn apply(
     api: &Api,
     caller: &Caller<'_>,
     body: &[u8],
-) -> Result<Response, Response> {
+) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let ApplyAsked { plan } = document(body)?;
     let command = Command::ApplyPlan { plan };
@@ -225,8 +225,8 @@ fn changed(done: String, applied: Applied, plan: Option<PlanDocument>) -> Respon
     json(200, &Changed { done, revision, pools, plan })
 }
 
-fn refused(refusal: &Refusal) -> Response {
-    problem(409, "refused", &refusal.to_string())
+fn refused(refusal: &Refusal) -> Problem {
+    Problem::new(409, "refused", refusal.to_string())
 }
 
 /// Who changed what, and when.
@@ -255,7 +255,7 @@ pub struct HistoryRecord {
 const RECORDS: usize = 100;
 
 /// `GET /v1/ring/history`.
-pub(super) fn history(api: &Api, query: &Query) -> Result<Response, Response> {
+pub(super) fn history(api: &Api, query: &Query) -> Result<Response, Problem> {
     let last =
         query.number("last")?.map_or(RECORDS, |last| usize::try_from(last).unwrap_or(usize::MAX));
     let records = api.state().history();

@@ -108,7 +108,7 @@ fn of_cluster(cluster: &ClusterStatus, warnings: &mut Vec<String>) {
     }
 }
 
-fn named<'a>(cluster: &'a ClusterStatus, which: impl Fn(&NodeStatus) -> bool) -> Vec<&'a str> {
+fn named(cluster: &ClusterStatus, which: impl Fn(&NodeStatus) -> bool) -> Vec<&str> {
     cluster.nodes.iter().filter(|node| which(node)).map(|node| node.name.as_str()).collect()
 }
 

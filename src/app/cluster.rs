@@ -227,3 +227,105 @@ fn is_meant() -> bool {
     let mut line = String::new();
     std::io::stdin().read_line(&mut line).is_ok() && line.trim() == WORD
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admin::nodes::{Lease, Log, Snapshot};
+
+    fn node(id: u64, role: &str) -> NodeStatus {
+        NodeStatus {
+            id,
+            name: format!("n{id}"),
+            address: format!("10.0.0.{id}:9700"),
+            role: role.to_owned(),
+            leader: id == 1,
+            incarnation: id,
+            version: "0.1.0".to_owned(),
+            last_seen_ms_ago: Some(312),
+            lease_remaining_ms: Some(9_688),
+            standing: Some("holds a lease".to_owned()),
+            clock_offset_ms: Some(0),
+            routes_differ: Some(false),
+            behind: Vec::new(),
+            mismatches: Vec::new(),
+        }
+    }
+
+    fn cluster() -> ClusterStatus {
+        let behind = NodeStatus {
+            clock_offset_ms: Some(-120),
+            routes_differ: Some(true),
+            behind: vec!["objects@6".to_owned()],
+            ..node(2, "voter")
+        };
+        let new = NodeStatus {
+            incarnation: 0,
+            version: String::new(),
+            last_seen_ms_ago: None,
+            lease_remaining_ms: None,
+            clock_offset_ms: None,
+            routes_differ: None,
+            ..node(3, "waiting")
+        };
+        ClusterStatus {
+            id: "07".repeat(16),
+            generation: 1,
+            feature_level: 1,
+            node_id: 1,
+            role: "leader".to_owned(),
+            term: 4,
+            leader: Some("n1".to_owned()),
+            lease: Lease { remaining_ms: 9_204, lost_ms_ago: None, trouble: None },
+            joint: false,
+            log: Log { last: Some(1207), committed: Some(1207), applied: Some(1206) },
+            snapshot: Some(Snapshot { index: 1000, age_ms: 7_500_000 }),
+            quorum_acked_ms_ago: Some(80),
+            storage_failed: None,
+            stopped: None,
+            observed: true,
+            nodes: vec![node(1, "voter"), behind, new],
+        }
+    }
+
+    #[test]
+    fn a_cluster_is_shown_node_by_node() {
+        let meant = "\
+cluster 07070707070707070707070707070707, generation 1, feature level 1
+term 4, n1 leads; this node: leader, lease for 9 s
+log 1207, committed 1207, applied 1206; snapshot at 1000, 2 h old
+
+  id  node  role          address        incarnation  version  seen        lease  clock    routes  behind
+  1   n1    voter, leads  10.0.0.1:9700  1            0.1.0    312 ms ago  9 s    0 ms     same    -
+  2   n2    voter         10.0.0.2:9700  2            0.1.0    312 ms ago  9 s    -120 ms  DIFFER  objects@6
+  3   n3    waiting       10.0.0.3:9700  0            -        -           -      -        -       -
+";
+        assert_eq!(words(&cluster()), meant);
+    }
+
+    #[test]
+    fn what_is_missing_is_said_aloud() {
+        let alone = ClusterStatus {
+            leader: None,
+            role: "candidate".to_owned(),
+            lease: Lease { remaining_ms: 0, lost_ms_ago: Some(65_000), trouble: None },
+            joint: true,
+            log: Log { last: Some(3), committed: None, applied: None },
+            snapshot: None,
+            storage_failed: Some("fsync: Input/output error".to_owned()),
+            observed: false,
+            nodes: Vec::new(),
+            ..cluster()
+        };
+        let meant = "\
+cluster 07070707070707070707070707070707, generation 1, feature level 1
+term 4, nobody leads, a change of voters is under way; this node: candidate, NO LEASE for 65 s
+log 3, committed -, applied -; no snapshot
+STORAGE FAILED: fsync: Input/output error
+
+  id  node  role  address  incarnation  version  seen  lease  clock  routes  behind
+  (no leader tells what it knows of the nodes)
+";
+        assert_eq!(words(&alone), meant);
+    }
+}

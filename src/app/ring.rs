@@ -325,3 +325,6 @@ fn history_words(history: &HistoryDocument) -> String {
         .collect();
     table(["revision", "when", "who", "epochs", "what"], &rows)
 }
+
+#[cfg(test)]
+mod tests;

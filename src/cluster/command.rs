@@ -114,6 +114,8 @@ pub enum Command {
     },
     /// Changes what is held against shards.
     SetVerdicts {
+        /// The term in which the leader counted the views: see [`Command::is_good_in`].
+        term: Term,
         /// What shall hold, of the shards that are named.
         verdicts: Vec<(PoolName, ShardId, Verdict)>,
     },
@@ -188,7 +190,8 @@ impl Command {
     #[must_use]
     pub fn is_good_in(&self, term: Term) -> bool {
         match self {
-            Self::RaiseBarriers { term: found_in, .. } => *found_in == term,
+            Self::RaiseBarriers { term: found_in, .. }
+            | Self::SetVerdicts { term: found_in, .. } => *found_in == term,
             _ => true,
         }
     }
