@@ -192,7 +192,7 @@ proptest! {
                 3 => book.members(now_ms, &BTreeMap::from([(node, Incarnation(incarnation))])),
                 4 => {
                     let digest = Digest([7; 32]);
-                    let agreed = AgreedPool { epoch: Epoch(epoch), digest, barrier: Epoch(1) };
+                    let agreed = AgreedPool { epoch: Epoch(epoch), digest: Some(digest), barrier: Epoch(1) };
                     book.agreed(BTreeMap::from([(pool("p"), agreed)]));
                 }
                 5 => {
@@ -240,7 +240,8 @@ fn a_node_with_another_ring_gets_no_lease_and_loses_the_one_it_has() {
     let mut holder = LeaseHolder::new(LeaseSettings::default(), NodeId(1), Incarnation(1));
     book.elected(Term(1), 1_000);
     book.members(1_000, &BTreeMap::from([(NodeId(1), Incarnation(1))]));
-    let agreed = AgreedPool { epoch: Epoch(1), digest: Digest([1; 32]), barrier: Epoch::default() };
+    let agreed =
+        AgreedPool { epoch: Epoch(1), digest: Some(Digest([1; 32])), barrier: Epoch::default() };
     book.agreed(BTreeMap::from([(pool("p"), agreed)]));
     book.first_entry_applied(Term(1));
     book.quorum_confirmed(Term(1), 1_000);
