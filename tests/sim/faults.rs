@@ -13,6 +13,7 @@ use ringway::ids::{
 use crate::clock::Clock;
 use crate::group::Entry;
 use crate::process::{Disk, Process};
+use crate::rules::Rule;
 use crate::world::{Event, Step, World, number};
 
 const POOLS: u64 = 2;
@@ -99,7 +100,7 @@ impl World {
             self.down.insert(pool(at), (0..SHARDS).map(|at| (shard(at), false)).collect());
         }
         self.counter = 100;
-        let clock = Clock::new(&mut self.rng);
+        let clock = self.new_clock();
         self.processes.push(Process::start(NodeId(1), Disk::empty(), clock));
         for command in commands {
             let envelope = Some(self.envelope(0, None, command));
@@ -136,8 +137,14 @@ impl World {
     /// A node was added: its first start gets a snapshot of what is agreed.
     pub fn joins(&mut self, node: NodeId) {
         let disk = Disk::of(self.log.state().clone(), self.log.len());
-        let clock = Clock::new(&mut self.rng);
+        let clock = self.new_clock();
         self.starts(Process::start(node, disk, clock));
+    }
+
+    /// Two clocks differ by up to a tenth, as much as the margin of a lease covers; or by three.
+    fn new_clock(&mut self) -> Clock {
+        let most_ppm = if self.rules.keep(Rule::ClocksWithinATenth) { 50_000 } else { 150_000 };
+        Clock::new(&mut self.rng, most_ppm)
     }
 
     fn starts(&mut self, process: Process) {
@@ -263,7 +270,7 @@ impl World {
         }
         let disk = self.processes[former].disk.clone();
         // Its boottime begins anew, as after a reboot.
-        let clock = Clock::new(&mut self.rng);
+        let clock = self.new_clock();
         self.starts(Process::start(node, disk, clock));
         self.tell(Some(self.processes.len() - 1), "starts", &[]);
     }
