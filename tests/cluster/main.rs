@@ -22,6 +22,7 @@ mod support;
 
 mod changes;
 mod clocks;
+mod commands;
 mod cut;
 mod disks;
 mod group;
