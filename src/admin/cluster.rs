@@ -64,15 +64,18 @@ fn no_cluster() -> Problem {
 pub(super) async fn init(api: &Api, caller: &Caller) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let Seed { settings, commands } = (member.seed)();
-    let pools = commands.len();
+    let pools = match commands.len() {
+        1 => "the pool".to_owned(),
+        more => format!("the {more} pools"),
+    };
     let id = member
         .group
         .found(&caller.actor, settings, commands)
         .await
         .map_err(|error| not_done(&error))?;
     Ok(done(format!(
-        "cluster {id} is founded with this node and {pools} pools of its file; start the others \
-         with `join`, or run `ringway cluster join` on them"
+        "cluster {id} is founded with this node and {pools} of its file; the others join by \
+         `cluster.join` of their files, or by `ringway cluster join` on them"
     )))
 }
 
