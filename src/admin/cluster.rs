@@ -61,7 +61,7 @@ fn no_cluster() -> Problem {
 }
 
 /// `POST /v1/cluster/init`.
-pub(super) async fn init(api: &Api, caller: &Caller<'_>) -> Result<Response, Problem> {
+pub(super) async fn init(api: &Api, caller: &Caller) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let Seed { settings, commands } = (member.seed)();
     let pools = match commands.len() {
@@ -88,10 +88,10 @@ pub(super) async fn join(api: &Api, body: &[u8]) -> Result<Response, Problem> {
 }
 
 /// `POST /v1/cluster/nodes/ID/remove`.
-pub(super) async fn remove(api: &Api, caller: &Caller<'_>) -> Result<Response, Problem> {
+pub(super) async fn remove(api: &Api, caller: &Caller) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let state = member.newest().await?;
-    let (node, name) = find_node(&state, caller.id)?;
+    let (node, name) = find_node(&state, &caller.id)?;
     member.group.remove_node(&caller.actor, node).await.map_err(|error| refusal(&error))?;
     Ok(done(format!(
         "node {name} ({node}) is removed; stop it, and clear its folder before it joins anew"

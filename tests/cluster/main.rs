@@ -21,6 +21,8 @@
 mod support;
 
 mod changes;
+mod clocks;
+mod commands;
 mod cut;
 mod disks;
 mod group;

@@ -18,11 +18,11 @@ fn a_survivor_begins_anew_and_the_dead_are_not_let_in() {
         cluster.members[lost].kill_9();
     }
     let data_dir = cluster.members[2].data_dir().display().to_string();
-    let recover = ["cluster", "recover", "--from-survivor", "--yes", "--data-dir", &data_dir];
+    let recover = ["cluster", "recover", "--from-survivor", "--data-dir", &data_dir, "--yes"];
     let said = ringway_says(&recover);
     assert!(!said.success, "a node that runs is not recovered from: {}", said.stdout);
     cluster.members[2].terminate();
-    let said = ringway_says(&recover[..3]);
+    let said = ringway_says(&recover[..5]);
     assert!(!said.success, "nobody agreed: {}", said.stdout);
     let said = ringway_says(&recover);
     assert!(said.success, "{}", said.stderr);
