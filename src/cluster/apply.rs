@@ -104,7 +104,7 @@ impl ClusterState {
             Command::BeginIncarnation { node, after, address, version, feature_level } => {
                 self.begin(*node, *after, address, version, *feature_level)?
             }
-            Command::SetVerdicts { verdicts } => self.set_verdicts(verdicts)?,
+            Command::SetVerdicts { term: _, verdicts } => self.set_verdicts(verdicts)?,
             Command::RaiseBarriers { term: _, barriers } => self.raise_barriers(barriers)?,
             Command::SetSettings { settings } => {
                 settings.check()?;

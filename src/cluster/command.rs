@@ -66,7 +66,8 @@ pub enum Command {
         /// What shall hold.
         settings: Settings,
     },
-    /// Adds a node. The answer bears its id; given again with the same nonce, the same id.
+    /// Adds a node. The answer bears its id; given again before the node has begun, with the same
+    /// nonce, name and address, the same id.
     AddNode {
         /// Its label.
         name: NodeName,
@@ -114,6 +115,8 @@ pub enum Command {
     },
     /// Changes what is held against shards.
     SetVerdicts {
+        /// The term in which the leader counted the views: see [`Command::is_good_in`].
+        term: Term,
         /// What shall hold, of the shards that are named.
         verdicts: Vec<(PoolName, ShardId, Verdict)>,
     },
@@ -188,7 +191,8 @@ impl Command {
     #[must_use]
     pub fn is_good_in(&self, term: Term) -> bool {
         match self {
-            Self::RaiseBarriers { term: found_in, .. } => *found_in == term,
+            Self::RaiseBarriers { term: found_in, .. }
+            | Self::SetVerdicts { term: found_in, .. } => *found_in == term,
             _ => true,
         }
     }

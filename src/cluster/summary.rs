@@ -48,7 +48,7 @@ pub(super) fn summary(state: &ClusterState, command: &Command) -> String {
                 after.next()
             )
         }
-        Command::SetVerdicts { verdicts } => {
+        Command::SetVerdicts { term: _, verdicts } => {
             joined(verdicts.iter().map(|(pool, shard, verdict)| {
                 let what = match verdict {
                     Verdict { reads_down: false, writes_down: false } => "up",

@@ -262,7 +262,8 @@ fn any_agreed_command() -> impl Strategy<Value = Command> {
     let barrier = (any_pool_name(), (0_u64..6).prop_map(Epoch));
     let some_changes = || prop::collection::vec(any_change(), 0..4);
     prop_oneof![
-        prop::collection::vec(verdict, 0..4).prop_map(|verdicts| Command::SetVerdicts { verdicts }),
+        prop::collection::vec(verdict, 0..4)
+            .prop_map(|verdicts| Command::SetVerdicts { term: Term(1), verdicts }),
         prop::collection::vec(barrier, 0..3)
             .prop_map(|barriers| Command::RaiseBarriers { term: Term(1), barriers }),
         some_changes().prop_map(|changes| Command::Stage { changes }),

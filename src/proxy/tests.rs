@@ -17,7 +17,7 @@ use crate::cluster::{
 };
 use crate::dispatch::view::{PoolSettings, View};
 use crate::ids::{
-    BaseUrl, ClusterId, NodeName, PeerAddress, PoolName, RouteName, ShardId, Weight, Zone,
+    BaseUrl, ClusterId, NodeName, PeerAddress, PoolName, RouteName, ShardId, Term, Weight, Zone,
 };
 use crate::limits::{ClientLimits, ClientTimeouts};
 use crate::protocol::health::Class;
@@ -194,6 +194,7 @@ fn a_verdict_goes_the_way_of_the_agreed_state() {
     let before = site("objects", view(&state, None));
     let shard = ShardId::new("s1").expect("a name");
     let verdict = |reads_down, writes_down| Command::SetVerdicts {
+        term: Term(1),
         verdicts: vec![(pool_name("objects"), shard.clone(), Verdict { reads_down, writes_down })],
     };
     let health = Arc::clone(&before.view.pools[0].health);

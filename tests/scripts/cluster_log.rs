@@ -154,7 +154,7 @@ fn command(name: &str, args: &mut ArgumentConsumer<'_>, shown: Option<PlanId>) -
                 "writes" => Verdict { reads_down: false, writes_down: true },
                 other => return Err(format!("what is `{other}` of a shard?").into()),
             };
-            Command::SetVerdicts { verdicts: vec![(pool, shard, verdict)] }
+            Command::SetVerdicts { term: Term(1), verdicts: vec![(pool, shard, verdict)] }
         }
         // barrier POOL EPOCH
         "barrier" => {

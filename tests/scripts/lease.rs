@@ -112,7 +112,7 @@ impl Story {
     }
 
     fn tell_books(&mut self) {
-        let pool = AgreedPool { epoch: self.epoch, digest: digest(), barrier: self.barrier };
+        let pool = AgreedPool { epoch: self.epoch, digest: Some(digest()), barrier: self.barrier };
         for node in self.nodes.values_mut() {
             node.book.members(self.now_ms, &self.members);
             node.book.agreed(BTreeMap::from([(pool_name(), pool)]));

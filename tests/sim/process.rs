@@ -190,7 +190,7 @@ impl Process {
     pub fn agreed(&self) -> BTreeMap<PoolName, AgreedPool> {
         let agreed = |(name, ring): (&PoolName, &RingReport)| {
             let barrier = self.state.pools().get(name).map(|pool| pool.barrier).unwrap_or_default();
-            (name.clone(), AgreedPool { epoch: ring.epoch, digest: ring.digest, barrier })
+            (name.clone(), AgreedPool { epoch: ring.epoch, digest: Some(ring.digest), barrier })
         };
         self.rings.iter().map(agreed).collect()
     }

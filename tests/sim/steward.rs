@@ -165,7 +165,7 @@ impl World {
             }
         }
         self.tell(Some(at), "decides a verdict", &[]);
-        self.propose_soon(at, term, Command::SetVerdicts { verdicts: decided });
+        self.propose_soon(at, term, Command::SetVerdicts { term, verdicts: decided });
     }
 
     /// A proposal of the steward's: it may dawdle on the way from its thought to the log.

@@ -44,8 +44,8 @@ struct Leading {
 pub struct AgreedPool {
     /// Its epoch.
     pub epoch: Epoch,
-    /// The ring of that epoch.
-    pub digest: Digest,
+    /// The ring of that epoch; `None` while the leader itself has not built it.
+    pub digest: Option<Digest>,
     /// Its barrier: no lease below it (rule 8).
     pub barrier: Epoch,
 }
@@ -241,7 +241,7 @@ impl LeaseBook {
         }
         for (pool, ring) in &renewal.rings {
             let agreed = self.agreed.get(pool).filter(|agreed| agreed.epoch == ring.epoch);
-            if agreed.is_some_and(|agreed| agreed.digest != ring.digest) {
+            if agreed.and_then(|agreed| agreed.digest).is_some_and(|digest| digest != ring.digest) {
                 return Err(Denial::DigestMismatch { pool: pool.clone(), epoch: ring.epoch });
             }
         }

@@ -210,7 +210,10 @@ fn much_history_is_kept_and_no_more() {
     let mut state = founded();
     let verdicts = |down: bool| {
         let verdict = Verdict { reads_down: down, writes_down: down };
-        Command::SetVerdicts { verdicts: vec![(pool_name("p"), shard_id("a"), verdict)] }
+        Command::SetVerdicts {
+            term: Term(1),
+            verdicts: vec![(pool_name("p"), shard_id("a"), verdict)],
+        }
     };
     for at in 10..10 + 2 * HISTORY_MAX as u64 {
         state.apply(Revision(at), &envelope(None, verdicts(at % 2 == 0))).expect("a verdict");

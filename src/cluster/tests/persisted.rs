@@ -240,6 +240,7 @@ fn samples() -> Vec<Envelope> {
         Command::RemovePool { pool: pool_name("old") },
         Command::SetShards { pool: p(), put: vec![(a(), shard("east", 2))], remove: vec![] },
         Command::SetVerdicts {
+            term: Term(3),
             verdicts: vec![(p(), a(), Verdict { reads_down: false, writes_down: true })],
         },
         Command::RaiseBarriers { term: Term(3), barriers: vec![(p(), Epoch(2))] },

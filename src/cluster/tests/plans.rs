@@ -213,7 +213,7 @@ fn a_verdict_goes_with_what_it_is_about() {
     let at = || (pool_name("p"), shard_id("a"));
     let set = |verdict: Verdict| {
         let (pool, shard) = at();
-        Command::SetVerdicts { verdicts: vec![(pool, shard, verdict)] }
+        Command::SetVerdicts { term: Term(1), verdicts: vec![(pool, shard, verdict)] }
     };
     let verdict = |state: &ClusterState| state.pools()[&pool_name("p")].verdict(&shard_id("a"));
     let (pool, shard) = at();

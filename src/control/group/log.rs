@@ -19,6 +19,10 @@ use super::log_file::{Change, Loaded};
 use super::types::{Entry, LogId, TypeConfig, Vote};
 use super::writer::{Told, Write, Writer};
 
+/// What one message brings a member of the log, and one entry more: a pool with thousands of shards
+/// is a few mebibytes, and a message of hundreds of those would be longer than any that is taken.
+const APPEND_BYTES_MAX: usize = 4 << 20;
+
 /// The log; clones are the same one.
 #[derive(Clone)]
 pub struct LogStore {
@@ -66,6 +70,23 @@ impl RaftLogReader<TypeConfig> for LogStore {
             return Ok(Vec::new());
         }
         Ok(self.tail().entries.range(start..end).map(|(_, entry)| entry.clone()).collect())
+    }
+
+    async fn limited_get_log_entries(
+        &mut self,
+        start: u64,
+        end: u64,
+    ) -> Result<Vec<Entry>, io::Error> {
+        let mut entries = self.try_get_log_entries(start..end).await?;
+        let mut bytes = Counted(0);
+        let begin_below_the_limit = entries.iter().take_while(|entry| {
+            let before = bytes.0;
+            serde_json::to_writer(&mut bytes, entry).expect("entries are JSON");
+            before < APPEND_BYTES_MAX
+        });
+        let count = begin_below_the_limit.count();
+        entries.truncate(count);
+        Ok(entries)
     }
 
     async fn read_vote(&mut self) -> Result<Option<Vote>, io::Error> {
@@ -134,6 +155,20 @@ impl RaftLogStorage<TypeConfig> for LogStore {
             tail.entries = tail.entries.split_off(&(upto.index + 1));
         }
         self.writer.write(Write::Log(Change::Purge(upto)), Told::Nobody).await;
+        Ok(())
+    }
+}
+
+/// Counts what is written to it.
+struct Counted(usize);
+
+impl io::Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -5,16 +5,21 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::facts::Facts;
 use super::message::{Answer, Report};
 use super::overview::{NodeReport, Overview};
-use crate::cluster::lease::{AgreedPool, LeaseBook, NodeStanding};
+use crate::cluster::lease::{AgreedPool, Denial, LeaseBook, NodeStanding};
 use crate::cluster::verdict::{Agreed, Seen, VerdictBook, Views};
 use crate::cluster::{ClusterState, Command, NodeState, Topology, VERDICTS_MAX};
 use crate::ids::{FeatureLevel, NodeId, Term};
+
+/// How often views are counted. They come once a second; counting clones every shard's name.
+const DECIDE_EVERY_MS: u64 = 500;
 
 /// Every node has one; it is in use while the node leads.
 pub struct Desk {
     book: LeaseBook,
     verdicts: VerdictBook,
     leads: Option<Term>,
+    /// When views were last counted.
+    decided_ms: Option<u64>,
     reports: BTreeMap<NodeId, Facts>,
 }
 
@@ -37,6 +42,7 @@ impl Desk {
             book: LeaseBook::new(state.lease_settings()),
             verdicts: VerdictBook::new(state.verdict_settings()),
             leads: None,
+            decided_ms: None,
             reports: BTreeMap::new(),
         }
     }
@@ -68,10 +74,12 @@ impl Desk {
         let nodes = state.nodes().iter().map(|(id, node)| (*id, node.incarnation)).collect();
         self.book.members(now_ms, &nodes);
         self.reports.retain(|node, _| nodes.contains_key(node));
-        let pools = topology.pools().iter().filter_map(|pool| {
-            let barrier = state.pools().get(&pool.name)?.barrier;
-            let agreed = AgreedPool { epoch: pool.epoch, digest: pool.digest, barrier };
-            Some((pool.name.clone(), agreed))
+        // By the state, which may be ahead of what is published: a floor that the leader does not
+        // know is one that it would grant below (rule 8).
+        let pools = state.pools().iter().map(|(name, pool)| {
+            let built = topology.pool(name).filter(|built| built.epoch == pool.epoch);
+            let digest = built.map(|built| built.digest);
+            (name.clone(), AgreedPool { epoch: pool.epoch, digest, barrier: pool.barrier })
         });
         self.book.agreed(pools.collect());
         // After the state was told, as the book asks.
@@ -119,6 +127,20 @@ impl Desk {
         due
     }
 
+    /// To whom this node is to hand over, since its own wall clock is not what the others' are: a
+    /// voter that holds a lease. Versions are stamped by wall clocks, and a leader without a lease
+    /// is one node less that serves.
+    #[must_use]
+    pub fn successor(&self, now_ms: u64, own: NodeId, voters: &BTreeSet<NodeId>) -> Option<NodeId> {
+        self.leads?;
+        let standing: BTreeMap<_, _> = self.book.standing(now_ms).into_iter().collect();
+        let Some(Denial::ClockSkew { .. }) = standing.get(&own)?.denial else { return None };
+        let holds = |node: &NodeStanding| {
+            node.denial.is_none() && node.heard_ms.is_some() && node.holds_for_ms > 0
+        };
+        standing.iter().find(|(id, node)| voters.contains(id) && holds(node)).map(|(id, _)| *id)
+    }
+
     fn barriers(&mut self, now_ms: u64, state: &ClusterState) -> Option<Command> {
         let mut raised = None;
         let mut barriers = Vec::new();
@@ -135,12 +157,13 @@ impl Desk {
     }
 
     fn verdicts(&mut self, now_ms: u64, state: &ClusterState) -> Option<Command> {
-        let standing = self.book.standing(now_ms);
-        let holders: BTreeSet<NodeId> = standing
-            .iter()
-            .filter(|(_, node)| node.heard_ms.is_some() && node.holds_for_ms > 0)
-            .map(|(id, _)| *id)
-            .collect();
+        let term = self.leads?;
+        let again_ms = self.decided_ms.map(|decided_ms| decided_ms.saturating_add(DECIDE_EVERY_MS));
+        if again_ms.is_some_and(|again_ms| now_ms < again_ms) {
+            return None;
+        }
+        self.decided_ms = Some(now_ms);
+        let holders: BTreeSet<NodeId> = self.book.holders(now_ms);
         let agreed: Agreed = state
             .pools()
             .iter()
@@ -152,7 +175,7 @@ impl Desk {
         let mut verdicts = self.verdicts.decide(now_ms, &holders, &agreed);
         // What does not fit is decided again.
         verdicts.truncate(VERDICTS_MAX);
-        (!verdicts.is_empty()).then_some(Command::SetVerdicts { verdicts })
+        (!verdicts.is_empty()).then_some(Command::SetVerdicts { term, verdicts })
     }
 
     /// What the leader knows of every node.

@@ -13,8 +13,8 @@ use super::holder::{Holding, LeaseStatus};
 use super::message::{Answer, OVERVIEW, RENEW, Report};
 use super::metrics::Metrics;
 use super::overview::Overview;
-use crate::cluster::lease::NoLease;
-use crate::cluster::{ClusterState, Topology};
+use crate::cluster::Topology;
+use crate::cluster::lease::{Denial, NoLease};
 use crate::control::clock::{Translation, boottime_ms};
 use crate::control::group::{Call, Group, Leadership, ProposeError};
 use crate::ids::{Epoch, NodeId, PoolName, Revision};
@@ -63,8 +63,6 @@ struct Inner {
     holding: Mutex<Holding>,
     desk: Mutex<Desk>,
     clocks: Mutex<Translation>,
-    /// Of the newest state that the desk has seen.
-    latest: Mutex<Arc<Topology>>,
     metrics: Metrics,
 }
 
@@ -85,7 +83,6 @@ impl Steward {
             holding: Mutex::default(),
             desk: Mutex::new(desk),
             clocks: Mutex::new(clocks),
-            latest: Mutex::default(),
             metrics: Metrics::default(),
         };
         Self { inner: Arc::new(inner) }
@@ -236,6 +233,11 @@ impl Steward {
         match answered {
             Ok(answer) => {
                 self.inner.metrics.answered(&answer, asked_at.elapsed());
+                if let Answer::Denied(denial) = &answer
+                    && denial.revokes()
+                {
+                    tracing::error!(%denial, "this node's lease is taken from it");
+                }
                 holding.answered(boottime_ms(), &answer);
             }
             Err(why) => {
@@ -249,7 +251,12 @@ impl Steward {
     fn take_report(&self, report: &Report) -> Answer {
         let mut desk = lock(&self.inner.desk);
         let now_ms = self.look(&mut desk);
-        desk.report(now_ms, report, &self.inner.parts.group.state())
+        let answer = desk.report(now_ms, report, &self.inner.parts.group.state());
+        if let Answer::Denied(denial @ Denial::DigestMismatch { .. }) = &answer {
+            let node = report.renewal.node;
+            tracing::error!(%node, %denial, "two rings bear one epoch; one of the nodes is wrong");
+        }
+        answer
     }
 
     /// Brings the desk up to the present moment, and tells which that is.
@@ -274,25 +281,8 @@ impl Steward {
             Leadership::Follower { .. } | Leadership::None => None,
         };
         let state = parts.group.state();
-        desk.look(now_ms, leads, &state, &self.topology_of(&state));
+        desk.look(now_ms, leads, &state, &(parts.topology)());
         now_ms
-    }
-
-    /// The topology of exactly this state. What is published may be a little behind, and a floor
-    /// that the leader does not know yet is one that it would grant below (rule 8).
-    fn topology_of(&self, state: &ClusterState) -> Arc<Topology> {
-        let mut latest = lock(&self.inner.latest);
-        if latest.revision() != state.revision() {
-            let published = (self.inner.parts.topology)();
-            *latest = match published.revision() == state.revision() {
-                true => published,
-                false => {
-                    let built = Topology::build(state, Some(&latest));
-                    Arc::new(built.expect("what is agreed has rings: `apply` sees to it"))
-                }
-            };
-        }
-        Arc::clone(&latest)
     }
 
     async fn lead(&self) {
@@ -301,18 +291,35 @@ impl Steward {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let due = {
+            let (due, successor) = {
                 let mut desk = lock(&self.inner.desk);
                 let now_ms = self.look(&mut desk);
-                desk.due(now_ms, &group.state())
+                let status = group.status();
+                let successor =
+                    status.node.and_then(|own| desk.successor(now_ms, own, &status.voters));
+                (desk.due(now_ms, &group.state()), successor)
             };
+            if let Some(successor) = successor {
+                tracing::warn!(%successor, "this leader's wall clock is wrong: it hands over");
+                if let Err(error) = group.transfer(successor).await {
+                    tracing::warn!(%error, "it could not be handed over, and is tried again");
+                }
+                continue;
+            }
+            // At once: a slow one must not make the others old.
+            let mut proposals = JoinSet::new();
             for command in due {
-                match group.propose("steward", command).await {
-                    Ok(_) => {}
-                    Err(ProposeError::Refused(refusal)) => {
+                let group = group.clone();
+                proposals.spawn(async move { group.propose("steward", command).await });
+            }
+            while let Some(proposed) = proposals.join_next().await {
+                match proposed {
+                    Ok(Ok(_)) => {}
+                    Ok(Err(ProposeError::Refused(refusal))) => {
                         tracing::info!(%refusal, "what the leader found due is no longer");
                     }
-                    Err(error) => tracing::debug!(%error, "what is due is proposed again"),
+                    Ok(Err(error)) => tracing::debug!(%error, "what is due is proposed again"),
+                    Err(error) => tracing::error!(%error, "a proposal panicked"),
                 }
             }
         }

@@ -1,14 +1,15 @@
 //! openraft's own suite for log stores and state machines, on ours.
 
-use openraft::StorageError;
+use openraft::storage::RaftLogStorageExt;
 use openraft::testing::log::{StoreBuilder, Suite};
+use openraft::{RaftLogReader, StorageError};
 use tempfile::TempDir;
 
 use super::super::log::LogStore;
 use super::super::log_file::{Loaded, LogFile, Owner};
 use super::super::machine::{Machine, Published};
 use super::super::storage::{self, Storage};
-use super::super::types::TypeConfig;
+use super::super::types::{Entry, TypeConfig};
 use super::super::writer::Writer;
 use crate::ids::{ClusterId, NodeId};
 
@@ -45,4 +46,26 @@ impl StoreBuilder<TypeConfig, LogStore, Machine, Guard> for Builder {
 async fn the_store_and_the_machine_pass_openrafts_suite() {
     let suite = Suite::<TypeConfig, LogStore, Machine, Builder, Guard>::test_all(Builder);
     super::super::types::Runtime::scope(7, suite).await.expect("conforms");
+}
+
+/// A member that is behind gets large entries a few at a time: hundreds of them in one message
+/// would be refused by the transport, again and again.
+#[tokio::test]
+async fn large_entries_are_sent_a_few_at_a_time() {
+    let (_guard, mut store, _machine) = Builder.build().await.expect("made");
+    let seed = "s".repeat(1 << 20);
+    let entry = |index: u64| -> Entry {
+        let json = format!(
+            r#"{{"log_id":{{"leader_id":1,"index":{index}}},"payload":{{"Normal":{{"actor":"a",
+            "at_ms":0,"command":{{"set_pool":{{"pool":"p","spec":{{"kind":"cache",
+            "placement":"ring","hash_seed":"{seed}","vnodes":1,"immutable":false}}}}}}}}}}}}"#
+        );
+        serde_json::from_str(&json).expect("an entry")
+    };
+    store.blocking_append((0..9).map(entry)).await.expect("appended");
+    for (start, count) in [(0, 4), (4, 4), (8, 1)] {
+        let entries = store.limited_get_log_entries(start, 9).await.expect("read");
+        assert_eq!(entries.len(), count);
+        assert_eq!(entries[0].log_id.index, start);
+    }
 }
