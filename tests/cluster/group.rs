@@ -10,12 +10,12 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::links::Links;
+use crate::links::{Links, Sources};
 use crate::said::{Ledger, Outcome, View, act};
 use crate::support::backend::Backend;
 use crate::support::http::{Answer, get};
 use crate::support::net::lasting_address;
-use crate::support::process::Said;
+use crate::support::process::{Said, run};
 use crate::support::ringway::{Serve, ringway, ringway_says};
 use crate::support::wait::until_within;
 
@@ -29,7 +29,6 @@ const SPARE: Duration = Duration::from_secs(10);
 pub const POOL: &str = "objects";
 
 /// What a cluster is made of.
-#[derive(Debug, Clone)]
 pub struct Setup {
     /// Nodes that vote.
     pub voters: usize,
@@ -37,15 +36,15 @@ pub struct Setup {
     pub observers: usize,
     /// The lease in seconds: at least four times the longest election time-out.
     pub lease_s: u64,
-    /// Whether peers meet through wires that can be cut.
-    pub wired: bool,
+    /// What is needed for nodes to meet through wires that can be cut; without, there are none.
+    pub wired: Option<Sources>,
     /// Shards of the pool, each of weight 100.
     pub shards: usize,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { voters: 3, observers: 0, lease_s: 4, wired: false, shards: 3 }
+        Self { voters: 3, observers: 0, lease_s: 4, wired: None, shards: 3 }
     }
 }
 
@@ -110,6 +109,15 @@ impl Member {
         command.envs(self.environment.iter().cloned());
         self.starts += 1;
         self.life = Life::Runs(Box::new(Serve::start_prepared(&self.name, folder, &mut command)));
+    }
+
+    /// Starts it and waits until it has ended, as it should; what it said on standard error.
+    #[track_caller]
+    pub fn start_in_vain(&mut self) -> String {
+        let file = self.folder().join("ringway.yaml");
+        let said = run(&self.name, ringway().args(["serve", "-c"]).arg(&file));
+        assert!(!said.success, "{} starts: {}", self.name, said.stdout);
+        said.stderr
     }
 
     fn write(&self, folder: &Path) {
@@ -264,7 +272,7 @@ impl Rest {
         let mut text = format!(
             "cluster: {{ join: [{}], {advertise}role: {}, lease: {}s, heartbeat: 150ms, election: \
              500ms-1s{tls} }}\npools:\n  - name: {POOL}\n    vnodes: 1\n    health: {{ active: {{ path: \
-             {}, interval: 200ms, timeout: 500ms }} }}\n    shards:\n",
+             {}, interval: 200ms, timeout: 200ms }} }}\n    shards:\n",
             join.join(", "),
             self.role,
             self.lease_s,
@@ -315,7 +323,7 @@ impl Cluster {
         let mut members: Vec<Member> =
             (1..=count).map(|number| Member::new(&format!("n{number}"))).collect();
         let own: Vec<SocketAddr> = members.iter().map(|member| member.peer).collect();
-        let links = setup.wired.then(|| Links::new(&own, count));
+        let links = setup.wired.as_ref().map(|_| Links::new(&own, count));
         let reached = links.as_ref().map_or(&own, |links| &links.addresses).clone();
         for (at, member) in members.iter_mut().enumerate() {
             let mut rest = Rest {
@@ -331,6 +339,9 @@ impl Cluster {
             if at == 0 {
                 rest.join.clear();
             }
+            if let Some(sources) = &setup.wired {
+                member.environment = sources.environment(at);
+            }
             adjust(at, member, &mut rest);
             member.rest = rest.text(&member.name);
         }
@@ -341,9 +352,6 @@ impl Cluster {
     #[track_caller]
     pub fn start_member(&mut self, at: usize) {
         self.members[at].start();
-        for links in self.links.iter().chain(&self.views) {
-            links.is_process(at, self.members[at].serve().process.id());
-        }
     }
 
     /// What a node says of itself, if it answers.

@@ -78,8 +78,11 @@ fn a_leader_that_was_stopped_does_not_act_on_what_it_remembers() {
     let agreed = cluster.until_agreed_among(&others);
     let (epoch, _) = agreed.serves()[POOL].clone();
     assert!(epoch > before.serves()[POOL].0 && agreed.term() > before.term());
-    // Longer than its lease, and longer than the others wait for it.
     until_within("the pause is over", pause * 2, || (begun.elapsed() > pause).then_some(()));
+    // The others have waited for its lease to end, and then gone on without it.
+    until_within("the barrier has passed", AGREEMENT_MAX, || {
+        (cluster.view(others[0])?.barrier(POOL)? >= epoch).then_some(())
+    });
 
     // A change that it was asked for while it stood still is the first thing that it sees.
     let asked = std::thread::scope(|scope| {

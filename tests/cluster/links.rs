@@ -1,29 +1,85 @@
 //! The wires between nodes, which can be cut, and slowed, each way by itself.
 //!
-//! Each node advertises the address of a relay instead of its own. A relay finds out which node a
-//! connection comes from by asking the kernel which process holds its other end, so that a wire is
-//! a pair of nodes with a direction. A cut wire is silent, as a dead switch is: nothing is refused
-//! and nothing reset, and what is on it arrives when it is mended, as TCP sends again. Loss is what
-//! TCP makes of it, a wait that doubles. What this cannot show is a lost SYN: connections are made
-//! also over a cut wire, and then nothing comes.
+//! Each node advertises the address of a relay instead of its own. So that a relay knows which node
+//! a connection comes from, each node has a loopback address of its own to connect from, which a
+//! library under its process sees to; a wire is then a pair of nodes with a direction. A cut wire is
+//! silent, as a dead switch is: nothing is refused and nothing reset, and what is on it arrives
+//! when it is mended, as TCP sends again. Loss is what TCP makes of it, a wait that doubles. What
+//! this cannot show is a lost SYN: connections are made also over a cut wire, and then nothing
+//! comes.
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
+use crate::support::shim;
+
 /// The least that TCP waits before it sends again.
 const RETRANSMISSION: Duration = Duration::from_millis(200);
 
 /// How often the same bytes are lost at most.
 const LOSSES_MAX: u32 = 4;
+
+/// Binds a socket that connects over loopback to the address in `SHIM_SOURCE` first. A failure
+/// leaves it where it is: the relay then refuses the connection, and the test tells.
+const SHIM: &str = r#"
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <dlfcn.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+int connect(int fd, const struct sockaddr *to, socklen_t length) {
+    const char *source = getenv("SHIM_SOURCE");
+    const struct sockaddr_in *in = (const struct sockaddr_in *)to;
+    if (source && to->sa_family == AF_INET && ntohl(in->sin_addr.s_addr) == INADDR_LOOPBACK) {
+        struct sockaddr_in from = { .sin_family = AF_INET };
+        int late = 1;
+        inet_pton(AF_INET, source, &from.sin_addr);
+        /* The port is chosen when the destination is known, so that ports do not run out. */
+        setsockopt(fd, IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &late, sizeof late);
+        bind(fd, (struct sockaddr *)&from, sizeof from);
+    }
+    int (*next)(int, const struct sockaddr *, socklen_t) =
+        (int (*)(int, const struct sockaddr *, socklen_t))dlsym(RTLD_NEXT, "connect");
+    return next(fd, to, length);
+}
+"#;
+
+/// Gives each node an address of its own to connect from.
+pub struct Sources {
+    library: PathBuf,
+    _folder: TempDir,
+}
+
+impl Sources {
+    /// `None`, said aloud, where there is no C compiler.
+    pub fn build() -> Option<Self> {
+        let folder = tempfile::tempdir().expect("a folder");
+        let library = shim::build(folder.path(), SHIM)?;
+        Some(Self { library, _folder: folder })
+    }
+
+    /// What a node's process is to have in its environment.
+    pub fn environment(&self, node: usize) -> Vec<(String, PathBuf)> {
+        let address = PathBuf::from(source(node).to_string());
+        vec![("LD_PRELOAD".to_owned(), self.library.clone()), ("SHIM_SOURCE".to_owned(), address)]
+    }
+}
+
+/// Where a node connects from.
+fn source(node: usize) -> Ipv4Addr {
+    Ipv4Addr::new(127, 0, 1, u8::try_from(node + 1).expect("few nodes"))
+}
 
 /// What a wire does with what is sent over it.
 #[derive(Debug, Clone, Copy)]
@@ -41,7 +97,7 @@ type Wire = (usize, usize);
 pub struct Links {
     /// Where each end is reached.
     pub addresses: Vec<SocketAddr>,
-    processes: Arc<Mutex<Vec<u32>>>,
+    nodes: usize,
     weather: watch::Sender<BTreeMap<Wire, Weather>>,
     // Ends all relays when dropped.
     _runtime: Runtime,
@@ -52,22 +108,15 @@ impl Links {
     pub fn new(ends: &[SocketAddr], nodes: usize) -> Self {
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let runtime = builder.worker_threads(1).enable_all().build().expect("a runtime");
-        let processes = Arc::new(Mutex::new(vec![0; nodes]));
         let (weather, _) = watch::channel(BTreeMap::new());
         let mut addresses = Vec::new();
         for (to, &end) in ends.iter().enumerate() {
             let listener = runtime.block_on(TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
             let listener = listener.expect("a free port");
             addresses.push(listener.local_addr().expect("an address"));
-            let (processes, weather) = (Arc::clone(&processes), weather.subscribe());
-            runtime.spawn(relay(listener, end, to, processes, weather));
+            runtime.spawn(relay(listener, end, to, nodes, weather.subscribe()));
         }
-        Self { addresses, processes, weather, _runtime: runtime }
-    }
-
-    /// Tells which process a node now is.
-    pub fn is_process(&self, node: usize, id: u32) {
-        self.processes.lock().unwrap_or_else(PoisonError::into_inner)[node] = id;
+        Self { addresses, nodes, weather, _runtime: runtime }
     }
 
     /// Changes these wires.
@@ -82,14 +131,14 @@ impl Links {
 
     /// Silence between one and all others.
     pub fn isolate(&self, node: usize) {
-        for other in (0..self.addresses.len()).filter(|&other| other != node) {
+        for other in (0..self.nodes).filter(|&other| other != node) {
             self.cut(node, other);
         }
     }
 
     /// The same for every wire.
     pub fn everywhere(&self, weather: Weather) {
-        let nodes = 0..self.addresses.len();
+        let nodes = 0..self.nodes;
         let wires: Vec<Wire> =
             nodes.clone().flat_map(|one| nodes.clone().map(move |other| (one, other))).collect();
         self.set(&wires, weather);
@@ -105,15 +154,13 @@ async fn relay(
     listener: TcpListener,
     node: SocketAddr,
     to: usize,
-    processes: Arc<Mutex<Vec<u32>>>,
+    nodes: usize,
     weather: watch::Receiver<BTreeMap<Wire, Weather>>,
 ) {
-    let own = listener.local_addr().expect("an address");
     let mut number = 0;
     while let Ok((incoming, peer)) = listener.accept().await {
-        let processes = processes.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        // Whoever is no node, or gone by now, is not connected.
-        let Some(from) = origin(peer, own, &processes) else { continue };
+        // Whoever is no node is not connected.
+        let Some(from) = (0..nodes).find(|&node| peer.ip() == source(node)) else { continue };
         number += 1;
         let seed = (number << 8) ^ to as u64;
         tokio::spawn(connect(incoming, node, (from, to), weather.clone(), seed));
@@ -176,31 +223,6 @@ async fn carry(
     }
 }
 
-/// Which of the processes holds the end `peer` of a connection to `own`.
-fn origin(peer: SocketAddr, own: SocketAddr, processes: &[u32]) -> Option<usize> {
-    let connections = std::fs::read_to_string("/proc/net/tcp").ok()?;
-    let (local, remote) = (in_kernel_words(peer)?, in_kernel_words(own)?);
-    let socket = connections.lines().find_map(|line| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        (words.get(1)? == &local && words.get(2)? == &remote).then_some(())?;
-        words.get(9)?.parse::<u64>().ok()
-    })?;
-    processes.iter().position(|id| {
-        let files = std::fs::read_dir(format!("/proc/{id}/fd")).into_iter().flatten();
-        // Following the link leads to the socket's own number, without taking its name apart.
-        files
-            .flatten()
-            .any(|file| std::fs::metadata(file.path()).is_ok_and(|meta| meta.ino() == socket))
-    })
-}
-
-/// `0100007F:1F90`, as `/proc/net/tcp` has it on this machine.
-fn in_kernel_words(address: SocketAddr) -> Option<String> {
-    let SocketAddr::V4(address) = address else { return None };
-    let ip = u32::from_ne_bytes(address.ip().octets());
-    Some(format!("{ip:08X}:{:04X}", address.port()))
-}
-
 /// Where this cannot be shown, everything built on it would be an empty test.
 #[test]
 fn a_wire_is_cut_one_way_and_mended() {
@@ -208,10 +230,8 @@ fn a_wire_is_cut_one_way_and_mended() {
     use crate::support::http::Client;
 
     let backend = Backend::answering("b");
-    // This process is node 0; node 1 is the backend, in this process too, so the first counts.
     let links = Links::new(&[backend.address, backend.address], 2);
-    links.is_process(0, std::process::id());
-    let mut client = Client::connect(links.addresses[1]);
+    let mut client = Client::try_connect_from(source(0), links.addresses[1]).expect("a relay");
     assert_eq!(client.ask("GET", "/a", "", b"").expect("fair weather").text(), "b");
 
     links.set(&[(1, 0)], Weather::Cut);

@@ -84,11 +84,26 @@ impl View {
             .collect()
     }
 
+    /// Whether every node votes that is to: of an even number one waits.
+    fn all_vote(&self) -> bool {
+        let roles = self.roles();
+        let count = |role: &str| roles.values().filter(|own| *own == role).count();
+        let waiting = count("waiting");
+        waiting == 0 || (waiting == 1 && (count("voter") + waiting) % 2 == 0)
+    }
+
+    /// The epoch of a pool below which nobody may hold a lease.
+    pub fn barrier(&self, pool: &str) -> Option<u64> {
+        let mut pools = self.0["pools"].as_array()?.iter();
+        pools.find(|found| found["name"] == pool)?["barrier"].as_u64()
+    }
+
     /// Whether two nodes at one moment have leases and agree on everything.
     pub fn agrees_with(&self, other: &Self) -> bool {
         let has_lease = |view: &Self| view.lease_ms() > 0;
         has_lease(self)
             && has_lease(other)
+            && self.all_vote()
             && self.leader().is_some()
             && self.leader() == other.leader()
             && self.term() == other.term()
@@ -96,16 +111,24 @@ impl View {
             && self.roles() == other.roles()
     }
 
+    /// What the leader says of each node, if it told.
+    fn standings(&self) -> Vec<String> {
+        let nodes = self.cluster().and_then(|cluster| cluster["nodes"].as_array());
+        let text = |node: &Value| Some(node["standing"].as_str()?.to_owned());
+        nodes.into_iter().flatten().filter_map(text).collect()
+    }
+
     /// On one line, for messages.
     pub fn summary(&self) -> String {
         format!(
-            "{}: leader {:?}, term {}, lease {} ms, serves {:?}, nodes {:?}",
+            "{}: leader {:?}, term {}, lease {} ms, serves {:?}, nodes {:?}, {:?}",
             self.0["node"],
             self.leader(),
             self.term(),
             self.lease_ms(),
             self.serves(),
             self.roles(),
+            self.standings(),
         )
     }
 

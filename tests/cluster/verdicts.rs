@@ -5,18 +5,19 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::group::{AGREEMENT_MAX, Cluster, POOL, Setup};
-use crate::links::{Links, Weather};
+use crate::links::{Links, Sources, Weather};
 use crate::support::ringway::Store;
 use crate::support::say::say;
 use crate::support::wait::{all_the_while, until_within};
 use crate::turns::together;
 
 /// Three nodes over three stores, with a wire from each node to each store.
-fn over_stores() -> (Cluster, Vec<Store>) {
+fn over_stores(sources: &Sources) -> (Cluster, Vec<Store>) {
     let stores: Vec<Store> = (0..3).map(|_| Store::start()).collect();
     let addresses: Vec<SocketAddr> = stores.iter().map(|store| store.address).collect();
     let wires = Links::new(&addresses, 3);
-    let mut cluster = Cluster::prepare(&Setup::default(), |_, _, rest| {
+    let mut cluster = Cluster::prepare(&Setup::default(), |at, member, rest| {
+        member.environment = sources.environment(at);
         rest.shards.clone_from(&wires.addresses);
         rest.probe = "/_ringway/health";
     });
@@ -43,7 +44,8 @@ fn until_verdict(cluster: &Cluster, shard: &str, wanted: &str) -> Duration {
 #[test]
 fn a_dead_shard_is_down_for_all_and_one_bad_network_card_evicts_none() {
     let _turn = together();
-    let (cluster, mut stores) = over_stores();
+    let Some(sources) = Sources::build() else { return };
+    let (cluster, mut stores) = over_stores(&sources);
     let epochs = cluster.until_agreed().serves();
     until_verdict(&cluster, "s1", "up");
     stores[0].process.kill_9();

@@ -169,7 +169,8 @@ impl RaftNetworkV2<TypeConfig> for Network {
         rpc: AskVote,
         option: RPCOption,
     ) -> Result<Voted, RPCError<TypeConfig>> {
-        self.exchange(wire::VOTE, rpc, option.soft_ttl()).await
+        // Who votes makes that durable first: it gets all the time that there is.
+        self.exchange(wire::VOTE, rpc, option.hard_ttl()).await
     }
 
     async fn pre_vote(

@@ -326,8 +326,11 @@ impl Group {
         let config = Config {
             cluster_name: "ringway".to_owned(),
             heartbeat_interval: timing.heartbeat_ms,
-            election_timeout_min: timing.election_ms.0,
-            election_timeout_max: timing.election_ms.1,
+            // openraft counts its random time only from the end of the leader's own lease on its
+            // followers, which lasts the longest such time. So each is half of what is meant, and
+            // both together end between the two bounds.
+            election_timeout_min: timing.drawn_least_ms(),
+            election_timeout_max: timing.drawn_most_ms(),
             enable_pre_vote: Some(true),
             // A leader that restarts stands for election like any other node: its state may be
             // behind what it had told.

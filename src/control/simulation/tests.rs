@@ -50,20 +50,21 @@ fn whatever_fails_the_group_keeps_its_word() {
             });
         }
     });
-    // That the runs tried what they are there for.
+    // That the runs tried what they are there for: about half of what they usually do, since each
+    // differs a little from the time before (`super::world`).
     let runs = runs.into_inner().expect("no run panicked");
     let mut harm = Harm::default();
     runs.iter().for_each(|run| harm += run.harm);
-    assert!(
-        harm.lost > 20 && harm.torn > 20 && harm.failed_syncs > 10 && harm.full > 20,
-        "{harm:?}"
-    );
-    let sum = |of: fn(&Run) -> usize| runs.iter().map(of).sum::<usize>();
+    let sum = |of: fn(&Run) -> usize| runs.iter().map(of).sum::<usize>() as u64;
     for (what, least, found) in [
-        ("proposals acknowledged", 5_000, sum(|run| run.outcomes[0])),
-        ("outcomes unknown", 50, sum(|run| run.outcomes[2])),
+        ("writes lost", 15, harm.lost),
+        ("writes torn", 10, harm.torn),
+        ("syncs that failed", 10, harm.failed_syncs),
+        ("writes without room", 20, harm.full),
+        ("proposals acknowledged", 7_000, sum(|run| run.outcomes[0])),
+        ("outcomes unknown", 100, sum(|run| run.outcomes[2])),
         ("terms with a leader", 40, sum(|run| run.leaders)),
-        ("snapshots installed", 5, sum(|run| run.installed)),
+        ("snapshots installed", 2, sum(|run| run.installed)),
     ] {
         assert!(found >= least, "{found} {what}");
     }

@@ -11,11 +11,12 @@ use http::{HeaderValue, Method, Request, header};
 use http_body_util::Full;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::body::{self, BODY_BYTES_MAX, BodyError};
 use super::message::{Introduction, PeerAnswer};
-use super::pool::{Connection, Pool};
+use super::pool::{Connection, Opening, Pool};
 use super::socket::{Dial, Stream};
 use crate::ids::PeerAddress;
 use crate::net::tls::ClientTls;
@@ -33,7 +34,8 @@ pub enum CallError {
     /// No connection could be opened.
     #[error("cannot be reached: {0}")]
     Unreachable(#[source] io::Error),
-    /// One side does not accept the other's certificate, or does not speak TLS.
+    /// One side does not accept the other's certificate, or does not speak TLS: the connection
+    /// never came to carry a request.
     #[error("TLS: {0}")]
     Tls(#[source] rustls::Error),
     /// No answer in time.
@@ -55,6 +57,16 @@ impl CallError {
         matches!(self, Self::TooLong(_) | Self::Unreachable(_) | Self::Tls(_))
     }
 
+    /// What broke when the first request of a connection was under way. In TLS 1.3 a client learns
+    /// that its certificate was refused when it first reads, and a server that refused has read no
+    /// request. Any other failure of TLS may strike an answer as well as a question.
+    fn broken_at_first(error: hyper::Error) -> Self {
+        match tls_error(&error) {
+            Some(error) if refuses_certificate(&error) => Self::Tls(error),
+            _ => Self::broken(error),
+        }
+    }
+
     fn unreachable(error: io::Error) -> Self {
         match tls_error(&error) {
             Some(error) => Self::Tls(error),
@@ -63,14 +75,30 @@ impl CallError {
     }
 
     fn broken(error: hyper::Error) -> Self {
-        // In TLS 1.3 a client learns that its certificate was refused when it first reads, and a
-        // server that refused has read no request.
-        match tls_error(&error) {
-            Some(error) => Self::Tls(error),
-            None if error.is_parse() => Self::Protocol(Box::new(error)),
-            None => Self::Lost(Box::new(error)),
+        match error.is_parse() {
+            true => Self::Protocol(Box::new(error)),
+            false => Self::Lost(Box::new(error)),
         }
     }
+}
+
+/// Whether this is what a server says of a client's certificate, instead of reading on.
+fn refuses_certificate(error: &rustls::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    let rustls::Error::AlertReceived(alert) = error else { return false };
+    matches!(
+        alert,
+        Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::CertificateRequired
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError
+            | Alert::HandshakeFailure
+    )
 }
 
 fn tls_error(error: &(dyn Error + 'static)) -> Option<rustls::Error> {
@@ -157,7 +185,7 @@ impl PeerClient {
             let reused = kept.is_some();
             let mut connection = match kept.take() {
                 Some(connection) => connection,
-                None => self.connect(to).await?,
+                None => peer.open(|| self.begin_to_connect(to)).await?,
             };
             let mut refused = match connection.sender.try_send_request(request).await {
                 Ok(response) => {
@@ -179,7 +207,8 @@ impl PeerClient {
                     peer.forget_idle();
                     request = unsent;
                 }
-                _ => return Err(CallError::broken(refused.into_error())),
+                _ if reused => return Err(CallError::broken(refused.into_error())),
+                _ => return Err(CallError::broken_at_first(refused.into_error())),
             }
         }
     }
@@ -193,6 +222,13 @@ impl PeerClient {
         fields.insert(header::HOST, host);
         self.shared.introduction.load().write(fields);
         request
+    }
+
+    fn begin_to_connect(&self, to: &PeerAddress) -> Opening {
+        let (opened, opening) = oneshot::channel();
+        let (client, to) = (self.clone(), to.clone());
+        tokio::spawn(async move { drop(opened.send(client.connect(&to).await)) });
+        Opening::new(opening)
     }
 
     async fn connect(&self, to: &PeerAddress) -> Result<Connection, CallError> {

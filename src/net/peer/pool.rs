@@ -1,17 +1,24 @@
 //! Which open connection to a node can carry the next request?
 //!
 //! The one used last: it is the likeliest to be alive, and those that are not needed grow old.
+//!
+//! A connection that is being opened outlives the call that wanted it. A heartbeat waits for less
+//! time than a handshake over a long line takes; were the handshake given up with it, no heartbeat
+//! would ever come to be sent. The next call goes on with what the last one began.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::client::conn::http1::SendRequest;
-use tokio::sync::Semaphore;
+use tokio::sync::oneshot::error::TryRecvError;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 
+use super::client::CallError;
 use crate::ids::PeerAddress;
 
 /// Requests at once to one node, each on a connection of its own. What waits beyond that waits
@@ -34,6 +41,11 @@ const AGE_MAX: Duration = Duration::from_secs(600);
 /// talking to are forgotten beyond this.
 const ADDRESSES_MAX: usize = 256;
 
+/// How long calls wait for a connection that others began to open before one more is tried: a
+/// first packet that was lost is sent again only after a second. Above the three round trips of a
+/// handshake over any line that nodes can work with.
+const DIAL_AGAIN: Duration = Duration::from_millis(500);
+
 /// A connection in use.
 pub(super) struct Connection {
     pub(super) sender: SendRequest<Full<Bytes>>,
@@ -51,15 +63,89 @@ struct Idle {
     since: Instant,
 }
 
+/// A connection that a task of its own opens.
+pub(super) struct Opening {
+    opened: oneshot::Receiver<Result<Connection, CallError>>,
+    since: Instant,
+}
+
+impl Opening {
+    pub(super) fn new(opened: oneshot::Receiver<Result<Connection, CallError>>) -> Self {
+        Self { opened, since: Instant::now() }
+    }
+}
+
+/// A call that waits for a connection. When it is dropped, whoever comes next waits on.
+struct Waiting<'a> {
+    peer: &'a Peer,
+    opening: Option<Opening>,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if let Some(opening) = self.opening.take() {
+            lock(&self.peer.left).push(opening);
+        }
+    }
+}
+
 /// The connections to one node.
 pub(super) struct Peer {
     pub(super) permits: Semaphore,
     idle: Mutex<Vec<Idle>>,
+    /// What calls began to open and did not wait for. Calls begin no more than they may be at
+    /// once, and one more each [`DIAL_AGAIN`].
+    left: Mutex<Vec<Opening>>,
 }
 
 impl Peer {
     fn new() -> Self {
-        Self { permits: Semaphore::new(IN_FLIGHT_MAX), idle: Mutex::default() }
+        let permits = Semaphore::new(IN_FLIGHT_MAX);
+        Self { permits, idle: Mutex::default(), left: Mutex::default() }
+    }
+
+    /// A connection that an earlier call began to open, or else the one that `begin` begins.
+    pub(super) async fn open(
+        &self,
+        begin: impl FnOnce() -> Opening,
+    ) -> Result<Connection, CallError> {
+        let opening = match self.take_over() {
+            Some(Ok(connection)) => return Ok(connection),
+            Some(Err(opening)) => opening,
+            None => begin(),
+        };
+        let mut waiting = Waiting { peer: self, opening: Some(opening) };
+        let opening = waiting.opening.as_mut().expect("put there above");
+        let opened = (&mut opening.opened).await;
+        waiting.opening = None;
+        // Only the end of the runtime ends that task early.
+        opened.unwrap_or_else(|_| Err(CallError::Unreachable(io::ErrorKind::Interrupted.into())))
+    }
+
+    /// A connection that was opened when nobody waited any more, or else one that is being opened
+    /// and young enough to be waited for. Failures that nobody waited for are forgotten.
+    fn take_over(&self) -> Option<Result<Connection, Opening>> {
+        let now = Instant::now();
+        let mut left = lock(&self.left);
+        let mut open = None;
+        left.retain_mut(|opening| match opening.opened.try_recv() {
+            Err(TryRecvError::Empty) => true,
+            Ok(Ok(connection)) => {
+                let usable = !connection.sender.is_closed()
+                    && now.duration_since(connection.born) < IDLE_FOR_MAX;
+                if usable {
+                    open.get_or_insert(connection);
+                }
+                false
+            }
+            Ok(Err(_)) | Err(TryRecvError::Closed) => false,
+        });
+        if let Some(connection) = open {
+            return Some(Ok(connection));
+        }
+        let young = |opening: &Opening| now.duration_since(opening.since) < DIAL_AGAIN;
+        let youngest = left.iter().rposition(young)?;
+        Some(Err(left.swap_remove(youngest)))
     }
 
     /// The connection used last that is ready for a request.
@@ -67,7 +153,7 @@ impl Peer {
         loop {
             let now = Instant::now();
             let mut connection = {
-                let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut idle = lock(&self.idle);
                 idle.retain(|Idle { connection, since }| {
                     !connection.sender.is_closed()
                         && now.duration_since(*since) < IDLE_FOR_MAX
@@ -84,7 +170,7 @@ impl Peer {
 
     /// Keeps a connection whose answer was read to its end.
     pub(super) fn checkin(&self, connection: Connection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = lock(&self.idle);
         if idle.len() >= IDLE_MAX {
             idle.remove(0);
         }
@@ -93,7 +179,7 @@ impl Peer {
 
     /// Closes what is idle: one of them turned out to be dead, and the others are older.
     pub(super) fn forget_idle(&self) {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        lock(&self.idle).clear();
     }
 }
 
@@ -105,7 +191,7 @@ pub(super) struct Pool {
 
 impl Pool {
     pub(super) fn peer(&self, address: &PeerAddress) -> Arc<Peer> {
-        let mut peers = self.peers.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut peers = lock(&self.peers);
         if let Some(peer) = peers.get(address) {
             return Arc::clone(peer);
         }
@@ -116,4 +202,8 @@ impl Pool {
         peers.insert(address.clone(), Arc::clone(&peer));
         peer
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -12,6 +12,7 @@ use tokio::sync::{Notify, Semaphore, oneshot};
 use turmoil::net::TcpListener as SimulatedListener;
 
 use super::simulated::{SimulatedDial, SimulatedPeers};
+use super::socket::Dialing;
 use super::*;
 use crate::ids::{ClusterId, Generation, PeerAddress};
 
@@ -189,6 +190,43 @@ async fn errors_tell_whether_the_request_may_have_been_acted_on() {
     drop(listener);
     let gone = client.call(&to, "/", Bytes::new(), SECOND).await.expect_err("refused");
     assert!(matches!(gone, CallError::Unreachable(_)) && gone.is_surely_unsent(), "{gone}");
+}
+
+/// Opens nothing before it is let.
+struct GatedDial {
+    begun: Arc<Semaphore>,
+    gate: Arc<Semaphore>,
+}
+
+impl Dial for GatedDial {
+    fn dial<'a>(&'a self, to: &'a PeerAddress) -> Dialing<'a> {
+        Box::pin(async move {
+            self.begun.add_permits(1);
+            drop(self.gate.acquire().await);
+            TcpDial.dial(to).await
+        })
+    }
+}
+
+/// Over a long line a handshake takes longer than a heartbeat waits. Each heartbeat gave up, and
+/// took with it what it had begun to open: none was ever sent.
+#[tokio::test]
+async fn a_connection_that_opens_too_late_for_one_call_serves_the_next() {
+    let (to, _stop) = start(echo()).await;
+    let (begun, gate) = (Arc::new(Semaphore::new(0)), Arc::new(Semaphore::new(0)));
+    let dial = GatedDial { begun: Arc::clone(&begun), gate: Arc::clone(&gate) };
+    let client = PeerClient::new(dial, None);
+    client.introduce(cluster(1, 1));
+    for _ in 0..3 {
+        let late = client.call(&to, "/", Bytes::new(), SECOND / 50).await.expect_err("closed");
+        assert!(matches!(late, CallError::Timeout(_)), "{late}");
+    }
+    let begun_before = begun.available_permits();
+    gate.add_permits(1);
+    let answer = client.call(&to, "/", Bytes::new(), 10 * SECOND).await.expect("answered");
+    assert_eq!(answer.status, 200);
+    // One each half second at most, however many calls there were.
+    assert!(begun_before < 3 && begun.available_permits() <= begun_before + 1);
 }
 
 #[tokio::test]

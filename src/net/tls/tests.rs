@@ -191,6 +191,38 @@ async fn strangers_are_refused_on_either_side() {
     assert_eq!(ask(&client(&n2), &to).await.expect("a member"), "n2");
 }
 
+/// The request had been read, and carried out for all we know, when a damaged record broke the
+/// answer. It was told as a handshake that failed, which means that nothing was sent.
+#[tokio::test]
+async fn an_answer_that_tls_breaks_may_be_that_of_a_request_that_was_acted_on() {
+    let folder = Folder::new();
+    let (n1, n2) = (folder.load("n1"), folder.load("n2"));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound").to_string();
+    let to = PeerAddress::parse(&address).expect("an address");
+    for beginning in ["", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf"] {
+        let breaks = async {
+            let (stream, _) = listener.accept().await.expect("accepted");
+            let (mut stream, _) = n1.server().accept(stream).await.expect("a member");
+            let _taken = stream.read(&mut [0; 1000]).await.expect("the request");
+            stream.write_all(beginning.as_bytes()).await.expect("taken");
+            stream.flush().await.expect("sent");
+            let (tcp, _) = stream.get_mut();
+            tcp.write_all(&[
+                23, 3, 3, 0, 20, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19,
+                20,
+            ])
+            .await
+            .expect("taken");
+            stream
+        };
+        let client = client(&n2);
+        let (answer, _open) = tokio::join!(ask(&client, &to), breaks);
+        let error = answer.expect_err("a damaged record");
+        assert!(!error.is_surely_unsent(), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn a_stranger_without_tls_gets_a_clean_close() {
     let folder = Folder::new();

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::say::{require, say};
+use super::say::say;
+use super::shim;
 
 /// Fails with EIO for every file whose path contains the content of the file named by
 /// `SHIM_TRIGGER`, as long as that exists.
@@ -52,16 +53,7 @@ pub struct FailingSyncs {
 impl FailingSyncs {
     /// `None`, said aloud, where there is no C compiler.
     pub fn build(folder: &Path) -> Option<Self> {
-        let compiler = require("cc")?;
-        let (source, library) = (folder.join("shim.c"), folder.join("shim.so"));
-        std::fs::write(&source, SHIM).expect("a writable folder");
-        let built = Command::new(compiler)
-            .args(["-shared", "-fPIC", "-o"])
-            .args([&library, &source])
-            .arg("-ldl")
-            .status()
-            .is_ok_and(|status| status.success());
-        assert!(built, "the failing fsync does not compile");
+        let library = shim::build(folder, SHIM)?;
         Some(Self { library, trigger: folder.join("trigger") })
     }
 

@@ -4,8 +4,10 @@
 //! a cut is seen as a cut is part of what is tested.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
 
 /// How long the client waits for the next byte.
 const SILENCE_MAX: Duration = Duration::from_secs(20);
@@ -123,6 +125,16 @@ impl Client {
         stream.set_read_timeout(Some(silence_max))?;
         stream.set_write_timeout(Some(silence_max))?;
         Ok(Self { stream, buffer: Vec::new(), address })
+    }
+
+    /// The same, from another address of this host.
+    pub fn try_connect_from(source: Ipv4Addr, address: SocketAddr) -> io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+        socket.set_read_timeout(Some(SILENCE_MAX))?;
+        socket.set_write_timeout(Some(SILENCE_MAX))?;
+        socket.connect(&address.into())?;
+        Ok(Self { stream: socket.into(), buffer: Vec::new(), address })
     }
 
     /// Says these bytes.

@@ -8,4 +8,5 @@ pub mod nginx;
 pub mod process;
 pub mod ringway;
 pub mod say;
+pub mod shim;
 pub mod wait;
