@@ -4,6 +4,7 @@
 //! apart what was not done from what is not known to have been done: openraft refuses a proposal
 //! before it is in the log, or loses its track after.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -101,7 +102,7 @@ impl Group {
             return Answer::Unavailable("the leader is behind what is agreed".to_owned());
         }
         let metrics = running.raft.server_metrics();
-        let membership = metrics.borrow_watched().membership_config.clone();
+        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
         let agreed = self.shared().agreed.borrow().clone();
         // Until its removal from Raft is committed too, its vote may be what that needs.
         let is_out =

@@ -101,7 +101,7 @@ fn keeps_one_leader(one_way: Duration, timing: Timing) {
     while sim.elapsed() < end {
         sim.step().expect("no host ends");
         for status in seen(&groups) {
-            assert!(status.leader.is_some() && status.term == term, "{:?}: {status:#?}", end);
+            assert!(status.leader.is_some() && status.term == term, "{status:#?}");
         }
     }
 }
