@@ -43,6 +43,10 @@ impl Timing {
     pub(super) fn election_least(&self) -> Duration {
         Duration::from_millis(self.election_ms.0)
     }
+
+    pub(super) fn election_most(&self) -> Duration {
+        Duration::from_millis(self.election_ms.1)
+    }
 }
 
 /// With what a node takes part.

@@ -234,7 +234,9 @@ impl Group {
             let metrics = metrics.borrow_watched();
             let me = metrics.id;
             let matched = metrics.replication.clone().unwrap_or_default();
-            let voters = metrics.membership_config.voter_ids().filter(|voter| *voter != me);
+            let up = self.keeping_up(&metrics);
+            let may_lead = |voter: &u64| *voter != me && up.contains(&NodeId(*voter));
+            let voters = metrics.membership_config.voter_ids().filter(may_lead);
             voters.max_by_key(|voter| matched.get(voter).copied().flatten())
         };
         let Some(next) = next else { return };
