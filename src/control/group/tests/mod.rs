@@ -5,4 +5,5 @@ mod conformance;
 mod damage;
 mod nodes;
 mod recovery;
+mod space;
 mod three;
