@@ -48,6 +48,7 @@ mod recover;
 mod seam;
 mod server;
 mod snapshot;
+mod standing;
 mod status;
 mod storage;
 #[cfg(test)]

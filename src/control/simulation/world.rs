@@ -6,10 +6,12 @@
 //! the seed that the node was started with; the log is written in place, so that no thread of ours
 //! takes part.
 //!
-//! What is left: when several tasks wait for one `watch` of Tokio, they are woken in an order that
-//! Tokio draws at random, and no seed reaches that generator unless everything is built with
-//! `--cfg tokio_unstable`. Built so, a seed gives one run, message for message; otherwise the same
-//! faults at the same times, on the same disks, and messages in slightly another order.
+//! What is left are two things of Tokio's. Tasks that wait for one `watch` are woken in an order
+//! that it draws at random, and no seed reaches that generator unless everything is built with
+//! `--cfg tokio_unstable`; and the tasks of a runtime that is dropped go in an order that depends on
+//! how many the process has had. Built so, and in a process of its own, a seed gives one run,
+//! message for message, and `one_seed_is_one_run` shows it; otherwise it gives the same faults at
+//! the same times on the same disks, and messages in slightly another order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

@@ -254,6 +254,9 @@ impl Steward {
                 {
                     tracing::error!(%denial, "this node's lease is taken from it");
                 }
+                if matches!(answer, Answer::Denied(Denial::Unknown)) {
+                    group.doubt_membership();
+                }
                 holding.answered(boottime_ms(), &answer);
             }
             Err(why) => {
