@@ -9,3 +9,4 @@ mod nodes;
 mod recovery;
 mod space;
 mod three;
+mod trust;
