@@ -1,8 +1,8 @@
 //! What does a node answer its peers?
 //!
 //! Before anything else a message is checked for whom it is meant: the cluster and its generation
-//! ([`Introduction::admit`]), and, for what Raft says, the node. A node of an older generation
-//! belongs to a group that does not exist any more; its votes would count in the new one.
+//! ([`Group::admission`]), by whom it is sent, and, for what Raft says, the node. A node of an older
+//! generation belongs to a group that does not exist any more; its votes would count in the new one.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -13,7 +13,7 @@ use super::snapshot::Snapshot;
 use super::types::{TypeConfig, Vote};
 use super::wire::{self, Addressed, Append, Appended, AskVote, Removed};
 use crate::ids::NodeId;
-use crate::net::peer::{Introduction, PeerAnswer, PeerRequest};
+use crate::net::peer::{PeerAnswer, PeerRequest};
 
 type Transfer = openraft::raft::TransferLeaderRequest<TypeConfig>;
 type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
@@ -21,10 +21,10 @@ type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
 impl Group {
     /// Answers one request of a peer.
     pub async fn handle(&self, request: PeerRequest) -> PeerAnswer {
-        let cluster = self.member().map(|member| (member.cluster, member.generation));
-        // Who wants to join belongs to no cluster; all others must belong to this one.
-        let joins = request.path == wire::JOIN && request.introduction.cluster.is_none();
-        if !joins && let Err(refusal) = (Introduction { cluster }).admit(&request.introduction) {
+        if let Err(refusal) = self.admission(&request.path, &request.introduction) {
+            return refusal;
+        }
+        if let Err(refusal) = self.vouch_for(&request) {
             return refusal;
         }
         if *self.shared().removed.borrow() {

@@ -95,6 +95,8 @@ pub struct GroupStatus {
     pub matched: Vec<(NodeId, Option<u64>)>,
     /// Why nothing is written any more.
     pub storage_failed: Option<String>,
+    /// For what writing waits: space. Nothing is acknowledged meanwhile, and it goes on by itself.
+    pub storage_waits: Option<String>,
     /// Whether the cluster removed this node.
     pub removed: bool,
     /// Why Raft has stopped, unless it was told to.
@@ -126,6 +128,7 @@ impl Group {
             quorum_acked_ms_ago: None,
             matched: Vec::new(),
             storage_failed: None,
+            storage_waits: None,
             removed: *self.shared().removed.borrow(),
             stopped: None,
         };
@@ -135,6 +138,7 @@ impl Group {
         status.generation = Some(running.member.generation);
         status.incarnation = *self.shared().incarnation.borrow();
         status.storage_failed = running.writer.failed().borrow().clone();
+        status.storage_waits = running.writer.waits().borrow().clone();
         let metrics = running.raft.metrics();
         let metrics = metrics.borrow_watched();
         status.stopped = metrics.running_state.as_ref().err().map(ToString::to_string);

@@ -14,7 +14,7 @@ use super::nodes::create;
 use crate::cluster::{Role, Settings};
 use crate::ids::{NodeName, PeerAddress};
 use crate::net::peer::simulated::{SimulatedDial, SimulatedPeers};
-use crate::net::peer::{PeerAnswer, PeerClient, PeerHandler, PeerRequest, serve};
+use crate::net::peer::{Introduction, PeerAnswer, PeerClient, PeerHandler, PeerRequest, serve};
 
 /// Far more than three nodes need to find each other over the longest line here.
 const BIRTH_MAX: Duration = Duration::from_secs(120);
@@ -27,6 +27,10 @@ type Groups = Arc<Mutex<Vec<Group>>>;
 struct Handler(Group);
 
 impl PeerHandler for Handler {
+    fn admit(&self, path: &str, introduction: &Introduction) -> Result<usize, PeerAnswer> {
+        self.0.admission(path, introduction)
+    }
+
     async fn answer(self: Arc<Self>, request: PeerRequest) -> PeerAnswer {
         self.0.handle(request).await
     }

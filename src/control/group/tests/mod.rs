@@ -7,4 +7,6 @@ mod damage;
 mod line;
 mod nodes;
 mod recovery;
+mod space;
 mod three;
+mod trust;
