@@ -6,7 +6,7 @@ mod cluster;
 mod ring;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -101,17 +101,17 @@ struct RunningNode {
 }
 
 impl RunningNode {
-    /// The folder that was named, or the one where a node is likeliest to be.
-    fn folder(&self) -> PathBuf {
-        let usual = || {
-            let served = PathBuf::from("./ringway-data");
-            if served.exists() { served } else { PathBuf::from(DEV_FOLDER).join("node") }
-        };
-        self.data_dir.clone().unwrap_or_else(usual)
-    }
-
+    /// The node that was named, or the one that is likeliest meant.
     fn client(&self) -> Result<Client, AppError> {
-        Client::of(self.admin, &self.folder())
+        let (served, tried) = (Path::new("./ringway-data"), Path::new(DEV_FOLDER));
+        match &self.data_dir {
+            Some(folder) => Client::of(self.admin, folder),
+            None if served.exists() || !tried.exists() => Client::of(self.admin, served),
+            None => {
+                let (folder, address) = dev::a_node(tried)?;
+                Client::of(self.admin.or(Some(address)), &folder)
+            }
+        }
     }
 }
 

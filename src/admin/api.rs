@@ -68,11 +68,11 @@ pub struct Api {
 }
 
 /// Who asked, and about what.
-pub(super) struct Caller<'a> {
+pub(super) struct Caller {
     /// For the history.
     pub actor: String,
-    /// What stands in the path's `{…}`.
-    pub id: &'a str,
+    /// What stands in the path's `{…}`; empty if there is none.
+    pub id: String,
 }
 
 impl Api {
@@ -130,8 +130,9 @@ impl Api {
         status
     }
 
-    /// Answers one request.
-    pub async fn respond<B>(&self, request: hyper::Request<B>) -> Response
+    /// Answers one request. What was begun with a token is brought to its end even if the asker
+    /// goes away meanwhile: half a founding is no state that a node can be in.
+    pub async fn respond<B>(self: &Arc<Self>, request: hyper::Request<B>) -> Response
     where
         B: Body,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
@@ -154,11 +155,18 @@ impl Api {
         };
         let caller = Caller {
             actor: actor(&self.node, head.headers.get("Ringway-Actor")),
-            id: captured.unwrap_or(""),
+            id: captured.unwrap_or_default().to_owned(),
         };
         let answered = async {
             let (query, body) = asked.await?;
-            self.answer_to(route, &caller, &query, &body).await
+            if !route.token {
+                return self.answer_to(route, &caller, &query, &body).await;
+            }
+            let api = Arc::clone(self);
+            let done =
+                tokio::spawn(async move { api.answer_to(route, &caller, &query, &body).await });
+            let broken = |_| Problem::new(500, "broken", "the node's log says what went wrong");
+            done.await.map_err(broken)?
         };
         answered.await.unwrap_or_else(|refused: Problem| refused.answer())
     }
@@ -166,11 +174,11 @@ impl Api {
     async fn answer_to(
         &self,
         route: &Route,
-        caller: &Caller<'_>,
+        caller: &Caller,
         query: &Query,
         body: &[u8],
     ) -> Result<Response, Problem> {
-        let id = || caller.id.to_owned();
+        let id = || caller.id.clone();
         match route.verb {
             Verb::Status => Ok(json(200, &self.status().await)),
             Verb::Locate => locate::answer(self, query),

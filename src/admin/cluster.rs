@@ -61,18 +61,21 @@ fn no_cluster() -> Problem {
 }
 
 /// `POST /v1/cluster/init`.
-pub(super) async fn init(api: &Api, caller: &Caller<'_>) -> Result<Response, Problem> {
+pub(super) async fn init(api: &Api, caller: &Caller) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let Seed { settings, commands } = (member.seed)();
-    let pools = commands.len();
+    let pools = match commands.len() {
+        1 => "the pool".to_owned(),
+        more => format!("the {more} pools"),
+    };
     let id = member
         .group
         .found(&caller.actor, settings, commands)
         .await
         .map_err(|error| not_done(&error))?;
     Ok(done(format!(
-        "cluster {id} is founded with this node and {pools} pools of its file; start the others \
-         with `join`, or run `ringway cluster join` on them"
+        "cluster {id} is founded with this node and {pools} of its file; the others join by \
+         `cluster.join` of their files, or by `ringway cluster join` on them"
     )))
 }
 
@@ -85,10 +88,10 @@ pub(super) async fn join(api: &Api, body: &[u8]) -> Result<Response, Problem> {
 }
 
 /// `POST /v1/cluster/nodes/ID/remove`.
-pub(super) async fn remove(api: &Api, caller: &Caller<'_>) -> Result<Response, Problem> {
+pub(super) async fn remove(api: &Api, caller: &Caller) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let state = member.newest().await?;
-    let (node, name) = find_node(&state, caller.id)?;
+    let (node, name) = find_node(&state, &caller.id)?;
     member.group.remove_node(&caller.actor, node).await.map_err(|error| refusal(&error))?;
     Ok(done(format!(
         "node {name} ({node}) is removed; stop it, and clear its folder before it joins anew"

@@ -55,8 +55,8 @@ pub async fn serve<H: Handler>(listener: TcpListener, handler: Arc<H>) {
     serve_until(listener, handler, stop).await;
 }
 
-/// Accepts and answers until `stop` says so, or the task is dropped. When this returns, nobody
-/// holds the handler for it any more.
+/// Accepts and answers until `stop` says so, or the task is dropped. When this returns, no
+/// connection holds the handler any more.
 pub async fn serve_until<H: Handler>(
     listener: TcpListener,
     handler: Arc<H>,
@@ -196,4 +196,47 @@ impl Problem {
 #[must_use]
 pub fn problem(status: u16, kind: &'static str, detail: &str) -> Response {
     Problem::new(status, kind, detail).answer()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Semaphore;
+
+    /// Answers once it may.
+    struct Slow {
+        asked: Semaphore,
+        may_answer: Semaphore,
+    }
+
+    impl Handler for Slow {
+        async fn answer(self: Arc<Self>, _request: Request) -> Response {
+            self.asked.add_permits(1);
+            self.may_answer.acquire().await.expect("open").forget();
+            text(200, "text/plain", "done")
+        }
+    }
+
+    #[tokio::test]
+    async fn who_is_being_answered_at_the_end_is_and_then_nobody_holds_the_handler() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let slow = Arc::new(Slow { asked: Semaphore::new(0), may_answer: Semaphore::new(0) });
+        let (stop, stopped) = watch::channel(false);
+        let serving = tokio::spawn(serve_until(listener, Arc::clone(&slow), stopped));
+        // One that waits for an answer, and one that keeps its connection and asks nothing.
+        let idle = TcpStream::connect(address).await.expect("connected");
+        let mut asking = TcpStream::connect(address).await.expect("connected");
+        asking.write_all(b"GET / HTTP/1.1\r\nHost: h\r\n\r\n").await.expect("written");
+        slow.asked.acquire().await.expect("open").forget();
+        stop.send_replace(true);
+        slow.may_answer.add_permits(1);
+        serving.await.expect("no panic");
+        assert_eq!(Arc::strong_count(&slow), 1);
+        let mut answer = String::new();
+        asking.read_to_string(&mut answer).await.expect("answered, and closed");
+        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("done"), "{answer}");
+        drop(idle);
+    }
 }

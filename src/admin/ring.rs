@@ -166,11 +166,7 @@ pub(super) async fn plan(api: &Api) -> Result<Response, Problem> {
 }
 
 /// `POST /v1/ring/changes`.
-pub(super) async fn stage(
-    api: &Api,
-    caller: &Caller<'_>,
-    body: &[u8],
-) -> Result<Response, Problem> {
+pub(super) async fn stage(api: &Api, caller: &Caller, body: &[u8]) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let ChangesAsked { changes, now } = document(body)?;
     if changes.is_empty() {
@@ -201,18 +197,14 @@ fn changes_counted(count: usize) -> String {
 }
 
 /// `DELETE /v1/ring/changes`.
-pub(super) async fn unstage(api: &Api, caller: &Caller<'_>) -> Result<Response, Problem> {
+pub(super) async fn unstage(api: &Api, caller: &Caller) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let applied = member.change(&caller.actor, Command::Unstage, &api.published).await?;
     Ok(changed("nothing is staged any more".to_owned(), applied, None))
 }
 
 /// `POST /v1/ring/apply`.
-pub(super) async fn apply(
-    api: &Api,
-    caller: &Caller<'_>,
-    body: &[u8],
-) -> Result<Response, Problem> {
+pub(super) async fn apply(api: &Api, caller: &Caller, body: &[u8]) -> Result<Response, Problem> {
     let member = api.control.member()?;
     let ApplyAsked { plan } = document(body)?;
     let command = Command::ApplyPlan { plan };

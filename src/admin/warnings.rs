@@ -39,10 +39,13 @@ pub fn warnings(status: &Status) -> Vec<String> {
         warnings.push(format!("the last reload was refused: {error}"));
     }
     if !status.config_drift.is_empty() {
+        let places = match status.config_drift.len() {
+            1 => "1 place".to_owned(),
+            more => format!("{more} places"),
+        };
         warnings.push(format!(
-            "this node's file differs from what is agreed in {} places: see `config_drift`; what \
-             is agreed holds",
-            status.config_drift.len()
+            "this node's file differs from what is agreed in {places}: see `config_drift`; what \
+             is agreed holds"
         ));
     }
     match status.staged {

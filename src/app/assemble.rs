@@ -11,7 +11,7 @@ use crate::config::{
 };
 use crate::dispatch::view::{PoolSettings, View};
 use crate::drivers::http::HostRule;
-use crate::ids::{NodeName, PoolName, Revision};
+use crate::ids::{NodeName, PoolName};
 use crate::limits::ClientLimits;
 use crate::proxy::access_log::{LogFormat, LogTarget};
 use crate::proxy::site::{ForwardedRule, Site, SiteParts};
@@ -108,7 +108,7 @@ pub fn republished(
 /// Tells once which routes lead to pools that are not there, and when they are there again. As
 /// long as nothing is agreed, no pool is missed.
 fn tell_unknown_pools(site: &Site, previous: Option<&Site>) {
-    let knows = |site: &&Site| site.view.topology.revision() != Revision(0);
+    let knows = |site: &&Site| !site.view.topology.pools().is_empty();
     let (Some(site), previous) = (Some(site).filter(knows), previous.filter(knows)) else {
         return;
     };

@@ -195,8 +195,11 @@ pub fn switch(data: &Path, id: &str, start: bool) -> Result<(), AppError> {
     say(done["done"].as_str().unwrap_or("done"))
 }
 
-/// A node that runs below the folder, whichever answers.
-fn a_node(data: &Path) -> Result<(PathBuf, SocketAddr), AppError> {
+/// A node that runs below the folder, whichever answers: its folder and its admin address.
+///
+/// # Errors
+/// When none answers, or `ringway dev` has never run there.
+pub fn a_node(data: &Path) -> Result<(PathBuf, SocketAddr), AppError> {
     let several = Place::all(data, NODES_MAX).into_iter().map(|place| place.folder);
     let mut found = Err(None);
     for node in [data.join("node")].into_iter().chain(several) {

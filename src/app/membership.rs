@@ -9,6 +9,7 @@
 //! the same: it answers its clients that nothing is agreed, and its operators how to change that.
 
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use super::publisher::Publisher;
 use super::store::unix_ms;
 use crate::admin::control::{Member, Seed};
 use crate::cluster::lease::RingReport;
-use crate::cluster::{ClusterState, Command, FEATURE_LEVEL, Settings, Topology, changes};
+use crate::cluster::{Change, Command, FEATURE_LEVEL, Settings, Topology};
 use crate::config::{ClusterConfig, Config};
 use crate::control::group::{Group, GroupOptions, JoinError, Storage, Timing};
 use crate::control::metrics;
@@ -40,6 +41,9 @@ const ACTOR: &str = "dev";
 
 /// Between two rounds of asking to be taken in.
 const JOIN_PAUSE: Duration = Duration::from_secs(1);
+
+/// Before what could not be published is tried again.
+const PUBLISH_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often it is said that nobody takes this node in.
 const JOIN_REPORT: Duration = Duration::from_secs(30);
@@ -67,6 +71,36 @@ pub struct Membership {
     stop: watch::Sender<bool>,
     server: Option<tokio::task::JoinHandle<()>>,
     tasks: JoinSet<()>,
+    /// Why this node is not fit to serve, if it is not.
+    unfit: watch::Receiver<Option<String>>,
+}
+
+/// A task whose end, unless it was asked for, takes the node out of the balancer: a node whose
+/// loops have ended would go on by what it knew last.
+struct Vital {
+    what: &'static str,
+    unfit: watch::Sender<Option<String>>,
+}
+
+impl Drop for Vital {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            tracing::error!(what = self.what, "a part of this node panicked; restart it");
+            let why = format!("{} has ended by a defect: restart this node", self.what);
+            self.unfit.send_replace(Some(why));
+        }
+    }
+}
+
+impl Vital {
+    async fn run(
+        what: &'static str,
+        unfit: watch::Sender<Option<String>>,
+        task: impl Future<Output = ()>,
+    ) {
+        let _vital = Self { what, unfit };
+        task.await;
+    }
 }
 
 impl Opened {
@@ -160,16 +194,23 @@ impl Opened {
             drop(stopped.wait_for(|stopped| *stopped).await);
         }));
         let mut tasks = JoinSet::new();
-        tasks.spawn_on(publish(self.group.clone(), Arc::clone(publisher)), control);
-        tasks.spawn_on(steward.clone().run(), control);
-        tasks.spawn_on(tell_whether_heard(steward.clone(), Arc::clone(publisher)), control);
+        let (unfit, seen_unfit) = watch::channel(None);
+        let mut vital = |what, task: Pin<Box<dyn Future<Output = ()> + Send>>| {
+            tasks.spawn_on(Vital::run(what, unfit.clone(), task), control);
+        };
+        vital("publishing", Box::pin(publish(self.group.clone(), Arc::clone(publisher))));
+        vital("the steward", Box::pin(steward.clone().run()));
+        let heard = tell_whether_heard(steward.clone(), Arc::clone(publisher));
+        vital("the watch over the lease", Box::pin(heard));
+        vital("the watch over removal", Box::pin(watch_removal(self.group.clone(), unfit.clone())));
         if let Some(tls) = &self.tls {
-            tasks.spawn_on(watch_certificate(Arc::clone(tls)), control);
+            vital("the watch over certificates", Box::pin(watch_certificate(Arc::clone(tls))));
         }
         match (self.group.member(), self.join.is_empty()) {
             (Some(_), _) => {}
             (None, false) => {
-                tasks.spawn_on(be_taken_in(self.group.clone(), self.join, self.config), control);
+                let joining = be_taken_in(self.group.clone(), self.join, self.config);
+                tasks.spawn_on(joining, control);
             }
             (None, true) => tracing::warn!(
                 "this node belongs to no cluster: found one with `ringway cluster init`, or name \
@@ -183,6 +224,7 @@ impl Opened {
             stop,
             server: Some(server),
             tasks,
+            unfit: seen_unfit,
         })
     }
 }
@@ -192,6 +234,17 @@ impl Membership {
     #[must_use]
     pub fn group(&self) -> &Group {
         &self.group
+    }
+
+    /// What is shown of it.
+    #[must_use]
+    pub fn shown(&self) -> ShownCluster {
+        ShownCluster {
+            group: self.group.clone(),
+            steward: self.steward.clone(),
+            tls: self.tls.clone(),
+            unfit: self.unfit.clone(),
+        }
     }
 
     /// Who holds this node's lease.
@@ -205,7 +258,12 @@ impl Membership {
     /// # Errors
     /// Which file is wrong; the old ones stay in force.
     pub fn reload_certificates(&self) -> Result<(), AppError> {
-        self.tls.as_ref().map_or(Ok(()), |tls| Ok(tls.reload()?))
+        let Some(tls) = &self.tls else { return Ok(()) };
+        tls.reload()?;
+        if let Some(warning) = tls.expiry_warning(unix_ms() / 1000) {
+            tracing::warn!("{warning}");
+        }
+        Ok(())
     }
 
     /// What operators may ask of the cluster through this node.
@@ -279,21 +337,52 @@ pub fn seed(config: &Config) -> (Settings, Vec<Command>) {
     let usual = Settings::default();
     let lease_ms =
         lease.map_or(usual.lease_ms, |lease| u64::try_from(lease.as_millis()).unwrap_or(u64::MAX));
-    let commands = changes(&ClusterState::default(), &config.desired());
+    // All at once: a cluster that has some of its pools would refuse requests for the others.
+    let pools = config.desired().into_iter().map(|(pool, wanted)| Change::CreatePool {
+        pool,
+        spec: wanted.spec,
+        shards: wanted.shards.into_iter().collect(),
+    });
+    let changes: Vec<Change> = pools.collect();
+    let commands = match changes.is_empty() {
+        true => Vec::new(),
+        false => vec![Command::ChangeNow { changes }],
+    };
     (Settings { lease_ms, ..usual }, commands)
 }
 
 /// The series of the group, of the lease and of what the file has otherwise.
 #[must_use]
 #[allow(clippy::cast_precision_loss, reason = "differences are counted in dozens")]
-pub fn export(group: &Group, steward: &Steward, publisher: &Publisher) -> Vec<MetricFamily> {
+pub fn export(shown: &ShownCluster, publisher: &Publisher) -> Vec<MetricFamily> {
+    let ShownCluster { group, steward, tls, .. } = shown;
     let mut families = metrics::export(&group.status());
     families.extend(steward.export());
     let help = "Differences between the node's file and what is agreed.";
     let mut drift = series::Group::new("ringway_config_drift", help, Kind::Gauge, &[]);
     drift.push(&[], Sample::Gauge(publisher.config().drift(&group.state()).len() as f64));
     families.extend(drift.finish());
+    let help = "When the certificate that this node shows its peers ends, in seconds since 1970.";
+    let name = "ringway_peer_certificate_expiry_timestamp_seconds";
+    let mut expiry = series::Group::new(name, help, Kind::Gauge, &[]);
+    if let Some(tls) = tls {
+        expiry.push(&[], Sample::Gauge(tls.facts().not_after_s as f64));
+    }
+    families.extend(expiry.finish());
     families
+}
+
+/// A node's part in its cluster, as far as it is shown.
+#[derive(Clone)]
+pub struct ShownCluster {
+    /// Its part in the group.
+    pub group: Group,
+    /// Its lease.
+    pub steward: Steward,
+    /// Its certificates.
+    pub tls: Option<Arc<PeerTls>>,
+    /// Why it is not fit to serve, if it is not.
+    pub unfit: watch::Receiver<Option<String>>,
 }
 
 /// Answers other nodes: leases here, all else by the group.
@@ -325,6 +414,8 @@ async fn publish(group: Group, publisher: Arc<Publisher>) {
         let published = tokio::task::spawn_blocking(move || follower.follow(&state)).await;
         if published.is_err() {
             tracing::error!("what is agreed could not be published: building it panicked");
+            tokio::time::sleep(PUBLISH_PAUSE).await;
+            continue;
         }
         if agreed.changed().await.is_err() {
             return;
@@ -351,6 +442,16 @@ fn facts(publisher: &Publisher) -> Facts {
         facts.views.push(PoolView { pool: name, shards });
     }
     facts
+}
+
+/// A removed node will never learn another ring: clients must not be sent to it.
+async fn watch_removal(group: Group, unfit: watch::Sender<Option<String>>) {
+    let mut removed = group.removed();
+    if removed.wait_for(|removed| *removed).await.is_ok() {
+        let why = "this node was removed from its cluster; to let it join again as a new node, \
+                   empty its `data_dir`";
+        unfit.send_replace(Some(why.to_owned()));
+    }
 }
 
 /// While the group is not heard, no verdict can come: the node goes by its own view until it is
@@ -388,9 +489,17 @@ async fn be_taken_in(group: Group, join: Vec<PeerAddress>, config: ClusterConfig
             }
             // Founded or joined by an operator's command meanwhile.
             Err(JoinError::Member(_)) => return,
-            Err(error @ (JoinError::Refused(_) | JoinError::Open(_))) => {
+            Err(error @ JoinError::Open(_)) => {
                 tracing::error!(%error, "this node cannot join; restart it when that is mended");
                 return;
+            }
+            // Whoever must be removed first, or another name be given, on the other side: it asks
+            // on, so that this alone is the cure.
+            Err(error @ JoinError::Refused(_)) => {
+                if said.is_none_or(|said| said.elapsed() >= JOIN_REPORT) {
+                    said = Some(tokio::time::Instant::now());
+                    tracing::error!(%error, "the cluster does not take this node in; it asks on");
+                }
             }
             Err(error @ JoinError::Unavailable(_)) => {
                 if said.is_none_or(|said| said.elapsed() >= JOIN_REPORT) {
@@ -404,5 +513,23 @@ async fn be_taken_in(group: Group, join: Vec<PeerAddress>, config: ClusterConfig
             }
         }
         tokio::time::sleep(JOIN_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_part_that_panics_makes_the_node_unfit_and_one_that_is_stopped_does_not() {
+        let (unfit, seen) = watch::channel(None);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Vital::run("waiting", unfit.clone(), std::future::pending()));
+        tasks.shutdown().await;
+        assert_eq!(*seen.borrow(), None);
+        tasks.spawn(Vital::run("thinking", unfit, async { panic!("a defect") }));
+        assert!(tasks.join_next().await.expect("one").is_err());
+        let why = seen.borrow().clone().expect("unfit");
+        assert!(why.starts_with("thinking has ended"), "{why}");
     }
 }

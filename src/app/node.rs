@@ -21,7 +21,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::assemble;
 use super::error::AppError;
-use super::membership::{Membership, Opened};
+use super::membership::{Membership, Opened, ShownCluster};
 use super::operators::{Operators, Shown, Sockets};
 use super::publisher::Publisher;
 use super::reloads::Reloads;
@@ -30,9 +30,7 @@ use crate::admin::control::Control;
 use crate::admin::telemetry::Gather;
 use crate::cluster::{ClusterState, Report, Topology};
 use crate::config::Config;
-use crate::control::group::Group;
 use crate::control::standalone::Standalone;
-use crate::control::steward::Steward;
 use crate::net::listener::bind_all;
 use crate::proxy::access_log::{LogSender, LogWriter};
 use crate::proxy::metrics::ClientMetrics;
@@ -78,12 +76,10 @@ impl Authority {
     }
 
     /// The cluster's part in what operators are shown.
-    fn cluster(&self) -> Option<(Group, Steward)> {
+    fn cluster(&self) -> Option<ShownCluster> {
         match self {
             Self::Standalone(..) => None,
-            Self::Cluster(membership) => {
-                Some((membership.group().clone(), membership.steward().clone()))
-            }
+            Self::Cluster(membership) => Some(membership.shown()),
         }
     }
 }
@@ -282,7 +278,7 @@ impl Node {
 
     /// The configuration in force.
     #[must_use]
-    pub fn config(&self) -> Config {
+    pub fn config(&self) -> Arc<Config> {
         self.publisher.config()
     }
 

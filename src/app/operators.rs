@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::error::AppError;
-use super::membership;
+use super::membership::{self, ShownCluster};
 use super::publisher::Publisher;
 use super::reloads::Reloads;
 use crate::admin::api::{ActionRequest, Api, Served};
@@ -25,8 +25,6 @@ use crate::admin::telemetry::{Gather, Judge, Telemetry};
 use crate::admin::token::Token;
 use crate::admin::{http, locate, process};
 use crate::cluster::ClusterState;
-use crate::control::group::Group;
-use crate::control::steward::Steward;
 use crate::ids::Revision;
 use crate::proxy::metrics::ClientMetrics;
 use crate::route::RequestView;
@@ -60,7 +58,7 @@ pub struct Shown {
     /// Who decides.
     pub decides: Control,
     /// The node's part in a cluster, if it has one.
-    pub cluster: Option<(Group, Steward)>,
+    pub cluster: Option<ShownCluster>,
     /// Whether clients are welcome.
     pub ready: Arc<AtomicBool>,
     /// What is counted of clients.
@@ -146,19 +144,22 @@ fn api(shown: &Shown, control: Control, data_dir: &Path) -> Result<Api, AppError
 /// nodes would leave the balancer at once.
 fn readiness(shown: &Shown) -> Judge {
     let (ready, publisher) = (Arc::clone(&shown.ready), Arc::clone(&shown.publisher));
+    let cluster = shown.cluster.clone();
+    let unfit = move || cluster.as_ref().and_then(|cluster| cluster.unfit.borrow().clone());
     let in_cluster = shown.cluster.is_some();
-    Box::new(move || match ready.load(Ordering::Relaxed) {
-        false => Err("draining".to_owned()),
-        true if in_cluster && publisher.topology().revision() == Revision(0) => {
+    Box::new(move || match (ready.load(Ordering::Relaxed), unfit()) {
+        (false, _) => Err("draining".to_owned()),
+        (true, Some(why)) => Err(why),
+        (true, None) if in_cluster && publisher.topology().revision() == Revision(0) => {
             Err("no topology: this node belongs to no cluster yet, or has just joined".to_owned())
         }
-        true => Ok("ready".to_owned()),
+        (true, None) => Ok("ready".to_owned()),
     })
 }
 
 /// Whether this node may serve what needs agreement.
 fn quorum(shown: &Shown) -> Judge {
-    let Some((_, steward)) = shown.cluster.clone() else {
+    let Some(ShownCluster { steward, .. }) = shown.cluster.clone() else {
         // A node that stands alone is its own quorum.
         return Box::new(|| Ok("standalone".to_owned()));
     };
@@ -187,8 +188,8 @@ fn gather(shown: &Shown, more_metrics: Gather) -> Gather {
         families.extend(process::export());
         families.extend(reloads.export());
         families.extend(more_metrics());
-        if let Some((group, steward)) = &cluster {
-            families.extend(membership::export(group, steward, &publisher));
+        if let Some(cluster) = &cluster {
+            families.extend(membership::export(cluster, &publisher));
         }
         families
     })

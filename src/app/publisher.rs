@@ -30,8 +30,11 @@ pub struct Publisher {
     workers: usize,
     published: Published,
     probers: Mutex<Probers>,
-    /// The file in force. Locked while a site is made, so that none is made of an older one.
-    config: Mutex<Config>,
+    /// The file in force; to read it waits for nobody.
+    config: ArcSwap<Config>,
+    /// Held from the making of a site to its publishing, so that none is published over a newer
+    /// one. Rings may be built meanwhile: nothing that must be quick takes it.
+    turn: Mutex<()>,
     revision: watch::Sender<Revision>,
 }
 
@@ -40,7 +43,7 @@ pub struct Candidate<'a> {
     publisher: &'a Publisher,
     site: Site,
     config: Config,
-    in_force: MutexGuard<'a, Config>,
+    _turn: MutexGuard<'a, ()>,
 }
 
 impl Publisher {
@@ -64,7 +67,8 @@ impl Publisher {
             workers,
             published: Arc::new(ArcSwap::from_pointee(site)),
             probers: Mutex::new(Probers::new(control.clone(), origin, seed)),
-            config: Mutex::new(config),
+            config: ArcSwap::from_pointee(config),
+            turn: Mutex::new(()),
             revision: watch::Sender::new(topology.revision()),
         };
         publisher.follow_health();
@@ -91,8 +95,8 @@ impl Publisher {
 
     /// The configuration in force.
     #[must_use]
-    pub fn config(&self) -> Config {
-        self.lock().clone()
+    pub fn config(&self) -> Arc<Config> {
+        self.config.load_full()
     }
 
     /// The revision that requests see, as it moves.
@@ -116,11 +120,11 @@ impl Publisher {
         config: Config,
         topology: Option<&Arc<Topology>>,
     ) -> Result<Candidate<'_>, AppError> {
-        let in_force = self.lock();
+        let turn = self.take_turn();
         let previous = self.published.load_full();
         let topology = topology.unwrap_or(&previous.view.topology);
         let site = assemble::site(&config, &self.name, topology, Some(&previous), self.workers)?;
-        Ok(Candidate { publisher: self, site, config, in_force })
+        Ok(Candidate { publisher: self, site, config, _turn: turn })
     }
 
     /// What requests read of what is agreed.
@@ -131,7 +135,8 @@ impl Publisher {
 
     /// Publishes what is agreed, with the file in force.
     pub fn follow(&self, state: &ClusterState) {
-        let config = self.lock();
+        let _turn = self.take_turn();
+        let config = self.config();
         let previous = self.published.load_full();
         let before = &previous.view.topology;
         if before.revision() == state.revision() {
@@ -162,15 +167,15 @@ impl Publisher {
         self.probers.lock().unwrap_or_else(PoisonError::into_inner).follow(pools);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Config> {
-        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    fn take_turn(&self) -> MutexGuard<'_, ()> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Candidate<'_> {
     /// From here on every request reads it.
-    pub fn publish(mut self) {
-        *self.in_force = self.config;
+    pub fn publish(self) {
+        self.publisher.config.store(Arc::new(self.config));
         self.publisher.publish(self.site);
     }
 }

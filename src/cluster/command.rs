@@ -66,7 +66,8 @@ pub enum Command {
         /// What shall hold.
         settings: Settings,
     },
-    /// Adds a node. The answer bears its id; given again with the same nonce, the same id.
+    /// Adds a node. The answer bears its id; given again before the node has begun, with the same
+    /// nonce, name and address, the same id.
     AddNode {
         /// Its label.
         name: NodeName,

@@ -105,8 +105,11 @@ mod tests {
         }
     }
 
-    fn desired(pools: &[(&str, u16, &[(&str, ShardSpec)])]) -> Desired {
-        let pool = |(name, vnodes, shards): &(&str, u16, &[(&str, ShardSpec)])| {
+    /// Name, virtual nodes, shards.
+    type Written<'a> = (&'a str, u16, &'a [(&'a str, ShardSpec)]);
+
+    fn desired(pools: &[Written<'_>]) -> Desired {
+        let pool = |(name, vnodes, shards): &Written<'_>| {
             let spec = PoolSpec {
                 kind: Kind::Cache,
                 placement: Placement::Ring,

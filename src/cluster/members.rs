@@ -71,8 +71,18 @@ impl ClusterState {
         if self.identity.is_none() {
             return Err(Refusal::NotFounded);
         }
-        if let Some((&id, _)) = self.nodes.iter().find(|(_, node)| node.nonce == nonce) {
-            return Ok(Applied { node: Some(id), repeated: true, ..Applied::default() });
+        if let Some((&id, node)) = self.nodes.iter().find(|(_, node)| node.nonce == nonce) {
+            // Who asks once more because no answer came has not begun. A node that has begun knows
+            // its id, so whoever asks with its nonce has a copy of its folder, or an older one of
+            // its own: with an empty log under the same id it would vote a second time in terms in
+            // which the node has voted. Before its first start a node is chosen by no `voters`.
+            let asks_again = node.incarnation == Incarnation(0)
+                && (&node.name, &node.address) == (name, address);
+            return if asks_again {
+                Ok(Applied { node: Some(id), repeated: true, ..Applied::default() })
+            } else {
+                Err(Refusal::NonceTaken { by: id, name: node.name.clone() })
+            };
         }
         if let Some((&id, _)) = self.removed.iter().find(|(_, removed)| **removed == nonce) {
             return Err(Refusal::NodeRemoved(id));

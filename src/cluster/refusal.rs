@@ -207,6 +207,16 @@ pub enum Refusal {
         /// The epoch in force.
         epoch: Epoch,
     },
+    /// Another node has joined with the same folder, or with a copy of it.
+    #[error(
+        "node {by}, `{name}`, has joined with this `data_dir` or a copy of it: empty this node's `data_dir`, so that it joins as a node of its own; if it is node {by} that lost its data, remove node {by} first"
+    )]
+    NonceTaken {
+        /// Who has joined.
+        by: NodeId,
+        /// Its label.
+        name: NodeName,
+    },
     /// There is no plan.
     #[error("nothing is staged")]
     NothingStaged,

@@ -271,3 +271,6 @@ impl Question {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,11 +1,13 @@
-//! What does a node do whose disk is full, lies, or is gone? Fault rows 13, 14 and 16.
+//! What does a node do whose disk is full, lies, forgets, or is gone? Fault rows 13 to 16.
+
+use std::os::unix::fs::FileExt;
 
 use crate::group::{AGREEMENT_MAX, Cluster, Setup};
 use crate::load::Load;
 use crate::said::Outcome;
 use crate::support::disk::{FailingSyncs, SmallDisk};
 use crate::support::say::say;
-use crate::support::wait::until_within;
+use crate::support::wait::{until_true, until_within};
 use crate::turns::together;
 
 /// Room for the log of an empty cluster, and not for much more.
@@ -63,6 +65,7 @@ fn full_disk(of_the_leader: bool) {
     cluster.members[full].kill_9();
     cluster.start_member(full);
     cluster.until_agreed();
+    until_true("there was a load", || load.answered() > 150);
     let load = load.stop();
     say(&format!("  full disk ({why}): clients of the others: {}", load.line()));
     load.expect_no_failure();
@@ -124,4 +127,35 @@ fn a_node_that_lost_its_disk_joins_as_a_new_one() {
     let after = cluster.view(lost).and_then(|view| view.node_id()).expect("a number");
     assert!(after > before, "a number is never given twice: {before}, {after}");
     assert_eq!(cluster.weigh(lost, "s1", 9), Outcome::Done);
+}
+
+/// Each byte of a file turned over, a few at a time, would show more; the codecs have such tests.
+/// Here it is shown that what they find stops the process, and says what to do.
+#[test]
+fn a_damaged_log_stops_its_node_and_nobody_else() {
+    let _turn = together();
+    let mut cluster = Cluster::start(&Setup::default());
+    let damaged = cluster.others(cluster.leader())[0];
+    for weight in 2..6 {
+        assert_eq!(cluster.weigh(0, "s1", weight), Outcome::Done);
+    }
+    cluster.members[damaged].kill_9();
+    let log = cluster.members[damaged].data_dir().join("raft/log");
+    let file = std::fs::OpenOptions::new().read(true).write(true).open(&log).expect("the log");
+    let length = file.metadata().expect("a size").len();
+    let mut bytes = vec![0; usize::try_from(length).expect("a short file")];
+    file.read_exact_at(&mut bytes, 0).expect("read");
+    // One bit of every page that has anything in it, past the header.
+    for page in (4096..bytes.len()).step_by(4096) {
+        let Some(used) = bytes[page..].iter().take(4096).position(|byte| *byte != 0) else {
+            continue;
+        };
+        let at = page + used;
+        file.write_all_at(&[bytes[at] ^ 1], at as u64).expect("written");
+    }
+    let why = cluster.members[damaged].start_in_vain();
+    assert!(why.contains("raft/log") && why.contains("remove-node"), "file and cure: {why}");
+    let rest = cluster.running();
+    assert_eq!(cluster.weigh(rest[0], "s2", 2), Outcome::Done, "two of three go on");
+    say(&format!("  a damaged log: {}", why.lines().last().unwrap_or("")));
 }

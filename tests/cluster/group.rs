@@ -15,7 +15,7 @@ use crate::said::{Ledger, Outcome, View, act};
 use crate::support::backend::Backend;
 use crate::support::http::{Answer, get};
 use crate::support::net::lasting_address;
-use crate::support::process::Said;
+use crate::support::process::{Said, run};
 use crate::support::ringway::{Serve, ringway, ringway_says};
 use crate::support::wait::until_within;
 
@@ -107,11 +107,17 @@ impl Member {
         self.write(folder.path());
         let mut command = ringway();
         command.envs(self.environment.iter().cloned());
-        if let Ok(l) = std::env::var("TLOG") {
-            command.env("RINGWAY_LOG", l);
-        }
         self.starts += 1;
         self.life = Life::Runs(Box::new(Serve::start_prepared(&self.name, folder, &mut command)));
+    }
+
+    /// Starts it and waits until it has ended, as it should; what it said on standard error.
+    #[track_caller]
+    pub fn start_in_vain(&mut self) -> String {
+        let file = self.folder().join("ringway.yaml");
+        let said = run(&self.name, ringway().args(["serve", "-c"]).arg(&file));
+        assert!(!said.success, "{} starts: {}", self.name, said.stdout);
+        said.stderr
     }
 
     fn write(&self, folder: &Path) {

@@ -21,12 +21,15 @@
 mod support;
 
 mod changes;
+mod clocks;
+mod commands;
 mod cut;
 mod disks;
 mod group;
 mod leader_loss;
 mod links;
 mod load;
+mod operators;
 mod recover;
 mod restarts;
 mod said;

@@ -11,7 +11,7 @@ use crate::said::Outcome;
 use crate::support::http::Client;
 use crate::support::ringway::ringway_says;
 use crate::support::say::say;
-use crate::support::wait::{all_the_while, until, until_true};
+use crate::support::wait::{all_the_while, until_true};
 use crate::turns::together;
 
 /// `ringway certs` for nodes on this host.
@@ -49,15 +49,16 @@ fn stranger(cluster: &Cluster, certificates: Option<&Path>) -> Member {
 fn expect_outside(cluster: &Cluster, stranger: &mut Member) {
     let before = cluster.until_agreed();
     stranger.start();
-    // It has asked, and was told something.
-    until("it complains", || (stranger.serve().process.stderr_lines() > 0).then_some(()));
+    // It has asked, was told something, and says so.
+    let why = stranger.serve().process.stderr_line("it says that it waits", 0, |line| {
+        Some(line.split_once("waits to be taken in")?.1.to_owned())
+    });
     all_the_while(Duration::from_secs(2), || {
         assert!(stranger.serve_mut().process.is_running(), "it goes on asking");
         let view = cluster.view(0).expect("it answers");
         assert_eq!(view.roles(), before.roles(), "nobody was let in");
     });
-    let said = stranger.serve().process.stderr();
-    say(&format!("  outside: {}", said.lines().last().unwrap_or("")));
+    say(&format!("  outside: {}", why.split_once("error=").map_or(&*why, |(_, error)| error)));
     assert_eq!(stranger.telemetry("/healthz/quorum").status, 503);
     stranger.kill_9();
     let after = cluster.until_agreed();
@@ -141,14 +142,18 @@ fn two_clusters_do_not_mix() {
         assert_eq!(view.cluster_id().as_ref(), Some(&their_id));
         assert_eq!(view.shard(POOL, "s1").expect("it is there")["weight"], 3);
     });
-    let ask = |fields: &str| {
+    let ask = |cluster: &str, protocol: u32| {
+        let fields = format!(
+            "Ringway-Cluster: {cluster}\r\nRingway-Generation: 1\r\nRingway-Protocol: \
+             {protocol}\r\n"
+        );
         let client = Client::try_connect(theirs.members[0].peer);
-        client.expect("it listens").ask("POST", "/peer/v1/vote", fields, b"{}").expect("an answer")
+        client.expect("it listens").ask("POST", "/peer/v1/vote", &fields, b"{}").expect("an answer")
     };
-    let refused = ask(&format!("Ringway-Cluster: {our_id}\r\nRingway-Protocol: 1\r\n"));
+    let refused = ask(&our_id, 1);
     assert_eq!(refused.status, 421, "{refused:?}");
     assert!(refused.text().contains(&their_id), "it says which it is of: {}", refused.text());
-    let refused = ask(&format!("Ringway-Cluster: {their_id}\r\nRingway-Protocol: 77\r\n"));
+    let refused = ask(&their_id, 77);
     assert_eq!(refused.status, 421, "{refused:?}");
 
     theirs.members[0].kill_9();

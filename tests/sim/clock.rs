@@ -20,12 +20,16 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A machine whose boottime clock is wrong by up to a twentieth, so that two of them differ by
-    /// up to a tenth: as much as the margin of a lease covers.
-    pub fn new(rng: &mut fastrand::Rng) -> Self {
+    /// A machine whose boottime clock is wrong by up to `most_ppm`, and often by just that.
+    pub fn new(rng: &mut fastrand::Rng, most_ppm: i64) -> Self {
+        let rate_ppm = match rng.u8(0..3) {
+            0 => -most_ppm,
+            1 => most_ppm,
+            _ => rng.i64(-most_ppm..=most_ppm),
+        };
         Self {
             booted_ms: BOOT_MS_LEAST + rng.u64(0..1_000_000),
-            rate_ppm: rng.i64(-50_000..=50_000),
+            rate_ppm,
             slept_us: 0,
             wall_off_by_ms: rng.i64(-100..=100),
         }

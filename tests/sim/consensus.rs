@@ -170,6 +170,11 @@ impl World {
                     self.floors.barrier_passed(pool, *epoch);
                 }
             }
+            Command::RemovePool { pool } => {
+                self.count("pool removed");
+                self.acknowledgements.pool_removed(pool);
+                self.floors.pool_removed(pool);
+            }
             Command::AddNode { .. } => {
                 if let Some(node) = applied.node.filter(|_| !applied.repeated) {
                     self.joins(node);

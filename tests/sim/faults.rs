@@ -13,6 +13,7 @@ use ringway::ids::{
 use crate::clock::Clock;
 use crate::group::Entry;
 use crate::process::{Disk, Process};
+use crate::rules::Rule;
 use crate::world::{Event, Step, World, number};
 
 const POOLS: u64 = 2;
@@ -57,6 +58,19 @@ fn add_node(number: u64, role: Role) -> Command {
     Command::AddNode { name, address, role, nonce: nonce(number) }
 }
 
+fn create_pool(at: u64) -> Command {
+    let spec = PoolSpec {
+        kind: Kind::Cache,
+        placement: Placement::Ring,
+        hash_seed: "seed".to_owned(),
+        vnodes: 4,
+        immutable: false,
+        mode: Mode::Any,
+    };
+    let shards = (0..SHARDS).map(|at| (shard(at), shard_spec(2))).collect();
+    Command::CreatePool { pool: pool(at), spec, shards }
+}
+
 impl World {
     /// The cluster as a run finds it: founded, each node in its first incarnation, two pools, and
     /// nobody leads.
@@ -82,20 +96,11 @@ impl World {
             });
         }
         for at in 0..POOLS {
-            let spec = PoolSpec {
-                kind: Kind::Cache,
-                placement: Placement::Ring,
-                hash_seed: "seed".to_owned(),
-                vnodes: 4,
-                immutable: false,
-                mode: Mode::Any,
-            };
-            let shards = (0..SHARDS).map(|at| (shard(at), shard_spec(2))).collect();
-            commands.push(Command::CreatePool { pool: pool(at), spec, shards });
+            commands.push(create_pool(at));
             self.down.insert(pool(at), (0..SHARDS).map(|at| (shard(at), false)).collect());
         }
         self.counter = 100;
-        let clock = Clock::new(&mut self.rng);
+        let clock = self.new_clock();
         self.processes.push(Process::start(NodeId(1), Disk::empty(), clock));
         for command in commands {
             let envelope = Some(self.envelope(0, None, command));
@@ -132,8 +137,14 @@ impl World {
     /// A node was added: its first start gets a snapshot of what is agreed.
     pub fn joins(&mut self, node: NodeId) {
         let disk = Disk::of(self.log.state().clone(), self.log.len());
-        let clock = Clock::new(&mut self.rng);
+        let clock = self.new_clock();
         self.starts(Process::start(node, disk, clock));
+    }
+
+    /// Two clocks differ by up to a tenth, as much as the margin of a lease covers; or by three.
+    fn new_clock(&mut self) -> Clock {
+        let most_ppm = if self.rules.keep(Rule::ClocksWithinATenth) { 50_000 } else { 150_000 };
+        Clock::new(&mut self.rng, most_ppm)
     }
 
     fn starts(&mut self, process: Process) {
@@ -259,7 +270,7 @@ impl World {
         }
         let disk = self.processes[former].disk.clone();
         // Its boottime begins anew, as after a reboot.
-        let clock = Clock::new(&mut self.rng);
+        let clock = self.new_clock();
         self.starts(Process::start(node, disk, clock));
         self.tell(Some(self.processes.len() - 1), "starts", &[]);
     }
@@ -289,7 +300,8 @@ impl World {
         let nodes = self.log.state().nodes();
         let observers: Vec<NodeId> =
             nodes.keys().filter(|node| !self.voters.contains(node)).copied().collect();
-        let command = match self.rng.u8(0..12) {
+        let has_last = self.log.state().pools().contains_key(&pool(POOLS - 1));
+        let command = match self.rng.u8(0..14) {
             0 if nodes.len() < NODES_MAX => {
                 self.counter += 1;
                 add_node(self.counter, Role::Observer)
@@ -303,6 +315,8 @@ impl World {
                 let lease_ms = lease_ms.expect("one of two");
                 Command::SetSettings { settings: self.agreed_settings(lease_ms) }
             }
+            4 if has_last => Command::RemovePool { pool: pool(POOLS - 1) },
+            4..6 if !has_last => create_pool(POOLS - 1),
             _ => {
                 let put = (shard(self.rng.u64(0..SHARDS)), shard_spec(self.rng.u64(1..=4)));
                 let pool = pool(self.rng.u64(0..POOLS));

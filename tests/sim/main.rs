@@ -47,7 +47,7 @@ const SEEDS: u64 = 300;
 const BROKEN_SEEDS_MAX: u64 = 1_000;
 
 /// What must happen in some run at least: runs in which nothing happens would pass as well.
-const HAPPENS: [&str; 22] = [
+const HAPPENS: [&str; 23] = [
     "barrier passed",
     "crash",
     "denied: below floor",
@@ -66,6 +66,7 @@ const HAPPENS: [&str; 22] = [
     "operation acknowledged",
     "operation refused",
     "operation unknown",
+    "pool removed",
     "proposal lost",
     "stale pin",
     "verdict",

@@ -12,6 +12,8 @@ pub enum Rule {
     CountedFromSending,
     /// Rule 2: The clock that it is counted by goes on while the machine sleeps.
     ClockCountsSleep,
+    /// Rule 4, and the margin of each lease: the rates of two clocks differ by a tenth at most.
+    ClocksWithinATenth,
     /// Rule 3: A grant ends with the leader's last quorum-confirmed heartbeat + lease.
     BoundByQuorum,
     /// Rule 4: A new leader grants nothing before it has applied the first entry of its term.
@@ -44,10 +46,11 @@ pub enum Rule {
 }
 
 impl Rule {
-    pub const ALL: [Rule; 17] = [
+    pub const ALL: [Rule; 18] = [
         Self::LeasesRunOut,
         Self::CountedFromSending,
         Self::ClockCountsSleep,
+        Self::ClocksWithinATenth,
         Self::BoundByQuorum,
         Self::ReadyBeforeGranting,
         Self::WaitForPredecessors,

@@ -241,6 +241,11 @@ impl World {
     fn step(&mut self, at: usize, step: Step) {
         let process = &self.processes[at];
         if !process.is_alive {
+            // What was sent to a process that is gone may reach the one at its address now.
+            let present = self.present(process.node).filter(|present| *present != at);
+            if let (Step::Answer { .. }, Some(present)) = (&step, present) {
+                self.after(0, Event::At(present, step));
+            }
             return;
         }
         if self.now_us < process.stopped_until_us {

@@ -49,7 +49,7 @@ impl Call for Wire {
         within: Duration,
     ) -> Calling<'a> {
         let group = self.mesh.lock().expect("no panic").get(&to.to_string()).cloned();
-        let introduction = self.introduction.lock().expect("no panic").clone();
+        let introduction = *self.introduction.lock().expect("no panic");
         Box::pin(async move {
             let unanswered = |why: String| Unanswered { why, unsent: false };
             let group = group.ok_or_else(|| unanswered(format!("{to} is not there")))?;

@@ -46,6 +46,9 @@
 //! What a node *does* late is another matter: its bytes may still reach a shard. Stores that know
 //! epochs refuse them; others have *clean* (DESIGN, section 9).
 //!
+//! Of a pool that is removed nothing is promised any more. One that is made anew under its name begins
+//! at a later epoch, and its barriers wait for those who still serve the old one.
+//!
 //! # What its callers owe it
 //!
 //! - `now_ms` is CLOCK_BOOTTIME in milliseconds, which only grows and counts a suspended machine's
@@ -53,9 +56,11 @@
 //!   fresh one. The rates of any two nodes' clocks may differ by a tenth; real ones differ by
 //!   0.01 %.
 //! - **A barrier has passed when the command is committed, not when [`LeaseBook::advance`] says
-//!   that it may be proposed.** And it is proposed by this leader in this very [`Term`], never
-//!   forwarded and never repeated in a later term: between two terms of one's own somebody else may
-//!   have granted leases to nodes that report less. A leader of a later term asks its own book.
+//!   that it may be proposed.** And it takes effect only as an entry of that very
+//!   [`Term`](crate::ids::Term), however it is repeated or forwarded
+//!   ([`Command::is_good_in`](super::Command::is_good_in)): between two terms of one's own somebody
+//!   else may have granted leases to nodes that report less. A leader of a later term asks its own
+//!   book.
 //! - A success counts from the last check, not from when the client hears of it: at the check the
 //!   barrier had not passed, and the operation's effects were on the shards already.
 //!
@@ -72,6 +77,8 @@ mod holding;
 mod message;
 mod pins;
 mod settings;
+#[cfg(test)]
+mod tests;
 
 pub use book::{AgreedPool, LeaseBook, NodeStanding, Unsettled};
 pub use holder::{LeaseHolder, NoLease};

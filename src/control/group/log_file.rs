@@ -9,6 +9,8 @@
 //! stops the node ([`LogError::Damaged`]); to begin with a shorter log would be to forget votes and
 //! entries that others count on.
 //!
+//! It is also written anew by each start, whole, before anything is built on it ([`write_anew`]).
+//!
 //! What cannot be told apart: a page of the very last transaction that rots *and* a crash before
 //! the file was closed look like a transaction that never ended. Every log without a second copy
 //! of its tail has that weakness; the majority's copies are what makes up for it.
@@ -218,16 +220,10 @@ impl LogFile {
     /// Opens the log of a node that has one, and checks it whole.
     ///
     /// # Errors
-    /// [`LogError`]; the file is as it was.
+    /// [`LogError`]; the file has the bytes that it had.
     pub fn open(path: &Path, storage: &Storage, owner: Owner) -> Result<(Self, Loaded), LogError> {
         if matches!(storage, Storage::Files) {
-            match std::fs::metadata(path) {
-                Ok(_) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                    return Err(LogError::Missing { path: path.to_owned() });
-                }
-                Err(error) => return Err(LogError::Io { path: path.to_owned(), error }),
-            }
+            write_anew(path)?;
         }
         let (file, found, loaded) = Self::read(path, storage)?;
         if found != owner {
@@ -331,6 +327,17 @@ impl LogFile {
         }
         transaction.commit().map_err(io::Error::other)
     }
+}
+
+/// Makes durable what a start finds. After an fsync that failed, the kernel goes on showing bytes
+/// that are not on the disk, as if they were; a process that was only started again would build on
+/// them, and the next loss of power would take them from under it (Rebello et al., section 5).
+fn write_anew(path: &Path) -> Result<(), LogError> {
+    let written = std::fs::read(path).and_then(|bytes| atomic::replace(path, &bytes, 0o600));
+    written.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => LogError::Missing { path: path.to_owned() },
+        _ => LogError::Io { path: path.to_owned(), error },
+    })
 }
 
 fn open_database(path: &Path, storage: &Storage) -> Result<Database, LogError> {

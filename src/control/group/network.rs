@@ -216,7 +216,7 @@ impl RaftNetworkV2<TypeConfig> for Network {
         rpc: AskVote,
         option: RPCOption,
     ) -> Result<Voted, RPCError<TypeConfig>> {
-        // A vote waits for an fsync as well.
+        // Who votes makes that durable first.
         self.exchange(wire::VOTE, rpc, option.soft_ttl().max(self.timing.election_least())).await
     }
 

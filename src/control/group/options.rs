@@ -33,12 +33,12 @@ impl Timing {
         (self.election_ms.1 / 2).max(self.drawn_least_ms() + 1)
     }
 
-    /// The shortest time that it draws: long enough for the times of two members to differ by more
-    /// than a vote takes, and never under a heartbeat and a half, so that one that is late is no
-    /// reason to vote.
+    /// The shortest time that it draws. A vote must come within it, fsync included, so it is not
+    /// less than three fifths of the longest, which is 300 ms where nothing else is said; and not
+    /// under a heartbeat and a half, so that one that is late is no reason to vote.
     pub(super) fn drawn_least_ms(self) -> u64 {
-        let (least, most) = self.election_ms;
-        least.saturating_sub(most / 2).max(self.heartbeat_ms * 3 / 2)
+        let (least, half) = (self.election_ms.0, self.election_ms.1 / 2);
+        least.saturating_sub(half).max(half * 3 / 5).max(self.heartbeat_ms * 3 / 2)
     }
 
     pub(super) fn heartbeat(self) -> Duration {

@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use openraft::async_runtime::{Instant as _, WatchReceiver};
+use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, SnapshotPolicy};
 use tokio::runtime::Handle;
 use tokio::sync::{Notify, Semaphore, watch};
@@ -256,15 +256,10 @@ impl Group {
             let metrics = metrics.borrow_watched();
             let me = metrics.id;
             let matched = metrics.replication.clone().unwrap_or_default();
-            let beats = metrics.heartbeat.clone().unwrap_or_default();
-            let long = self.0.options.timing.election_most();
-            // A log that was long enough once says nothing of a node that has died since.
-            let lives = |voter: &u64| {
-                beats.get(voter).copied().flatten().is_some_and(|at| at.elapsed() < long)
-            };
-            let voters = metrics.membership_config.voter_ids();
-            let others = voters.filter(|voter| *voter != me && lives(voter));
-            others.max_by_key(|voter| matched.get(voter).copied().flatten())
+            let up = self.keeping_up(&metrics);
+            let may_lead = |voter: &u64| *voter != me && up.contains(&NodeId(*voter));
+            let voters = metrics.membership_config.voter_ids().filter(may_lead);
+            voters.max_by_key(|voter| matched.get(voter).copied().flatten())
         };
         let Some(next) = next else { return };
         // The other may be leaving as well; then there is nobody to hand over to.

@@ -106,6 +106,18 @@ impl Platter {
         }
     }
 
+    fn sync(&mut self) -> io::Result<()> {
+        if std::mem::take(&mut self.sync_fails) {
+            self.harm.failed_syncs += 1;
+            self.draw_fates();
+            return Err(io::Error::other("a simulated failure of fsync"));
+        }
+        if !self.lies {
+            self.unsynced.drain(..).for_each(|operation| operation.perform(&mut self.durable));
+        }
+        Ok(())
+    }
+
     fn has_room(&mut self) -> io::Result<()> {
         if self.full {
             self.harm.full += 1;
@@ -131,9 +143,25 @@ impl Disk {
         })))
     }
 
-    /// What a process opens. Reaches the disk until the power goes.
+    /// What a process opens. Reaches the disk until its owner ends.
     pub fn open(&self) -> OpenDisk {
         OpenDisk { disk: self.clone(), powered: self.platter().powered }
+    }
+
+    /// The same, and what is there is written anew first, as each start of a node does with its
+    /// log: aside, synced, and renamed.
+    ///
+    /// # Errors
+    /// When it cannot be; nothing has changed then.
+    pub fn open_anew(&self) -> io::Result<OpenDisk> {
+        let mut platter = self.platter();
+        platter.has_room()?;
+        platter.sync()?;
+        if !platter.lies {
+            platter.durable = platter.seen.clone();
+        }
+        drop(platter);
+        Ok(self.open())
     }
 
     /// The power goes, and comes back for whoever opens it from now on.
@@ -214,15 +242,7 @@ impl StorageBackend for OpenDisk {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        let mut platter = self.platter()?;
-        if std::mem::take(&mut platter.sync_fails) {
-            platter.harm.failed_syncs += 1;
-            platter.draw_fates();
-            return Err(io::Error::other("a simulated failure of fsync"));
-        }
-        let Platter { durable, unsynced, lies: false, .. } = &mut *platter else { return Ok(()) };
-        unsynced.drain(..).for_each(|operation| operation.perform(durable));
-        Ok(())
+        self.platter()?.sync()
     }
 
     fn write(&self, offset: u64, bytes: &[u8]) -> io::Result<()> {

@@ -48,7 +48,8 @@ pub fn schedule(rng: &mut Rng, nodes: usize) -> BTreeMap<u64, Vec<Fault>> {
     let mut schedule: BTreeMap<u64, Vec<Fault>> = BTreeMap::new();
     let mut at_ms = FAULTS_FROM_MS;
     while at_ms < HEALED_MS {
-        let (node, other) = (rng.usize(0..nodes), rng.usize(0..nodes));
+        let node = rng.usize(0..nodes);
+        let other = (node + rng.usize(1..nodes)) % nodes;
         let end_ms = at_ms + rng.u64(200..3_000);
         let events: &[(u64, Fault)] = match rng.u8(0..14) {
             0 => &[(at_ms, Fault::Kill(node)), (end_ms, Fault::Start(node))],

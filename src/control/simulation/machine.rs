@@ -179,7 +179,7 @@ impl Machine {
             peers: Arc::new(PeerClient::new(SimulatedDial, None)),
             seed,
             wall_ms: now_ms,
-            storage: Storage::Injected(Arc::new(move || Ok(Backend::new(disk.open())))),
+            storage: Storage::Injected(Arc::new(move || disk.open_anew().map(Backend::new))),
         }
     }
 
@@ -189,7 +189,9 @@ impl Machine {
         let group = match Group::open(self.options(rng.u64(..))).await {
             Ok(group) => group,
             Err(error) => {
-                self.say(&format!("does not start: {error}"));
+                // Where the run's files are differs each time.
+                let why = error.to_string().replace(&self.folder.display().to_string(), "");
+                self.say(&format!("does not start: {why}"));
                 // A disk that says no is our doing; whatever else it finds wrong is not.
                 if !matches!(error, OpenError::Log(LogError::Io { .. })) {
                     lock(&self.oracle).wrong.push(format!("{} cannot start: {error}", self.name));

@@ -15,9 +15,9 @@
 //! 4. epochs only move up, and a term has one leader;
 //! 5. after healing, every node gets a proposal through, and all come to the same end.
 //!
-//! One seed rebuilds a run, and some run twice to show it ([`world`] says what that rests on).
-//! `RINGWAY_SEED=7 cargo test --lib control::simulation -- --nocapture` runs one and prints what
-//! happened.
+//! `RINGWAY_SEED=7 cargo test --lib control::simulation -- --nocapture` runs one seed and prints
+//! what happened. How much of a run a seed rebuilds, and what that takes, [`world`] says;
+//! `RUSTFLAGS="--cfg tokio_unstable" cargo test --lib one_seed_is_one_run` shows it.
 
 mod disk;
 mod fault;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::facts::Facts;
 use super::message::{Answer, Report};
 use super::overview::{NodeReport, Overview};
-use crate::cluster::lease::{AgreedPool, LeaseBook, NodeStanding};
+use crate::cluster::lease::{AgreedPool, Denial, LeaseBook, NodeStanding};
 use crate::cluster::verdict::{Agreed, Seen, VerdictBook, Views};
 use crate::cluster::{ClusterState, Command, NodeState, Topology, VERDICTS_MAX};
 use crate::ids::{FeatureLevel, NodeId, Term};
@@ -125,6 +125,20 @@ impl Desk {
         due.extend(self.verdicts(now_ms, state));
         due.extend(feature_level(state));
         due
+    }
+
+    /// To whom this node is to hand over, since its own wall clock is not what the others' are: a
+    /// voter that holds a lease. Versions are stamped by wall clocks, and a leader without a lease
+    /// is one node less that serves.
+    #[must_use]
+    pub fn successor(&self, now_ms: u64, own: NodeId, voters: &BTreeSet<NodeId>) -> Option<NodeId> {
+        self.leads?;
+        let standing: BTreeMap<_, _> = self.book.standing(now_ms).into_iter().collect();
+        let Some(Denial::ClockSkew { .. }) = standing.get(&own)?.denial else { return None };
+        let holds = |node: &NodeStanding| {
+            node.denial.is_none() && node.heard_ms.is_some() && node.holds_for_ms > 0
+        };
+        standing.iter().find(|(id, node)| voters.contains(id) && holds(node)).map(|(id, _)| *id)
     }
 
     fn barriers(&mut self, now_ms: u64, state: &ClusterState) -> Option<Command> {

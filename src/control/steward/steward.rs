@@ -294,11 +294,21 @@ impl Steward {
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            let due = {
+            let (due, successor) = {
                 let mut desk = lock(&self.inner.desk);
                 let now_ms = self.look(&mut desk);
-                desk.due(now_ms, &group.state())
+                let status = group.status();
+                let successor =
+                    status.node.and_then(|own| desk.successor(now_ms, own, &status.voters));
+                (desk.due(now_ms, &group.state()), successor)
             };
+            if let Some(successor) = successor {
+                tracing::warn!(%successor, "this leader's wall clock is wrong: it hands over");
+                if let Err(error) = group.transfer(successor).await {
+                    tracing::warn!(%error, "it could not be handed over, and is tried again");
+                }
+                continue;
+            }
             // At once: a slow one must not make the others old.
             let mut proposals = JoinSet::new();
             for command in due {

@@ -1,7 +1,8 @@
 //! No operation is acknowledged under an epoch after a later one's barrier has passed.
 //!
 //! Source: DESIGN, section 5, "why this suffices". This is what leases are for: whoever begins to
-//! copy when the barrier has passed sees every acknowledged write. The moment of an acknowledgement
+//! copy when the barrier has passed sees every acknowledged write. Of a pool that was removed nothing
+//! is promised any more; one that is made anew under its name has later epochs. The moment of an acknowledgement
 //! is that of the last look at the lease; a barrier passes when its command is committed.
 
 use std::collections::BTreeMap;
@@ -21,6 +22,10 @@ impl Acknowledgements {
         if passed.0 < epoch {
             *passed = (epoch, now_us);
         }
+    }
+
+    pub fn pool_removed(&mut self, pool: &PoolName) {
+        self.passed.remove(pool);
     }
 
     pub fn acknowledged(&self, pool: &PoolName, epoch: Epoch) -> Checked {

@@ -21,6 +21,10 @@ impl Floors {
         *passed = (*passed).max(epoch);
     }
 
+    pub fn pool_removed(&mut self, pool: &PoolName) {
+        self.passed.remove(pool);
+    }
+
     pub fn granted(&self, reported: &BTreeMap<PoolName, Epoch>) -> Checked {
         for (pool, barrier) in &self.passed {
             let epoch = reported.get(pool).copied().unwrap_or_default();
