@@ -152,7 +152,7 @@ pub fn cluster_status(
         generation: identity.generation.0,
         feature_level: state.feature_level().0,
         node_id: group.node.unwrap_or_default().0,
-        role: role(group.role).to_owned(),
+        role: role(group).to_owned(),
         term: group.term.0,
         leader: group.leader.map(|leader| name_of(state, leader)),
         lease,
@@ -176,8 +176,9 @@ pub fn cluster_status(
     })
 }
 
-fn role(role: GroupRole) -> &'static str {
-    match role {
+fn role(group: &GroupStatus) -> &'static str {
+    match group.role {
+        GroupRole::Leader if group.leader.is_none() => "leader without a quorum",
         GroupRole::Unborn => "unborn",
         GroupRole::Learner => "learner",
         GroupRole::Follower => "follower",

@@ -98,6 +98,16 @@ fn of_cluster(cluster: &ClusterStatus, warnings: &mut Vec<String>) {
             waiting.join(", ")
         ));
     }
+    // A voter that left does not take the vote of another with it, so an even number may be left.
+    let voting = named(cluster, |node| node.role == "voter");
+    if !voting.is_empty() && voting.len().is_multiple_of(2) {
+        warnings.push(format!(
+            "{} vote, an even number: agreement outlives the loss of {} of them; add one more \
+             voter",
+            voting.join(", "),
+            (voting.len() - 1) / 2
+        ));
+    }
     let covered = cluster.snapshot.map_or(0, |snapshot| snapshot.index);
     let behind = cluster.log.applied.map_or(0, |applied| applied.saturating_sub(covered));
     if behind > SNAPSHOT_BEHIND {
@@ -184,7 +194,14 @@ mod tests {
 
     #[test]
     fn a_cluster_that_does_well_is_no_cause_for_words() {
-        assert_eq!(of(&cluster(vec![node("n1"), node("n2")])), [""; 0]);
+        assert_eq!(of(&cluster(vec![node("n1"), node("n2"), node("n3")])), [""; 0]);
+        assert_eq!(of(&cluster(vec![node("n1")])), [""; 0]);
+        let two = of(&cluster(vec![node("n1"), node("n2")]));
+        assert_eq!(
+            two,
+            ["n1, n2 vote, an even number: agreement outlives the loss of 0 of them; add one \
+                 more voter"]
+        );
     }
 
     #[test]

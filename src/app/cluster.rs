@@ -194,7 +194,7 @@ fn row(node: &NodeStatus) -> [String; 11] {
 const WORD: &str = "recover";
 
 /// `ringway cluster recover --from-survivor`: offline, on a stopped node's folder. What could be
-/// lost is told and asked about before anything is changed.
+/// lost is told and asked about, on standard error, before anything is changed.
 ///
 /// # Errors
 /// When the node runs, its folder is of no cluster, the operator does not agree, or the disk
@@ -202,11 +202,7 @@ const WORD: &str = "recover";
 pub fn recover(data_dir: &Path, yes: bool, json: bool) -> Result<(), AppError> {
     let actor = user().map_or_else(|| WORD.to_owned(), |name| format!("{WORD} ({name})"));
     let recovered = group::recover(data_dir, &actor, unix_ms(), |survey| {
-        // Who reads JSON wants nothing else where it reads.
-        match json {
-            true => complain(&survey.to_string()),
-            false => drop(say(&survey.to_string())),
-        }
+        complain(&survey.to_string());
         yes || is_meant()
     });
     let Recovered { generation, kept } =

@@ -385,6 +385,9 @@ pub struct ShownCluster {
     pub unfit: watch::Receiver<Option<String>>,
 }
 
+/// The longest renewal: what a node has seen of some hundred thousand shards.
+const RENEWAL_BYTES_MAX: usize = 16 << 20;
+
 /// Answers other nodes: leases here, all else by the group.
 struct Peers {
     group: Group,
@@ -392,12 +395,20 @@ struct Peers {
 }
 
 impl PeerHandler for Peers {
+    fn admit(&self, path: &str, introduction: &Introduction) -> Result<usize, PeerAnswer> {
+        let bytes_max = self.group.admission(path, introduction)?;
+        // A renewal bears what the node has seen of every shard.
+        Ok(if Steward::answers(path) { RENEWAL_BYTES_MAX } else { bytes_max })
+    }
+
     async fn answer(self: Arc<Self>, request: PeerRequest) -> PeerAnswer {
         if !Steward::answers(&request.path) {
             return self.group.handle(request).await;
         }
-        let cluster = self.group.member().map(|member| (member.cluster, member.generation));
-        match (Introduction { cluster }).admit(&request.introduction) {
+        let certificate = request.certificate.as_deref();
+        match Steward::sender(&request.path, &request.body)
+            .map_or(Ok(()), |node| self.group.vouch(certificate, node))
+        {
             Err(refusal) => refusal,
             Ok(()) => self.steward.answer(&request.path, &request.body),
         }

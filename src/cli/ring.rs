@@ -29,7 +29,7 @@ pub enum RingCommand {
         /// The shard's id: it decides what the shard owns, and stays when the shard moves.
         #[arg(value_name = "[POOL/]SHARD")]
         shard: ShardPlace,
-        /// Where it is, as http://HOST[:PORT][/BASE].
+        /// Where it is, as `http://HOST[:PORT][/BASE]`.
         #[arg(value_name = "URL", value_parser = BaseUrl::parse)]
         url: BaseUrl,
         /// Its failure domain.
@@ -79,7 +79,7 @@ pub enum RingCommand {
         /// Its id.
         #[arg(value_name = "[POOL/]SHARD")]
         shard: ShardPlace,
-        /// Where it is, as http://HOST[:PORT][/BASE].
+        /// Where it is, as `http://HOST[:PORT][/BASE]`.
         #[arg(value_name = "URL", value_parser = BaseUrl::parse)]
         url: BaseUrl,
         #[command(flatten)]

@@ -75,7 +75,12 @@ impl ClusterState {
         }
     }
 
-    fn check_level(&self, command: &Command) -> Result<(), Refusal> {
+    /// Whether every node of the cluster understands a command. Whoever proposes asks first: in
+    /// the log of a node that does not it would be an entry that cannot be read.
+    ///
+    /// # Errors
+    /// [`Refusal::Level`].
+    pub fn check_level(&self, command: &Command) -> Result<(), Refusal> {
         let (needs, agreed) = (command.feature_level(), self.feature_level);
         if needs > agreed { Err(Refusal::Level { needs, agreed }) } else { Ok(()) }
     }

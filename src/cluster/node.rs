@@ -54,9 +54,14 @@ pub struct NodeState {
     pub nonce: Nonce,
 }
 
-/// The nodes that shall vote: the largest odd number, up to [`VOTERS_MAX`], of those whose role it
-/// is, those that vote already first and then the oldest. An even number would outlive no more
-/// nodes than one less, and each decision would need one more.
+/// The nodes that shall vote: of those whose role it is, those that vote already first and then the
+/// oldest, up to [`VOTERS_MAX`]; and of an even number one less, unless all of them vote already.
+///
+/// So voters come in pairs. An even number outlives no more nodes than one less, and each decision
+/// needs one more: a second voter waits for the third. But they go one by one. Where three vote and
+/// one is removed, two go on: a majority is the same two nodes as before, whereas one alone would
+/// keep everything that is agreed from then on upon a single disk, just while the replacement of
+/// another is awaited. Who wants one voter of two makes the other an observer.
 ///
 /// A node that never began is not chosen: it would count for every majority and answer nobody.
 #[must_use]
@@ -69,6 +74,7 @@ pub fn voters(nodes: &BTreeMap<NodeId, NodeState>, current: &BTreeSet<NodeId>) -
     // Stable, so that ids stay in order among those that vote and among those that do not.
     candidates.sort_by_key(|id| !current.contains(id));
     let most = candidates.len().min(VOTERS_MAX);
-    let odd = if most.is_multiple_of(2) { most.saturating_sub(1) } else { most };
-    candidates.into_iter().take(odd).collect()
+    let all_vote = candidates[..most].iter().all(|id| current.contains(id));
+    let count = if most.is_multiple_of(2) && !all_vote { most - 1 } else { most };
+    candidates.into_iter().take(count).collect()
 }

@@ -11,9 +11,9 @@ use crate::ids::{
 };
 use crate::ring::RingError;
 
-/// What became of a pool's epoch.
+/// What became of a pool's epoch. What a later release says besides is passed over: see
+/// [`Applied`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct PoolEpochs {
     /// The pool.
     pub pool: PoolName,
@@ -23,9 +23,10 @@ pub struct PoolEpochs {
     pub after: Option<Epoch>,
 }
 
-/// What a command did.
+/// What a command did. It is an answer that nodes give each other: what a later release says
+/// besides is passed over, or a change that was made would be taken for one whose outcome nobody
+/// knows.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub struct Applied {
     /// Where the state stood afterwards.
     pub revision: Revision,

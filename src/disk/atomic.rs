@@ -23,10 +23,12 @@ pub fn replace(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         _ => {}
     }
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&aside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all());
     drop(file);
-    fs::rename(&aside, path)?;
+    written.and_then(|()| fs::rename(&aside, path)).inspect_err(|_| {
+        // Half of a file is of no use, and on a full disk it would be in the way.
+        drop(fs::remove_file(&aside));
+    })?;
     sync_folder(path.parent().unwrap_or(Path::new(".")))
 }
 

@@ -1,4 +1,5 @@
-//! Is each change that was acknowledged made exactly once, while nodes die at random? Fault rows 3, 4, 17 and 18.
+//! Is each change that was acknowledged made exactly once, while nodes die at random?
+//! Fault rows 3, 4, 17 and 18.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::thread;

@@ -1,4 +1,5 @@
-//! What does a node do that is cut off, and what do the others do without it? Fault rows 4 and 7 to 11.
+//! What does a node do that is cut off, and what do the others do without it?
+//! Fault rows 4 and 7 to 11.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What does the loss of the leader cost, and can one that sleeps through it do harm? Fault rows 3
-//! and 5.
+//! What does it cost when the leader dies or leaves, and can one that sleeps through it do harm?
+//! Fault rows 3 and 5.
 
 use std::time::{Duration, Instant};
 
@@ -114,4 +114,37 @@ fn a_leader_that_was_stopped_does_not_act_on_what_it_remembers() {
     for member in &mut cluster.members {
         assert!(member.serve_mut().process.is_running());
     }
+}
+
+#[test]
+fn the_lead_is_handed_over_under_load_and_the_log_is_cut() {
+    let _turn = together();
+    let mut cluster = Cluster::start(&Setup::default());
+    let load = Load::staying(&cluster.data(&[0, 1, 2]), 300);
+    let before = cluster.until_agreed();
+    for _ in 0..3 {
+        let leader = cluster.leader();
+        let next = cluster.others(leader)[0];
+        let name = cluster.members[next].name.clone();
+        let said = cluster.members[leader].ringway(&["cluster", "transfer-leader", &name]);
+        assert!(said.success, "{}", said.stderr);
+        assert_eq!(cluster.until_agreed().leader(), Some(name));
+        more(&load, 100);
+        let took = cluster.weigh_at_last(leader, "s1", 10 + u16::try_from(next).expect("few"));
+        say(&format!("  handed over: the ring moves after {} ms", took.as_millis()));
+    }
+    for member in &cluster.members {
+        let said = member.ringway(&["cluster", "snapshot"]);
+        assert!(said.success, "{}", said.stderr);
+    }
+    let load = load.stop();
+    say(&format!("  handed over three times: {}", load.line()));
+    load.expect_no_failure();
+    // A node begins with its snapshot, and an observer that comes to it now gets one.
+    let now = cluster.until_agreed();
+    assert!(now.term() > before.term());
+    let last = cluster.others(cluster.leader())[0];
+    cluster.members[last].kill_9();
+    cluster.start_member(last);
+    assert_eq!(cluster.until_agreed().serves(), now.serves());
 }

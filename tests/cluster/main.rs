@@ -29,7 +29,6 @@ mod group;
 mod leader_loss;
 mod links;
 mod load;
-mod operators;
 mod recover;
 mod restarts;
 mod said;

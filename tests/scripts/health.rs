@@ -9,7 +9,7 @@
 //! | `maint SHARD`, `ready SHARD` | the operator speaks |
 //! | `agreed [SHARD\|SHARD/read\|SHARD/write …]` | the cluster agrees that these are down, and no others |
 //! | `group lost\|heard` | the lease ends, or is there again |
-//! | `own` | what this node reports to the others |
+//! | `own` | what this node reports to the others: what is down, and of what it says nothing |
 //! | `keep SHARD…` | a reload: the pool has these shards now, `new` for a new one |
 //! | `view` | each shard as the status shows it |
 //!
@@ -195,7 +195,11 @@ impl Story {
     fn own(&self) -> String {
         let mut output = String::new();
         for shard in 0..self.machine.len() {
-            if let Some(what) = classes(self.machine.own_view(shard)) {
+            let Some(own) = self.machine.own_view(shard) else {
+                let _ = writeln!(output, "nothing of s{shard}");
+                continue;
+            };
+            if let Some(what) = classes(own) {
                 let _ = writeln!(output, "s{shard} is down for {what}");
             }
         }

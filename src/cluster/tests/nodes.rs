@@ -21,7 +21,7 @@ fn node(number: u8, role: Role, began: bool) -> NodeState {
 
 proptest! {
     #[test]
-    fn voters_are_odd_many_and_stay(
+    fn voters_come_in_pairs_and_stay(
         nodes in prop::collection::vec((any::<bool>(), any::<bool>(), any::<bool>()), 0..12),
     ) {
         let all: BTreeMap<NodeId, NodeState> = (1_u8..)
@@ -41,7 +41,9 @@ proptest! {
         let candidates = all.keys().filter(|id| may(id)).count();
         prop_assert!(chosen.iter().all(may));
         prop_assert_eq!(chosen.is_empty(), candidates == 0);
-        prop_assert!(chosen.is_empty() || chosen.len() % 2 == 1);
+        // An even number is left over where one of an odd number went, and never arises otherwise.
+        let left_over = chosen.is_subset(&current) && chosen.len() == candidates;
+        prop_assert!(chosen.len() % 2 == 1 || left_over);
         prop_assert!(chosen.len() <= VOTERS_MAX && chosen.len() + 2 > candidates.min(VOTERS_MAX));
         // Nobody is passed over for somebody who comes after.
         for passed in all.keys().filter(|id| may(id) && !chosen.contains(*id)) {

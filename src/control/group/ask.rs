@@ -18,7 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use super::leadership::Leadership;
 use super::part::Group;
 use super::seam::Unanswered;
-use super::wire::{Answer, Leader};
+use super::wire::{self, Answer, Leader};
 use crate::ids::NodeId;
 use crate::net::peer::PeerAnswer;
 
@@ -55,8 +55,10 @@ impl Group {
         let mut leadership = shared.leadership.subscribe();
         let mut failure = NotDone { why: String::new(), maybe: false, leader: None };
         let mut pause_ms = PAUSE_MS.0;
-        // Where somebody else says that the leader is. Believed once.
+        // Where somebody else says that the leader is. Believed once between two pauses: around an
+        // election two nodes may name each other.
         let mut hint: Option<Leader> = None;
+        let mut hinted_already = false;
         loop {
             let known = *leadership.borrow_and_update();
             failure.leader = match known {
@@ -88,8 +90,9 @@ impl Group {
                         let news = leader.filter(|leader| {
                             Some(leader.node) != me && known.other() != Some(leader.node)
                         });
-                        if news.is_some() {
+                        if news.is_some() && !hinted_already {
                             hint = news;
+                            hinted_already = true;
                             continue;
                         }
                     }
@@ -98,9 +101,13 @@ impl Group {
                         failure.maybe = true;
                         failure.why = why;
                     }
-                    Err(why) => failure.why = why,
+                    Err(Unread { why, maybe }) => {
+                        failure.maybe |= maybe;
+                        failure.why = why;
+                    }
                 },
             }
+            hinted_already = false;
             if *shared.removed.borrow() {
                 failure.why = "this node was removed from the cluster".to_owned();
                 return Err(failure);
@@ -148,8 +155,8 @@ impl Group {
         let within = ATTEMPT.min(deadline.saturating_duration_since(Instant::now()));
         let peers = &self.shared().options.peers;
         let answer = peers.call(&leader.address, path, body, within).await?;
-        if answer.status == 410 {
-            self.shared().removed.send_replace(true);
+        if answer.is_problem(410, wire::REMOVED_PROBLEM) {
+            self.doubt_membership();
         }
         Ok(answer)
     }
@@ -173,11 +180,27 @@ fn nobody(why: &str) -> Unanswered {
     Unanswered { why: why.to_owned(), unsent: true }
 }
 
-fn read<T: DeserializeOwned>(answer: &PeerAnswer) -> Result<Answer<T>, String> {
-    if answer.status != 200 {
-        return Err(answer
-            .refusal()
-            .unwrap_or_else(|| format!("the leader answered {}", answer.status)));
+/// An answer that says nothing of what came of the question.
+#[derive(Debug)]
+pub(super) struct Unread {
+    /// What was answered.
+    pub why: String,
+    /// Whether what was asked may have been done all the same.
+    pub maybe: bool,
+}
+
+/// Only a node that looked at the request and refused it has certainly done nothing. An answer that
+/// cannot be read may be a later release's way to say that it was done; any other status may come
+/// from something that broke after it was done.
+pub(super) fn read<T: DeserializeOwned>(answer: &PeerAnswer) -> Result<Answer<T>, Unread> {
+    if answer.status == 200 {
+        return serde_json::from_slice(&answer.body)
+            .map_err(|error| Unread { why: format!("the leader's answer: {error}"), maybe: true });
     }
-    serde_json::from_slice(&answer.body).map_err(|error| format!("the leader's answer: {error}"))
+    let refuses = matches!(answer.status, 400 | 404 | 405 | 410 | 413 | 421);
+    let said = answer.refusal();
+    Err(Unread {
+        why: said.unwrap_or_else(|| format!("the leader answered {}", answer.status)),
+        maybe: !refuses,
+    })
 }

@@ -4,6 +4,7 @@
 //! apart what was not done from what is not known to have been done: openraft refuses a proposal
 //! before it is in the log, or loses its track after.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,12 +12,13 @@ use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::ask::ATTEMPT;
 use super::part::{Group, Running};
+use super::server;
 use super::types::{Outcome, Peer, Proposal, TypeConfig};
-use super::wire::{self, Answer, Committed, HandOver, Join, Joined, Leader};
+use super::wire::{self, Answer, AskStanding, Committed, HandOver, Join, Joined, Leader, Standing};
 use crate::cluster::{Actor, Command, Envelope};
 use crate::ids::NodeId;
 use crate::net::peer::PeerAnswer;
@@ -37,8 +39,15 @@ impl Group {
             );
         };
         match path {
-            wire::PROPOSE => match wire::decode(&body) {
-                Ok(envelope) => answer(&self.commit(running, envelope).await),
+            wire::PROPOSE => match wire::decode::<Envelope>(&body) {
+                Ok(envelope) => match envelope.id.map(|id| id.node) {
+                    Some(node) if self.state().was_removed(node) => server::removed(node),
+                    _ => answer(&self.commit(running, envelope).await),
+                },
+                Err(refusal) => refusal,
+            },
+            wire::STANDING => match wire::decode(&body) {
+                Ok(AskStanding { node }) => answer(&self.standing(running, node).await),
                 Err(refusal) => refusal,
             },
             wire::READ_INDEX => answer(&self.confirm(running).await),
@@ -55,6 +64,11 @@ impl Group {
     }
 
     async fn commit(&self, running: &Running, envelope: Envelope) -> Answer<Committed> {
+        // Before it is in any log: a member of an earlier release could not read the entry, and
+        // would stop in front of it.
+        if let Err(refusal) = self.state().check_level(&envelope.command) {
+            return Answer::Done(Committed { index: 0, outcome: Outcome::Refused(refusal) });
+        }
         let write = running.raft.client_write(Proposal(envelope));
         match timeout(PATIENCE, write).await {
             Ok(Ok(written)) => {
@@ -73,6 +87,27 @@ impl Group {
             }
             Err(_) => Answer::Unknown("no majority has agreed in time".to_owned()),
         }
+    }
+
+    /// How it stands with a node, after everything that was agreed before this was asked.
+    async fn standing(&self, running: &Running, node: NodeId) -> Answer<Standing> {
+        let deadline = Instant::now() + PATIENCE;
+        let index = match self.confirm(running).await {
+            Answer::Done(index) => index,
+            Answer::NotLeader(leader) => return Answer::NotLeader(leader),
+            Answer::Unavailable(why) => return Answer::Unavailable(why),
+            Answer::Unknown(why) => return Answer::Unknown(why),
+        };
+        if !self.shared().applied(index, deadline).await {
+            return Answer::Unavailable("the leader is behind what is agreed".to_owned());
+        }
+        let metrics = running.raft.server_metrics();
+        let membership = Arc::clone(&metrics.borrow_watched().membership_config);
+        let agreed = self.shared().agreed.borrow().clone();
+        // Until its removal from Raft is committed too, its vote may be what that needs.
+        let is_out =
+            *membership.log_id() <= agreed.applied && membership.get_node(&node.0).is_none();
+        Answer::Done(Standing { removed: is_out && agreed.state.was_removed(node) })
     }
 
     async fn confirm(&self, running: &Running) -> Answer<u64> {

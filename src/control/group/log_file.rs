@@ -16,7 +16,9 @@
 //! of its tail has that weakness; the majority's copies are what makes up for it.
 
 use std::collections::BTreeMap;
+use std::fs::{DirBuilder, OpenOptions, Permissions};
 use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -80,6 +82,13 @@ pub struct Loaded {
     pub entries: BTreeMap<u64, Entry>,
 }
 
+impl Loaded {
+    fn is_empty(&self) -> bool {
+        let Self { vote, purged, committed, entries } = self;
+        vote.is_none() && purged.is_none() && committed.is_none() && entries.is_empty()
+    }
+}
+
 /// Why a log cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
@@ -107,6 +116,20 @@ pub enum LogError {
     Missing {
         /// The file.
         path: PathBuf,
+    },
+    /// The file that says whose it is is gone.
+    #[error(
+        "{}: this is the log of node {} of cluster {}, which has voted or agreed by it, and the \
+         file `identity` beside its folder is missing: bring it back from a copy of this very node, \
+         or, if the rest of the cluster has a majority, remove this node there (`ringway cluster \
+         remove-node`), empty its `data_dir` and let it join anew",
+        path.display(), found.node, found.cluster
+    )]
+    Ownerless {
+        /// The file.
+        path: PathBuf,
+        /// Whose it is.
+        found: Owner,
     },
     /// It is another node's.
     #[error(
@@ -140,28 +163,48 @@ pub struct LogFile {
 }
 
 impl LogFile {
-    /// Makes an empty log in place of any other. Only for a node that has never voted.
+    /// Makes an empty log. Only for a node that has never voted: one that anything was written to
+    /// is never replaced.
     ///
     /// # Errors
-    /// [`LogError`].
+    /// [`LogError`]; what is there is left as it is.
     pub fn create(path: &Path, storage: &Storage, owner: Owner) -> Result<Self, LogError> {
         let io = |error| LogError::Io { path: path.to_owned(), error };
-        if matches!(storage, Storage::Files) {
-            let folder = path.parent().expect("the log is in a folder");
-            std::fs::create_dir_all(folder).map_err(io)?;
-            match std::fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(io(error)),
-                _ => {}
-            }
+        if matches!(storage, Storage::Injected(_)) {
+            let file = Self { db: open_database(path, storage)? };
+            file.found(owner).map_err(io)?;
+            return Ok(file);
         }
-        let file = Self { db: open_database(path, storage)? };
+        Self::check_unused(path)?;
+        let folder = path.parent().expect("the log is in a folder");
+        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io)?;
+        // Aside, and then in its place at once: a file at `path` is always whole.
+        let aside = path.with_extension("new");
+        let mut options = OpenOptions::new();
+        let options = options.write(true).create(true).truncate(true).mode(0o600);
+        drop(options.open(&aside).map_err(io)?);
+        let file = Self { db: open_database(&aside, storage)? };
         file.found(owner).map_err(io)?;
-        if matches!(storage, Storage::Files) {
-            let folder = path.parent().expect("the log is in a folder");
-            atomic::sync_folder(folder).map_err(io)?;
-            atomic::sync_folder(folder.parent().unwrap_or(Path::new("."))).map_err(io)?;
-        }
+        std::fs::rename(&aside, path).map_err(io)?;
+        atomic::sync_folder(folder).map_err(io)?;
+        atomic::sync_folder(folder.parent().unwrap_or(Path::new("."))).map_err(io)?;
         Ok(file)
+    }
+
+    /// Refuses a log that a node has voted or agreed by. One that was made and never written to is
+    /// what a birth leaves that was interrupted.
+    ///
+    /// # Errors
+    /// [`LogError::Ownerless`], or that it cannot be read.
+    pub fn check_unused(path: &Path) -> Result<(), LogError> {
+        if !path.try_exists().map_err(|error| LogError::Io { path: path.to_owned(), error })? {
+            return Ok(());
+        }
+        let (_, found, loaded) = Self::read(path, &Storage::Files)?;
+        if loaded.is_empty() {
+            return Ok(());
+        }
+        Err(LogError::Ownerless { path: path.to_owned(), found })
     }
 
     fn found(&self, owner: Owner) -> io::Result<()> {
@@ -182,6 +225,24 @@ impl LogFile {
         if matches!(storage, Storage::Files) {
             write_anew(path)?;
         }
+        let (file, found, loaded) = Self::read(path, storage)?;
+        if found != owner {
+            return Err(LogError::Foreign { path: path.to_owned(), found, expected: owner });
+        }
+        if matches!(storage, Storage::Files) {
+            let folder = path.parent().expect("the log is in a folder");
+            // Releases before left both to the umask.
+            for (path, mode) in [(folder, 0o700), (path, 0o600)] {
+                let mode = Permissions::from_mode(mode);
+                std::fs::set_permissions(path, mode)
+                    .map_err(|error| LogError::Io { path: path.to_owned(), error })?;
+            }
+        }
+        Ok((file, loaded))
+    }
+
+    /// Reads a log and checks it whole.
+    fn read(path: &Path, storage: &Storage) -> Result<(Self, Owner, Loaded), LogError> {
         let damaged = |what: String| LogError::Damaged { path: path.to_owned(), what };
         // redb asserts what it expects of its pages; a damaged file may fail such an assertion.
         let opened = catch_unwind(AssertUnwindSafe(|| -> Result<_, LogError> {
@@ -201,11 +262,7 @@ impl LogFile {
         let Ok(opened) = opened else {
             return Err(damaged("its pages contradict each other".to_owned()));
         };
-        let (file, found, loaded) = opened?;
-        if found != owner {
-            return Err(LogError::Foreign { path: path.to_owned(), found, expected: owner });
-        }
-        Ok((file, loaded))
+        opened
     }
 
     fn load(&self) -> Result<(Owner, Loaded), LoadError> {

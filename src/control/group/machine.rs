@@ -11,6 +11,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_core::Stream;
@@ -23,6 +24,12 @@ use super::types::{Entry, LogId, Membership, Meta, Outcome, Proposal, TypeConfig
 use super::writer::{Write, Writer};
 use crate::cluster::{ClusterState, Envelope, Refusal};
 use crate::ids::{Revision, Term};
+
+/// How long a snapshot that could not be written waits.
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
+
+/// Of so many attempts one is told.
+const SNAPSHOT_REPORT: u32 = 60;
 
 type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
 
@@ -206,7 +213,11 @@ impl RaftStateMachine<TypeConfig> for Machine {
     }
 
     async fn install_snapshot(&mut self, _: &Meta, bytes: Bytes) -> Result<(), io::Error> {
-        let snapshot = Snapshot::decode(&bytes)
+        let read = bytes.clone();
+        let snapshot = self
+            .writer
+            .compute(move || Snapshot::decode(&read))
+            .await
             .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
         let agreed = Agreed {
             state: Arc::new(snapshot.state),
@@ -239,9 +250,16 @@ impl RaftSnapshotBuilder<TypeConfig> for Builder {
     type SnapshotData = Bytes;
 
     async fn build_snapshot(&mut self) -> Result<RaftSnapshot, io::Error> {
-        let snapshot = take(&self.agreed, (self.wall_ms)());
-        let bytes = snapshot.encode();
-        let (meta, taken_ms) = (snapshot.meta, snapshot.taken_ms);
+        let (agreed, taken_ms) = (self.agreed.clone(), (self.wall_ms)());
+        // A large state takes long to write out; no heartbeat shall wait for that.
+        let (meta, bytes) = self
+            .writer
+            .compute(move || {
+                let snapshot = take(&agreed, taken_ms);
+                let bytes = snapshot.encode();
+                (snapshot.meta, bytes)
+            })
+            .await;
         let newest = Newest { meta: meta.clone(), taken_ms, bytes: bytes.clone() };
         keep(&self.writer, &self.newest, newest).await?;
         Ok(RaftSnapshot { meta, snapshot: bytes })
@@ -256,13 +274,32 @@ pub fn take(agreed: &Agreed, taken_ms: u64) -> Snapshot {
 }
 
 /// Makes a snapshot durable, and the newest unless a newer one overtook it.
+///
+/// One that cannot be written is tried again until the log cannot be written either, or is closed:
+/// to Raft a snapshot that fails is a failed disk, while all that it stands for is still in the
+/// log, or with the leader that has sent it.
 async fn keep(
     writer: &Writer,
     slot: &Mutex<Option<Newest>>,
     newest: Newest,
 ) -> Result<(), io::Error> {
     if let Some(last) = newest.meta.last_log_id {
-        writer.write_durably(Write::Snapshot(last.index, newest.bytes.clone())).await?;
+        let mut tried = 0_u32;
+        loop {
+            let write = Write::Snapshot(last.index, newest.bytes.clone());
+            let Err(error) = writer.write_durably(write).await else { break };
+            if writer.is_over() {
+                return Err(error);
+            }
+            if tried.is_multiple_of(SNAPSHOT_REPORT) {
+                tracing::error!(
+                    index = last.index, %error,
+                    "a snapshot cannot be written; it is tried again, and the log grows meanwhile"
+                );
+            }
+            tried = tried.wrapping_add(1);
+            tokio::time::sleep(SNAPSHOT_PAUSE).await;
+        }
     }
     let mut slot = lock(slot);
     if slot.as_ref().is_none_or(|kept| kept.meta.last_log_id < newest.meta.last_log_id) {

@@ -10,21 +10,27 @@
 //! in Raft, not in the state     →  no voter any more, then gone, then told
 //! ```
 //!
-//! A learner votes only once its log is nearly as long as the leader's: a voter that is behind, or
-//! down, makes majorities larger and helps no one.
+//! A learner votes only once it keeps up: its log is nearly as long as the leader's, *and* it has
+//! answered just now. In a cluster where nothing happens a node that died days ago still has all of
+//! the log. A voter that is behind, or down, makes majorities larger and helps no one.
+//!
+//! No step is taken to voters of whom those that keep up are no majority. The change would be in
+//! force as soon as it is in the log, its second half would never be agreed on, and nothing after
+//! it. Such a step waits until enough of them are back, and where fewer shall vote, those that are
+//! down leave first.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openraft::ChangeMembers;
-use openraft::async_runtime::WatchReceiver;
+use openraft::async_runtime::{Instant as _, WatchReceiver};
+use openraft::{ChangeMembers, RaftMetrics};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::ask::PATIENCE;
 use super::error::ProposeError;
 use super::leadership::Leadership;
 use super::part::{Group, Running};
-use super::types::Peer;
+use super::types::{LogId, Peer, TypeConfig};
 use super::wire::{self, HandOver, Removed};
 use crate::cluster::{Command, NodeState, Role, voters};
 use crate::ids::{NodeId, PeerAddress};
@@ -32,6 +38,10 @@ use crate::ids::{NodeId, PeerAddress};
 /// A learner this many entries behind the leader, at most, may vote: what is appended in a round
 /// trip or two.
 const CAUGHT_UP_ENTRIES: u64 = 64;
+
+/// A member that has answered nothing that was sent in so many of the longest election timeouts is
+/// taken to be down. Twice what a follower waits before it takes its leader to be.
+const ANSWERED_ELECTIONS: u32 = 2;
 
 /// How often the two are compared when nothing says that they changed: a learner catches up
 /// without a sign.
@@ -62,8 +72,8 @@ struct Seen<'a> {
     nodes: &'a BTreeMap<NodeId, NodeState>,
     voters: BTreeSet<NodeId>,
     members: BTreeSet<NodeId>,
-    /// Members whose logs are nearly as long as the leader's.
-    caught_up: BTreeSet<NodeId>,
+    /// This leader, and the members that keep up with it.
+    keep_up: BTreeSet<NodeId>,
     joint: bool,
 }
 
@@ -74,7 +84,7 @@ impl Seen<'_> {
         if let Some((id, node)) = learner {
             return Some(Step::Learn(*id, node.address.clone()));
         }
-        let ready = |id: &NodeId| self.voters.contains(id) || self.caught_up.contains(id);
+        let ready = |id: &NodeId| self.voters.contains(id) || self.keep_up.contains(id);
         let nodes: BTreeMap<NodeId, NodeState> = self
             .nodes
             .iter()
@@ -83,11 +93,15 @@ impl Seen<'_> {
             .collect();
         let mut wanted = voters(&nodes, &self.voters);
         if wanted.len() < self.voters.len() && wanted.is_subset(&self.voters) {
-            wanted = self.keep(&nodes, wanted.len());
+            wanted = self.keep(&nodes, &wanted);
         }
         if !wanted.is_empty() && (wanted != self.voters || self.joint) {
+            let alive = wanted.intersection(&self.keep_up).count();
+            if alive * 2 <= wanted.len() {
+                return None;
+            }
             if !wanted.contains(&self.me) {
-                let kept = |id: &&NodeId| self.voters.contains(*id) && self.caught_up.contains(*id);
+                let kept = |id: &&NodeId| self.voters.contains(*id) && self.keep_up.contains(*id);
                 if let Some(next) = wanted.iter().find(kept) {
                     return Some(Step::HandOver(*next));
                 }
@@ -98,12 +112,20 @@ impl Seen<'_> {
         gone.filter(|id| !self.voters.contains(id)).map(|id| Step::Leave(*id))
     }
 
-    /// Which of the voters stay when fewer shall vote: this leader, then those whose logs are
-    /// long enough. One that is down must not be among few, or nothing is agreed any more.
-    fn keep(&self, nodes: &BTreeMap<NodeId, NodeState>, count: usize) -> BTreeSet<NodeId> {
+    /// Which of the voters stay when fewer shall vote: this leader, then those that keep up. An
+    /// even number of them stays only if all do: of two voters the dead one is a veto, and of four
+    /// it is one more that every decision needs.
+    fn keep(
+        &self,
+        nodes: &BTreeMap<NodeId, NodeState>,
+        wanted: &BTreeSet<NodeId>,
+    ) -> BTreeSet<NodeId> {
         let may_vote = |id: &&NodeId| nodes.get(id).is_some_and(|node| node.role == Role::Voter);
         let mut ranked: Vec<NodeId> = self.voters.iter().filter(may_vote).copied().collect();
-        ranked.sort_by_key(|id| (*id != self.me, !self.caught_up.contains(id), *id));
+        ranked.sort_by_key(|id| (*id != self.me, !self.keep_up.contains(id), *id));
+        let uneven = !wanted.len().is_multiple_of(2);
+        let count =
+            if uneven || wanted.is_subset(&self.keep_up) { wanted.len() } else { wanted.len() - 1 };
         ranked.into_iter().take(count).collect()
     }
 }
@@ -146,22 +168,33 @@ impl Group {
         let metrics = running.raft.metrics();
         let metrics = metrics.borrow_watched();
         let membership = metrics.membership_config.membership();
-        let last = metrics.last_log_index.unwrap_or(0);
-        let near = |index: u64| index + CAUGHT_UP_ENTRIES >= last;
-        let matched = metrics.replication.iter().flatten();
-        let caught_up = matched
-            .filter(|(_, id)| id.is_some_and(|id| near(id.index)))
-            .map(|(node, _)| NodeId(*node))
-            .collect();
         let seen = Seen {
             me: running.member.node,
             nodes: state.nodes(),
             voters: membership.voter_ids().map(NodeId).collect(),
             members: membership.nodes().map(|(id, _)| NodeId(*id)).collect(),
-            caught_up,
+            keep_up: self.keeping_up(&metrics),
             joint: membership.get_joint_config().len() > 1,
         };
         seen.next_step()
+    }
+
+    /// On a leader: itself, and the members whose logs are nearly as long as its own and that have
+    /// answered lately.
+    pub(super) fn keeping_up(&self, metrics: &RaftMetrics<TypeConfig>) -> BTreeSet<NodeId> {
+        let last = metrics.last_log_index.unwrap_or(0);
+        let patience = self.shared().options.timing.election_most() * ANSWERED_ELECTIONS;
+        let heard = |node: &u64| {
+            let answers = metrics.heartbeat.as_ref();
+            let answered = answers.and_then(|answers| answers.get(node)?.as_ref());
+            answered.is_some_and(|at| at.elapsed() <= patience)
+        };
+        let near = |id: &LogId| id.index + CAUGHT_UP_ENTRIES >= last;
+        let matched = metrics.replication.iter().flatten();
+        let keep_up = matched
+            .filter(|(node, id)| id.as_ref().is_some_and(near) && heard(node))
+            .map(|(node, _)| *node);
+        keep_up.chain([metrics.id]).map(NodeId).collect()
     }
 
     async fn take(&self, running: &Running, step: &Step) -> Result<(), String> {
@@ -265,13 +298,13 @@ mod tests {
     }
 
     /// What the leader 2 does, of these nodes, voters, members and those that keep up.
-    fn step(agreed: &[u64], voters: &[u64], members: &[u64], caught_up: &[u64]) -> Option<Step> {
+    fn step(agreed: &[u64], voters: &[u64], members: &[u64], keep_up: &[u64]) -> Option<Step> {
         let seen = Seen {
             me: NodeId(2),
             nodes: &nodes(agreed),
             voters: set(voters),
             members: set(members),
-            caught_up: set(caught_up),
+            keep_up: set(keep_up),
             joint: false,
         };
         seen.next_step()
@@ -282,7 +315,7 @@ mod tests {
         let all = [1, 2, 3];
         assert_eq!(step(&all, &all, &all, &all), None);
         let address = "n3.example:1".parse().expect("an address");
-        assert_eq!(step(&all, &[2], &[1, 2], &[1]), Some(Step::Learn(NodeId(3), address)));
+        assert_eq!(step(&all, &[2], &[1, 2], &[1, 2]), Some(Step::Learn(NodeId(3), address)));
         assert_eq!(step(&all, &[2], &all, &[1, 2]), None, "two voters outlive no more than one");
         assert_eq!(step(&all, &[2], &all, &all), Some(Step::Vote(set(&all))));
         assert_eq!(step(&[1, 2], &[2], &all, &all), Some(Step::Leave(NodeId(3))));
@@ -299,6 +332,30 @@ mod tests {
             step(&[1, 2, 3, 4], &five, &five, &[2, 3, 4]),
             Some(Step::Vote(set(&[2, 3, 4])))
         );
+    }
+
+    /// Nodes 1 and 3 died while nothing was written, so both had all of the log; then node 5 was
+    /// removed. Left were voters 1, 2 and 3, and with them no majority for ever.
+    #[test]
+    fn voters_that_died_in_silence_are_not_those_that_stay() {
+        let five = [1, 2, 3, 4, 5];
+        assert_eq!(
+            step(&[1, 2, 3, 4], &five, &five, &[2, 4, 5]),
+            Some(Step::Vote(set(&[1, 2, 4])))
+        );
+        assert_eq!(step(&[1, 2, 3], &five, &five, &[2, 4, 5]), None, "two of three are dead");
+        assert_eq!(step(&[1, 2, 3, 4, 5], &[2], &five, &[2]), None, "nor do dead learners vote");
+    }
+
+    #[test]
+    fn two_of_three_go_on_together() {
+        let all = [1, 2, 3];
+        assert_eq!(step(&[1, 2], &all, &all, &all), Some(Step::Vote(set(&[1, 2]))));
+        assert_eq!(step(&[1, 2], &[1, 2], &[1, 2], &[1, 2]), None);
+        assert_eq!(step(&[1, 2], &[1, 2], &[1, 2], &[2]), None, "one that is away is waited for");
+        assert_eq!(step(&[2], &[1, 2], &[1, 2], &[1, 2]), Some(Step::Vote(set(&[2]))));
+        let four = [1, 2, 4];
+        assert_eq!(step(&four, &[1, 2], &four, &four), Some(Step::Vote(set(&four))));
     }
 
     #[test]

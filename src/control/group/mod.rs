@@ -28,6 +28,7 @@
 //! Ongaro, *Consensus: Bridging Theory and Practice*, 2014: sections 3 (Raft), 4 (members), 5
 //! (snapshots), 6.4 (reads), 9.6 (pre-vote).
 
+mod admission;
 mod ask;
 mod birth;
 mod error;
@@ -47,6 +48,7 @@ mod recover;
 mod seam;
 mod server;
 mod snapshot;
+mod standing;
 mod status;
 mod storage;
 #[cfg(test)]

@@ -14,7 +14,8 @@ use crate::ids::{NodeName, PeerAddress};
 /// disk), or a leader is deposed for a slow disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timing {
-    /// How often a leader tells that it lives.
+    /// How often a leader tells that it lives. Above the round trip between any two voters, or
+    /// their answers come too late to count.
     pub heartbeat_ms: u64,
     /// How long members hear nothing before they vote: each draws its time between these.
     pub election_ms: (u64, u64),
@@ -40,8 +41,30 @@ impl Timing {
         least.saturating_sub(half).max(half * 3 / 5).max(self.heartbeat_ms * 3 / 2)
     }
 
-    pub(super) fn election_least(&self) -> Duration {
+    pub(super) fn heartbeat(self) -> Duration {
+        Duration::from_millis(self.heartbeat_ms)
+    }
+
+    pub(super) fn election_least(self) -> Duration {
         Duration::from_millis(self.election_ms.0)
+    }
+
+    /// Whoever has heard of no leader for that long knows of none.
+    pub(super) fn election_most(self) -> Duration {
+        Duration::from_millis(self.election_ms.1)
+    }
+
+    /// Refuses what would make members vote because of one heartbeat that is late.
+    pub(super) fn check(self) -> Result<(), String> {
+        let (heartbeat_ms, (least, most)) = (self.heartbeat_ms, self.election_ms);
+        if heartbeat_ms == 0 || least >= most || least < 3 * heartbeat_ms {
+            return Err(format!(
+                "with a heartbeat every {heartbeat_ms} ms the smaller election timeout must be {} \
+                 ms at least, and less than the larger one; they are {least} and {most} ms",
+                3 * heartbeat_ms
+            ));
+        }
+        Ok(())
     }
 }
 

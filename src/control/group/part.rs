@@ -4,10 +4,10 @@
 //! of its methods names a type of openraft.
 //!
 //! A node is opened once. It is *unborn* until [`Group::found`] or [`Group::join`] gives it an
-//! identity; then its Raft runs, and from the next start on it runs at once. Around Raft run four
+//! identity; then its Raft runs, and from the next start on it runs at once. Around Raft run five
 //! loops, until [`Group::shutdown`]: who leads is published, the node's incarnation is agreed,
-//! members are reconciled (on the leader), and the end of all is watched for: a failed disk, or a
-//! removal.
+//! members are reconciled (on the leader), whether the node was removed is asked, and the end of
+//! all is watched for: a failed disk, or a removal.
 
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use openraft::async_runtime::WatchReceiver;
 use openraft::{Config, SnapshotPolicy};
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
 
@@ -31,7 +31,7 @@ use super::network::Networks;
 use super::options::GroupOptions;
 use super::propose::PROPOSALS_MAX;
 use super::snapshot::Snapshot;
-use super::storage;
+use super::storage::{self, Storage};
 use super::types::{Raft, Runtime};
 use super::writer::Writer;
 use crate::cluster::ClusterState;
@@ -50,6 +50,9 @@ const KEPT_ENTRIES: u64 = 500;
 /// How long a leader that shuts down waits for another to take over.
 const HAND_OVER_PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a shutdown waits for what is being written. A disk that takes longer hangs.
+const CLOSE_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A node's part in its group; clones are the same one.
 #[derive(Clone)]
 pub struct Group(Arc<Shared>);
@@ -66,6 +69,10 @@ pub(super) struct Shared {
     pub state: watch::Sender<Arc<ClusterState>>,
     pub leadership: watch::Sender<Leadership>,
     pub removed: watch::Sender<bool>,
+    /// Told when there is reason to ask whether the node was removed.
+    pub doubt: Arc<Notify>,
+    /// When a leader was last heard.
+    pub heard: Mutex<Option<Instant>>,
     /// The incarnation that proposals are made under.
     pub incarnation: watch::Sender<Option<Incarnation>>,
     pub sequence: Mutex<u64>,
@@ -103,6 +110,9 @@ impl Group {
             Some(identity) => identity,
             None => Identity { nonce: Nonce(draw(&mut rng)), member: None },
         };
+        if identity.member.is_none() && matches!(options.storage, Storage::Files) {
+            check_nothing_is_left(&options.data_dir)?;
+        }
         let removed = identity.member.is_some_and(|member| member.removed);
         let group = Self(Arc::new(Shared {
             options,
@@ -113,6 +123,8 @@ impl Group {
             state: watch::Sender::default(),
             leadership: watch::Sender::new(Leadership::None),
             removed: watch::Sender::new(removed),
+            doubt: Arc::default(),
+            heard: Mutex::default(),
             incarnation: watch::Sender::new(None),
             sequence: Mutex::new(0),
             proposals: Semaphore::new(PROPOSALS_MAX),
@@ -211,15 +223,25 @@ impl Group {
         Some(machine::take(&agreed, (self.0.options.wall_ms)()).encode())
     }
 
-    /// Ends the node's part: a leader hands over first. The files are closed when this returns.
+    /// Ends the node's part: a leader hands over first. The files are closed when this returns,
+    /// unless the disk hangs.
     pub async fn shutdown(&self) {
         self.0.stop.send_replace(true);
         let loops = std::mem::take(&mut *lock(&self.0.loops));
         if let Some(running) = self.0.running() {
             self.hand_over_before_leaving(running).await;
-            // What it could not end cleanly has ended all the same.
-            drop(running.raft.shutdown().await);
-            running.writer.close();
+            // Whoever grants by it grants no more.
+            self.0.leadership.send_replace(Leadership::None);
+            let writer = running.writer.clone();
+            let closed = async {
+                // What it could not end cleanly has ended all the same.
+                drop(running.raft.shutdown().await);
+                // It waits for its thread, and that for the disk.
+                drop(self.0.runtime.spawn_blocking(move || writer.close()).await);
+            };
+            if timeout(CLOSE_PATIENCE, closed).await.is_err() {
+                tracing::error!("the disk does not answer: the log is left as it is");
+            }
         }
         for task in loops {
             task.abort();
@@ -234,12 +256,15 @@ impl Group {
             let metrics = metrics.borrow_watched();
             let me = metrics.id;
             let matched = metrics.replication.clone().unwrap_or_default();
-            let voters = metrics.membership_config.voter_ids().filter(|voter| *voter != me);
+            let up = self.keeping_up(&metrics);
+            let may_lead = |voter: &u64| *voter != me && up.contains(&NodeId(*voter));
+            let voters = metrics.membership_config.voter_ids().filter(may_lead);
             voters.max_by_key(|voter| matched.get(voter).copied().flatten())
         };
         let Some(next) = next else { return };
+        // The other may be leaving as well; then there is nobody to hand over to.
         if let Err(why) = self.transfer_here(NodeId(next), HAND_OVER_PATIENCE).await {
-            tracing::warn!(next, %why, "this leader leaves without having handed over");
+            tracing::info!(next, %why, "this leader leaves without having handed over");
         }
     }
 
@@ -298,8 +323,8 @@ impl Group {
             &*options.peers,
             member.node,
             self.0.agreed.subscribe(),
-            self.0.removed.clone(),
-            options.timing.election_least(),
+            Arc::clone(&self.0.doubt),
+            options.timing,
         );
         let store = LogStore::new(loaded, writer.clone());
         let config = Arc::new(self.config()?);
@@ -315,12 +340,14 @@ impl Group {
         self.spawn_loop(|group| async move { group.follow_leadership().await });
         self.spawn_loop(|group| async move { group.begin_incarnations().await });
         self.spawn_loop(|group| async move { group.reconcile_members().await });
+        self.spawn_loop(|group| async move { group.look_for_removal().await });
         self.spawn_loop(|group| async move { group.watch_for_the_end().await });
         Ok(())
     }
 
     fn config(&self) -> Result<Config, OpenError> {
         let timing = self.0.options.timing;
+        timing.check().map_err(OpenError::Timing)?;
         let config = Config {
             cluster_name: "ringway".to_owned(),
             heartbeat_interval: timing.heartbeat_ms,
@@ -400,13 +427,37 @@ impl Shared {
         draw(&mut lock(&self.rng))
     }
 
-    /// Waits until this node has applied everything up to `index`. False if it has not in time.
+    /// Waits until this node has applied everything up to `index`. False if it has not in time, or
+    /// was removed and never will.
     pub async fn applied(&self, index: u64, deadline: Instant) -> bool {
-        let mut agreed = self.agreed.subscribe();
+        let (mut agreed, mut removed) = (self.agreed.subscribe(), self.removed.subscribe());
         let reached = |agreed: &Agreed| agreed.applied.is_some_and(|id| id.index >= index);
-        let waited = tokio::time::timeout_at(deadline, agreed.wait_for(reached)).await;
-        waited.is_ok_and(|reached| reached.is_ok())
+        tokio::select! {
+            biased;
+            reached = agreed.wait_for(reached) => reached.is_ok(),
+            _ = removed.wait_for(|removed| *removed) => false,
+            () = tokio::time::sleep_until(deadline) => false,
+        }
     }
+}
+
+/// Refuses to begin anew beside what a member has agreed by: its identity was lost, and to found or
+/// join with the id of another would leave all that behind in silence.
+fn check_nothing_is_left(data_dir: &Path) -> Result<(), OpenError> {
+    LogFile::check_unused(&storage::log_path(data_dir))?;
+    let path = storage::snapshot_path(data_dir);
+    if let Some((snapshot, _)) = Snapshot::read(&path)? {
+        let cluster = snapshot.state.identity().map(|identity| identity.id.to_string());
+        return Err(OpenError::Torn(format!(
+            "{}: here is a snapshot of cluster {}, and the file `identity` beside its folder is \
+             missing: bring it back from a copy of this very node, or, if the rest of the cluster \
+             has a majority, remove this node there (`ringway cluster remove-node`), empty its \
+             `data_dir` and let it join anew",
+            path.display(),
+            cluster.as_deref().unwrap_or("unknown"),
+        )));
+    }
+    Ok(())
 }
 
 /// Refuses files that do not belong together: each is whole by itself.

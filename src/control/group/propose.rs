@@ -70,7 +70,9 @@ impl Group {
             false => ProposeError::Unavailable { why: not.why, leader: not.leader },
         })?;
         // It is agreed, whatever comes now.
-        if !self.shared().applied(committed.index, deadline).await {
+        if !self.shared().applied(committed.index, deadline).await
+            && !*self.shared().removed.borrow()
+        {
             let index = committed.index;
             tracing::warn!(index, "a change is agreed, and this node has not applied it in time");
         }

@@ -1,8 +1,8 @@
 //! What does a node answer its peers?
 //!
 //! Before anything else a message is checked for whom it is meant: the cluster and its generation
-//! ([`Introduction::admit`]), and, for what Raft says, the node. A node of an older generation
-//! belongs to a group that does not exist any more; its votes would count in the new one.
+//! ([`Group::admission`]), by whom it is sent, and, for what Raft says, the node. A node of an older
+//! generation belongs to a group that does not exist any more; its votes would count in the new one.
 
 use bytes::Bytes;
 use serde::Serialize;
@@ -11,9 +11,9 @@ use serde::de::DeserializeOwned;
 use super::part::{Group, Running};
 use super::snapshot::Snapshot;
 use super::types::{TypeConfig, Vote};
-use super::wire::{self, Addressed, Append, AskVote, Removed};
+use super::wire::{self, Addressed, Append, Appended, AskVote, Removed};
 use crate::ids::NodeId;
-use crate::net::peer::{Introduction, PeerAnswer, PeerRequest};
+use crate::net::peer::{PeerAnswer, PeerRequest};
 
 type Transfer = openraft::raft::TransferLeaderRequest<TypeConfig>;
 type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
@@ -21,16 +21,16 @@ type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
 impl Group {
     /// Answers one request of a peer.
     pub async fn handle(&self, request: PeerRequest) -> PeerAnswer {
-        let cluster = self.member().map(|member| (member.cluster, member.generation));
-        // Who wants to join belongs to no cluster; all others must belong to this one.
-        let joins = request.path == wire::JOIN && request.introduction.cluster.is_none();
-        if !joins && let Err(refusal) = (Introduction { cluster }).admit(&request.introduction) {
+        if let Err(refusal) = self.admission(&request.path, &request.introduction) {
+            return refusal;
+        }
+        if let Err(refusal) = self.vouch_for(&request) {
             return refusal;
         }
         if *self.shared().removed.borrow() {
             return PeerAnswer::problem(
-                503,
-                "removed",
+                421,
+                "misdirected",
                 "This node was removed from the cluster and takes no part.",
             );
         }
@@ -58,7 +58,15 @@ impl Group {
         let raft = &running.raft;
         match path {
             wire::APPEND => match self.receive::<Append>(running, body) {
-                Ok(append) => reply(raft.append_entries(append).await),
+                Ok(append) => {
+                    let appended = raft.append_entries(append).await;
+                    if let Ok(answer) = &appended
+                        && !matches!(answer, Appended::HigherVote(_))
+                    {
+                        self.hears_a_leader();
+                    }
+                    reply(appended)
+                }
                 Err(refusal) => refusal,
             },
             wire::VOTE => match self.receive::<AskVote>(running, body) {
@@ -92,6 +100,7 @@ impl Group {
                 return PeerAnswer::problem(400, "bad-message", &detail);
             }
         };
+        self.hears_a_leader();
         let snapshot = RaftSnapshot { meta: snapshot.meta, snapshot: bytes };
         reply(running.raft.install_full_snapshot(vote, snapshot).await)
     }
@@ -112,17 +121,17 @@ impl Group {
             return Err(PeerAnswer::problem(421, "misdirected", &detail));
         }
         if self.shared().state.borrow().was_removed(from) {
-            let detail = format!("Node {from} was removed from the cluster.");
-            return Err(PeerAnswer::problem(410, "removed", &detail));
+            return Err(removed(from));
         }
         Ok(message)
     }
 
+    /// A hint, which the node looks into: anybody may have sent it.
     fn hear_removed(&self, body: &[u8]) -> PeerAnswer {
         let me = self.member().map(|member| member.node);
         match wire::decode::<Removed>(body) {
             Ok(removed) if Some(removed.node) == me => {
-                self.shared().removed.send_replace(true);
+                self.doubt_membership();
                 PeerAnswer::ok(Bytes::from_static(b"{}"))
             }
             Ok(Removed { node: NodeId(node) }) => {
@@ -132,6 +141,12 @@ impl Group {
             Err(refusal) => refusal,
         }
     }
+}
+
+/// The answer to a node that was removed, which then looks into it.
+pub(super) fn removed(node: NodeId) -> PeerAnswer {
+    let detail = format!("Node {node} was removed from the cluster.");
+    PeerAnswer::problem(410, wire::REMOVED_PROBLEM, &detail)
 }
 
 fn reply<T: Serialize, E: std::fmt::Display>(result: Result<T, E>) -> PeerAnswer {

@@ -23,10 +23,6 @@ use crate::cluster::ClusterState;
 
 const MAGIC: &[u8] = b"ringway-snapshot blake3 ";
 
-/// A snapshot of anything larger is refused before it is read: the state is kibibytes to a few
-/// mebibytes, and a peer's message has its own limit.
-const BYTES_MAX: usize = 64 << 20;
-
 /// A snapshot, taken apart.
 #[derive(Debug, Clone)]
 pub struct Snapshot {
@@ -105,9 +101,6 @@ impl Snapshot {
     /// [`NoSnapshot`].
     pub fn decode(bytes: &[u8]) -> Result<Self, NoSnapshot> {
         let no = |what: &str| NoSnapshot(what.to_owned());
-        if bytes.len() > BYTES_MAX {
-            return Err(no("it is larger than any snapshot"));
-        }
         let rest = bytes.strip_prefix(MAGIC).ok_or_else(|| no("it does not begin as one"))?;
         let (sum, body) = split_line(rest).ok_or_else(|| no("its first line has no end"))?;
         if sum != blake3::hash(body).to_hex().as_bytes() {

@@ -7,7 +7,7 @@ use openraft::ServerState;
 use openraft::async_runtime::{Instant, WatchReceiver};
 use serde::Serialize;
 
-use super::part::Group;
+use super::part::{Group, lock};
 use super::types::LogId;
 use crate::ids::{ClusterId, Generation, Incarnation, NodeId, Revision, Term};
 
@@ -68,7 +68,8 @@ pub struct GroupStatus {
     pub role: GroupRole,
     /// Its term.
     pub term: Term,
-    /// Who leads, as far as it knows.
+    /// Who leads: as far as it has heard within the largest election timeout. A leader that no
+    /// majority has answered for that long names nobody either, though its role is what it was.
     pub leader: Option<NodeId>,
     /// Who votes.
     pub voters: BTreeSet<NodeId>,
@@ -94,6 +95,8 @@ pub struct GroupStatus {
     pub matched: Vec<(NodeId, Option<u64>)>,
     /// Why nothing is written any more.
     pub storage_failed: Option<String>,
+    /// For what writing waits: space. Nothing is acknowledged meanwhile, and it goes on by itself.
+    pub storage_waits: Option<String>,
     /// Whether the cluster removed this node.
     pub removed: bool,
     /// Why Raft has stopped, unless it was told to.
@@ -125,6 +128,7 @@ impl Group {
             quorum_acked_ms_ago: None,
             matched: Vec::new(),
             storage_failed: None,
+            storage_waits: None,
             removed: *self.shared().removed.borrow(),
             stopped: None,
         };
@@ -134,6 +138,7 @@ impl Group {
         status.generation = Some(running.member.generation);
         status.incarnation = *self.shared().incarnation.borrow();
         status.storage_failed = running.writer.failed().borrow().clone();
+        status.storage_waits = running.writer.waits().borrow().clone();
         let metrics = running.raft.metrics();
         let metrics = metrics.borrow_watched();
         status.stopped = metrics.running_state.as_ref().err().map(ToString::to_string);
@@ -146,7 +151,7 @@ impl Group {
             ServerState::Shutdown => GroupRole::Stopped,
         };
         status.term = Term(metrics.current_term);
-        status.leader = metrics.current_leader.map(NodeId);
+        let current = metrics.current_leader.map(NodeId);
         let membership = metrics.membership_config.membership();
         status.voters = membership.voter_ids().map(NodeId).collect();
         status.learners = membership.learner_ids().map(NodeId).collect();
@@ -165,6 +170,12 @@ impl Group {
         let ago = self.quorum_confirmed_ago();
         status.quorum_acked_ms_ago =
             ago.map(|ago| u64::try_from(ago.as_millis()).unwrap_or(u64::MAX));
+        let heard = match status.role {
+            GroupRole::Leader => ago,
+            _ => lock(&self.shared().heard).map(|at| at.elapsed()),
+        };
+        let long = self.shared().options.timing.election_most();
+        status.leader = current.filter(|_| heard.is_some_and(|heard| heard <= long));
         status
     }
 

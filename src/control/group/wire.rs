@@ -34,8 +34,13 @@ pub const READ_INDEX: &str = "/peer/v1/read-index";
 pub const HAND_OVER: &str = "/peer/v1/hand-over";
 /// A node wants to join.
 pub const JOIN: &str = "/peer/v1/join";
-/// The node that this reaches was removed.
+/// The node that this reaches may have been removed: it should ask.
 pub const REMOVED: &str = "/peer/v1/removed";
+/// Does a node belong to the cluster?
+pub const STANDING: &str = "/peer/v1/standing";
+
+/// The kind of the refusal that a node gets which the one that it asks takes for removed.
+pub const REMOVED_PROBLEM: &str = "removed";
 
 pub type Append = AppendEntriesRequest<TypeConfig>;
 pub type Appended = AppendEntriesResponse<TypeConfig>;
@@ -115,6 +120,20 @@ pub struct Joined {
     pub generation: Generation,
     /// The new node's id.
     pub node: NodeId,
+}
+
+/// Whether a node belongs to the cluster is asked.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct AskStanding {
+    /// Which.
+    pub node: NodeId,
+}
+
+/// How it stands with a node.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Standing {
+    /// Whether it was removed, and nothing waits for its vote any more.
+    pub removed: bool,
 }
 
 /// A node was removed.

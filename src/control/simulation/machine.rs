@@ -23,7 +23,7 @@ use crate::control::group::{
 };
 use crate::ids::{BaseUrl, NodeName, PeerAddress, PoolName, ShardId, Weight, Zone};
 use crate::net::peer::simulated::{SimulatedDial, SimulatedPeers};
-use crate::net::peer::{PeerAnswer, PeerClient, PeerHandler, PeerRequest, serve};
+use crate::net::peer::{Introduction, PeerAnswer, PeerClient, PeerHandler, PeerRequest, serve};
 
 /// When nobody proposes any more.
 pub const QUIET_MS: u64 = 27_000;
@@ -85,6 +85,10 @@ struct Handler {
 }
 
 impl PeerHandler for Handler {
+    fn admit(&self, path: &str, introduction: &Introduction) -> Result<usize, PeerAnswer> {
+        self.group.admission(path, introduction)
+    }
+
     async fn answer(self: Arc<Self>, request: PeerRequest) -> PeerAnswer {
         let installs = request.path == "/peer/v1/snapshot";
         let answer = self.group.handle(request).await;

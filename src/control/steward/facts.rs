@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::lease::RingReport;
 use crate::ids::{Epoch, FeatureLevel, PoolName, ShardId};
 
-/// What a node serves by and what it sees.
+/// What a node serves by and what it sees. What one of another release does not say is empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Facts {
     /// For each pool, the epoch that requests read with nothing older in flight.
     pub epochs: BTreeMap<PoolName, Epoch>,

@@ -135,6 +135,22 @@ impl Steward {
         matches!(path, RENEW | OVERVIEW)
     }
 
+    /// Which node a renewal speaks for; none for what anybody may ask, and for what is none.
+    #[must_use]
+    pub fn sender(path: &str, body: &[u8]) -> Option<NodeId> {
+        #[derive(serde::Deserialize)]
+        struct Sender {
+            renewal: Holder,
+        }
+        #[derive(serde::Deserialize)]
+        struct Holder {
+            node: NodeId,
+        }
+        let renews = path == RENEW;
+        let sender: Option<Sender> = renews.then(|| serde_json::from_slice(body).ok())?;
+        sender.map(|sender| sender.renewal.node)
+    }
+
     /// Answers another node's question.
     #[must_use]
     pub fn answer(&self, path: &str, body: &[u8]) -> PeerAnswer {
@@ -237,6 +253,9 @@ impl Steward {
                     && denial.revokes()
                 {
                     tracing::error!(%denial, "this node's lease is taken from it");
+                }
+                if matches!(answer, Answer::Denied(Denial::Unknown)) {
+                    group.doubt_membership();
                 }
                 holding.answered(boottime_ms(), &answer);
             }

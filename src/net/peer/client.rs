@@ -190,11 +190,12 @@ impl PeerClient {
             let mut refused = match connection.sender.try_send_request(request).await {
                 Ok(response) => {
                     let status = response.status().as_u16();
-                    let body =
-                        body::read(response.into_body()).await.map_err(|error| match error {
+                    let body = body::read(response.into_body(), BODY_BYTES_MAX).await.map_err(
+                        |error| match error {
                             BodyError::Broken(error) => CallError::broken(error),
                             error => CallError::Protocol(Box::new(error)),
-                        })?;
+                        },
+                    )?;
                     peer.checkin(connection);
                     return Ok(PeerAnswer { status, body });
                 }

@@ -49,17 +49,19 @@ impl Introduction {
                             .to_owned(),
                     );
                 }
-                (Some((ours, _)), None) => {
-                    return refuse(format!(
-                        "This node belongs to cluster {ours}, and the request names none: the \
-                         sender must join first."
-                    ));
+                // Which cluster this is, is told only to whoever knows it.
+                (Some(_), None) => {
+                    return refuse(
+                        "This node belongs to a cluster, and the request names none: the sender \
+                         must join first."
+                            .to_owned(),
+                    );
                 }
             };
         if ours != theirs {
             return refuse(format!(
-                "This node belongs to cluster {ours}, and the request is for cluster {theirs}: \
-                 the sender's list of nodes names an address that another cluster uses."
+                "This node belongs to another cluster than {theirs}, for which the request is: the \
+                 sender's list of nodes names an address that another cluster uses."
             ));
         }
         if our_generation != their_generation {
@@ -162,6 +164,16 @@ impl PeerAnswer {
             "detail": detail,
         });
         Self { status, body: document.to_string().into() }
+    }
+
+    /// Whether this is a refusal of ours of this kind. The status alone may be a stranger's, at an
+    /// address that a node had once.
+    #[must_use]
+    pub fn is_problem(&self, status: u16, kind: &str) -> bool {
+        let kind = format!("urn:ringway:problem:{kind}");
+        self.status == status
+            && serde_json::from_slice::<serde_json::Value>(&self.body)
+                .is_ok_and(|document| document["type"] == kind)
     }
 
     fn misdirected(detail: &str) -> Self {

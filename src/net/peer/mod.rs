@@ -10,7 +10,8 @@
 //! ```
 //!
 //! What holds:
-//! 1. Everything is bounded: a body, a head, a wait, connections to one address and from one.
+//! 1. Everything is bounded: a body, all bodies together, a head, a wait, connections to one
+//!    address and from one. No body is read before its handler has admitted who sends it.
 //! 2. A request is sent again by itself only when hyper hands it back unsent. Whatever else breaks
 //!    is told as it is: [`CallError::is_surely_unsent`].
 //! 3. Each request names the cluster and generation it is meant for ([`Introduction`]), so that a
@@ -31,6 +32,7 @@ mod socket;
 #[cfg(test)]
 mod tests;
 
+pub use body::BODY_BYTES_MAX;
 pub use client::{CallError, PeerClient};
 pub use message::{Introduction, PROTOCOL, PeerAnswer, PeerRequest};
 pub use server::{PeerHandler, serve};

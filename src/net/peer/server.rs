@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +20,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
-use super::body::{self, BodyError};
+use super::body::{self, BodyError, Room};
 use super::message::{Introduction, PeerAnswer, PeerRequest};
 use super::socket::{Accept, Stream};
 use crate::net::tls::ServerTls;
@@ -31,6 +31,11 @@ const PER_ADDRESS_MAX: usize = 512;
 
 /// Connections in all: every other node of the largest cluster (64) in the middle of a burst.
 const CONNECTIONS_MAX: usize = 2048;
+
+/// Connections in the middle of their TLS handshake, from one address and in all: as many as a
+/// node opens at once, and of some. Those that never end it are in each other's way alone.
+const OPENING_PER_ADDRESS_MAX: usize = 64;
+const OPENING_MAX: usize = 512;
 
 /// A node's first message must come soon, or whoever opens connections and says nothing would
 /// hold them.
@@ -51,6 +56,13 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Who answers.
 pub trait PeerHandler: Send + Sync + 'static {
+    /// Whether a request for `path` may be read, and how many bytes of its body, at most
+    /// [`BODY_BYTES_MAX`](super::BODY_BYTES_MAX).
+    ///
+    /// # Errors
+    /// The answer to give instead.
+    fn admit(&self, path: &str, introduction: &Introduction) -> Result<usize, PeerAnswer>;
+
     /// Answers one request. It is dropped where it waits when the asking side goes away, so what
     /// must be finished once begun runs in a task of its own.
     fn answer(self: Arc<Self>, request: PeerRequest) -> impl Future<Output = PeerAnswer> + Send;
@@ -64,6 +76,7 @@ pub async fn serve<A: Accept, H: PeerHandler>(
     stop: impl Future<Output = ()>,
 ) {
     let gate = Arc::new(Gate::default());
+    let room = Room::default();
     let (stopping, stopped) = watch::channel(false);
     // Dropped with this future: no connection outlives it.
     let mut connections = JoinSet::new();
@@ -83,19 +96,21 @@ pub async fn serve<A: Accept, H: PeerHandler>(
                 continue;
             }
         };
-        let Some(place) = Gate::enter(&gate, from.ip()) else {
+        let Some(mut place) = Gate::enter(&gate, from.ip(), tls.is_some()) else {
             gate.report(|| tracing::warn!(%from, "too many connections of nodes: one was refused"));
             continue;
         };
         let (tls, handler, stopped) = (tls.clone(), Arc::clone(&handler), stopped.clone());
+        let room = room.clone();
         connections.spawn(async move {
             match open(stream, tls.as_deref()).await {
                 Ok((stream, certificate)) => {
-                    let caller = Caller { from, certificate };
+                    place.opened();
+                    let caller = Caller { from, certificate, room };
                     converse(stream, caller, handler, stopped).await;
                 }
                 Err(error) => place
-                    .0
+                    .gate
                     .report(|| tracing::warn!(%from, %error, "a connection of a node was refused")),
             }
             drop(place);
@@ -122,6 +137,7 @@ async fn open(
 struct Caller {
     from: SocketAddr,
     certificate: Option<Arc<str>>,
+    room: Room,
 }
 
 async fn converse<H: PeerHandler>(
@@ -164,11 +180,22 @@ async fn answer<H: PeerHandler>(
         Ok(introduction) => introduction,
         Err(refusal) => return refusal,
     };
-    let body = match body::read(body).await {
-        Ok(body) => body,
+    let path = head.uri.path();
+    let bytes_max = match handler.admit(path, &introduction) {
+        Ok(bytes_max) => bytes_max,
+        Err(refusal) => {
+            body::discard(body).await;
+            return refusal;
+        }
+    };
+    // Given back when it is answered: until then somebody works on it.
+    let (body, _place) = match caller.room.read(body, bytes_max).await {
+        Ok(read) => read,
         Err(error) => {
             let status = match error {
-                BodyError::TooLong => 413,
+                BodyError::TooLong(_) => 413,
+                BodyError::NoLength => 411,
+                BodyError::NoRoom => 503,
                 BodyError::Stalled => 408,
                 BodyError::Broken(_) => 400,
             };
@@ -176,7 +203,7 @@ async fn answer<H: PeerHandler>(
         }
     };
     let request = PeerRequest {
-        path: head.uri.path().to_owned(),
+        path: path.to_owned(),
         body,
         introduction,
         certificate: caller.certificate.clone(),
@@ -200,23 +227,43 @@ fn response(answer: PeerAnswer) -> Response<Full<Bytes>> {
 /// Counts who is inside, and how often trouble is told.
 #[derive(Default)]
 struct Gate {
-    inside: Mutex<BTreeMap<IpAddr, usize>>,
+    inside: Mutex<BTreeMap<IpAddr, Inside>>,
     reported: Mutex<Option<Instant>>,
 }
 
+/// Connections from one address.
+#[derive(Debug, Default, Clone, Copy)]
+struct Inside {
+    all: usize,
+    /// Of them, those in their handshake.
+    opening: usize,
+}
+
 /// A place inside, given back when dropped.
-struct Place(Arc<Gate>, IpAddr);
+struct Place {
+    gate: Arc<Gate>,
+    from: IpAddr,
+    opening: bool,
+}
 
 impl Gate {
-    fn enter(gate: &Arc<Self>, from: IpAddr) -> Option<Place> {
-        let mut inside = gate.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        let all: usize = inside.values().sum();
-        let here = inside.get(&from).copied().unwrap_or(0);
-        if all >= CONNECTIONS_MAX || here >= PER_ADDRESS_MAX {
+    fn enter(gate: &Arc<Self>, from: IpAddr, opening: bool) -> Option<Place> {
+        let mut inside = gate.inside();
+        let all: usize = inside.values().map(|inside| inside.all).sum();
+        let all_opening: usize = inside.values().map(|inside| inside.opening).sum();
+        let here = inside.get(&from).copied().unwrap_or_default();
+        let full = all >= CONNECTIONS_MAX || here.all >= PER_ADDRESS_MAX;
+        let crowded = all_opening >= OPENING_MAX || here.opening >= OPENING_PER_ADDRESS_MAX;
+        if full || (opening && crowded) {
             return None;
         }
-        inside.insert(from, here + 1);
-        Some(Place(Arc::clone(gate), from))
+        let opening_here = here.opening + usize::from(opening);
+        inside.insert(from, Inside { all: here.all + 1, opening: opening_here });
+        Some(Place { gate: Arc::clone(gate), from, opening })
+    }
+
+    fn inside(&self) -> MutexGuard<'_, BTreeMap<IpAddr, Inside>> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn report(&self, say: impl FnOnce()) {
@@ -228,12 +275,24 @@ impl Gate {
     }
 }
 
+impl Place {
+    /// The handshake has ended.
+    fn opened(&mut self) {
+        if std::mem::take(&mut self.opening)
+            && let Some(here) = self.gate.inside().get_mut(&self.from)
+        {
+            here.opening -= 1;
+        }
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut inside = self.0.inside.lock().unwrap_or_else(PoisonError::into_inner);
-        match inside.get_mut(&self.1) {
-            Some(here) if *here > 1 => *here -= 1,
-            _ => drop(inside.remove(&self.1)),
+        self.opened();
+        let mut inside = self.gate.inside();
+        match inside.get_mut(&self.from) {
+            Some(here) if here.all > 1 => here.all -= 1,
+            _ => drop(inside.remove(&self.from)),
         }
     }
 }

@@ -37,10 +37,12 @@ fn echo() -> Arc<Echo> {
 }
 
 impl PeerHandler for Echo {
+    fn admit(&self, path: &str, introduction: &Introduction) -> Result<usize, PeerAnswer> {
+        self.introduction.admit(introduction)?;
+        Ok(if path == "/short" { 100 } else { BODY_BYTES_MAX })
+    }
+
     async fn answer(self: Arc<Self>, request: PeerRequest) -> PeerAnswer {
-        if let Err(refusal) = self.introduction.admit(&request.introduction) {
-            return refusal;
-        }
         if request.path == "/wait" {
             self.reached.notify_one();
             drop(self.gate.acquire().await);
@@ -147,6 +149,7 @@ async fn what_is_no_request_of_a_node_is_refused() {
         ),
         (
             "POST / HTTP/1.1\r\nHost: a\r\nRingway-Protocol: 1\r\nConnection: close\r\n\
+             Ringway-Cluster: 01010101010101010101010101010101\r\nRingway-Generation: 1\r\n\
              Content-Length: 67108865\r\n\r\n",
             "413",
         ),
@@ -155,6 +158,29 @@ async fn what_is_no_request_of_a_node_is_refused() {
         assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{request}{answer}");
         assert!(answer.contains("application/problem+json"), "{answer}");
     }
+}
+
+/// Whoever could connect was given up to 64 MiB of memory before anybody asked who it was.
+#[tokio::test]
+async fn a_stranger_is_refused_before_its_body_is_read() {
+    let (to, _stop) = start(echo()).await;
+    // The body never comes, and the answer does.
+    for (cluster, path, status) in [("02", "/", "421"), ("01", "/short", "413")] {
+        let request = format!(
+            "POST {path} HTTP/1.1\r\nHost: a\r\nRingway-Protocol: 1\r\nRingway-Cluster: {}\r\n\
+             Ringway-Generation: 1\r\nConnection: close\r\nContent-Length: 67108864\r\n\r\n",
+            cluster.repeat(16)
+        );
+        let answer = raw(&to, request.as_bytes()).await;
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+    }
+    let unmeasured = format!(
+        "POST / HTTP/1.1\r\nHost: a\r\nRingway-Protocol: 1\r\nRingway-Cluster: {}\r\n\
+         Ringway-Generation: 1\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "01".repeat(16)
+    );
+    let answer = raw(&to, unmeasured.as_bytes()).await;
+    assert!(answer.starts_with("HTTP/1.1 411 "), "{answer}");
 }
 
 #[tokio::test]

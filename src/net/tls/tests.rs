@@ -19,7 +19,8 @@ use tokio_rustls::TlsConnector;
 use super::*;
 use crate::ids::PeerAddress;
 use crate::net::peer::{
-    CallError, PeerAnswer, PeerClient, PeerHandler, PeerRequest, TcpDial, TcpPeers, serve,
+    CallError, Introduction, PeerAnswer, PeerClient, PeerHandler, PeerRequest, TcpDial, TcpPeers,
+    serve,
 };
 
 const YEAR_S: u64 = 365 * 86_400;
@@ -81,6 +82,10 @@ impl Folder {
 struct WhoAsks;
 
 impl PeerHandler for WhoAsks {
+    fn admit(&self, _: &str, _: &Introduction) -> Result<usize, PeerAnswer> {
+        Ok(0)
+    }
+
     async fn answer(self: Arc<Self>, request: PeerRequest) -> PeerAnswer {
         PeerAnswer::ok(request.certificate.expect("TLS is on").as_bytes().to_vec())
     }

@@ -30,9 +30,10 @@
 //!
 //! A shard is used if none of the three speaks against it. What this node *reports* for the next
 //! verdict is of the first two alone ([`PoolHealth::own_view`]): else a verdict would confirm
-//! itself and never end. While the group is not heard, its verdicts may be old and do not count;
-//! a node without a cluster is a group of one, whose own probes are the verdict. That matters
-//! where verdicts alone may move requests ([`SharedHealth::verdict`], `dispatch::choose`).
+//! itself and never end. Of a shard whose probes have come to no result yet it says nothing. While
+//! the group is not heard, its verdicts may be old and do not count; a node without a cluster is a
+//! group of one, whose own probes are the verdict. That matters where verdicts alone may move
+//! requests ([`SharedHealth::verdict`], `dispatch::choose`).
 //!
 //! What counts as a failed answer is decided in [`Outcome`]. Ejections grow, and are forgiven:
 //! see `lane`.

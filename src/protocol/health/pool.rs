@@ -95,9 +95,17 @@ impl PoolHealth {
 
     /// Which of a shard's classes are down by this node's own evidence: what it tells the others.
     /// Were what is agreed a part of it, a verdict would be its own confirmation and never end.
+    ///
+    /// `None` while it has nothing to tell: the shard is probed, and no probe has come to a result.
+    /// A shard of which nothing is known is used, but it is not *seen* to be up: nodes that were
+    /// just started would vote a dead shard back before their first probes fail. Where there are no
+    /// probes, requests are all the evidence there can be, and those that are not sent to a shard
+    /// that is agreed down cannot tell of its return; there silence would be for ever.
     #[must_use]
-    pub fn own_view(&self, shard: usize) -> PerClass<bool> {
-        self.shards.get(shard).map_or_else(PerClass::default, |s| per_class(|c| s.is_suspect(c)))
+    pub fn own_view(&self, shard: usize) -> Option<PerClass<bool>> {
+        let shard = self.shards.get(shard)?;
+        let has_evidence = shard.is_probed() || self.settings.active.is_none();
+        has_evidence.then(|| per_class(|class| shard.is_suspect(class)))
     }
 
     /// A probe of `shard` ended. Without active settings nothing follows.

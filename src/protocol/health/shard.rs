@@ -17,6 +17,8 @@ pub(super) struct Shard {
     maint: bool,
     /// Why and since when the probes have it down.
     down: Option<(Reason, u64)>,
+    /// Whether its probes have ever come to a result: one has passed, or enough have failed.
+    probed: bool,
     /// Probes passed in a row, since the last ejection for connections if there was one.
     probes_passed: u32,
     /// Probes failed in a row.
@@ -71,6 +73,11 @@ impl Shard {
     /// Ejected in one class or both.
     pub(super) fn is_ejected(&self) -> bool {
         self.lanes.read.is_ejected() || self.lanes.write.is_ejected()
+    }
+
+    /// Whether its probes, if there are any, have come to a result.
+    pub(super) fn is_probed(&self) -> bool {
+        self.probed
     }
 
     /// Whether this node's own evidence speaks against requests of `class`.
@@ -155,6 +162,7 @@ impl Shard {
     ) -> Option<Change> {
         match result {
             Ok(()) => {
+                self.probed = true;
                 self.probes_failed = 0;
                 self.probes_passed = self.probes_passed.saturating_add(1);
                 if self.probes_passed < active.rise.max(1) {
@@ -181,6 +189,7 @@ impl Shard {
                 }
                 let why = Reason::Probes { failures: self.probes_failed, last };
                 self.down = Some((why, now_ms));
+                self.probed = true;
                 self.connects_failed = 0;
                 self.lanes.read.suspend(now_ms, passive);
                 self.lanes.write.suspend(now_ms, passive);
@@ -356,6 +365,7 @@ impl Shard {
     pub(super) fn forget_without(&mut self, probes: bool, requests: bool) {
         if !probes {
             self.down = None;
+            self.probed = false;
             self.probes_failed = 0;
             self.probes_passed = 0;
         }

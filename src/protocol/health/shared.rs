@@ -222,12 +222,14 @@ impl SharedHealth {
         self.keep(&mut inner, changes);
     }
 
-    /// What this node tells the others: which shards are down by its own evidence.
+    /// What this node tells the others: which shards are down by its own evidence, of those about
+    /// which it has any ([`PoolHealth::own_view`]).
     #[must_use]
     pub fn own_views(&self) -> Vec<(ShardId, PerClass<bool>)> {
         let inner = self.lock();
-        let own = |(shard, seat): (usize, &Seat)| (seat.id.clone(), inner.machine.own_view(shard));
-        self.seats.iter().enumerate().map(own).collect()
+        let own =
+            |(shard, seat): (usize, &Seat)| Some((seat.id.clone(), inner.machine.own_view(shard)?));
+        self.seats.iter().enumerate().filter_map(own).collect()
     }
 
     /// Lets time pass. Returns when to call again, `None` if only an event can change anything.

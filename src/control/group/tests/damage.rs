@@ -1,15 +1,18 @@
 //! Disks that fail, and files that are not what was written.
 
 use std::io;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use redb::StorageBackend;
 use redb::backends::InMemoryBackend;
 
+use super::super::log_file::{LogFile, Owner};
 use super::super::{Backend, GroupRole, OpenError, ProposeError, Storage, storage};
 use super::nodes::{Wires, create, open, until};
 use crate::cluster::Settings;
+use crate::ids::{ClusterId, NodeId};
 
 /// A disk whose fsync fails from some moment on.
 #[derive(Debug)]
@@ -133,6 +136,46 @@ async fn a_damaged_missing_or_foreign_file_is_refused_by_its_name() {
     assert!(error.to_string().contains("copied from another node"), "{error}");
     std::fs::write(&log, &bytes).expect("written");
     start(&folder).await.expect("starts as before");
+}
+
+/// A node whose identity was lost joined or founded anew, over a log that its votes were in.
+#[tokio::test]
+async fn a_log_without_an_identity_is_not_begun_anew() {
+    let folder = node_with_files().await;
+    let identity = folder.path().join("identity");
+    let kept = std::fs::read(&identity).expect("a file");
+    std::fs::remove_file(&identity).expect("removed");
+    let (log, snapshot) = (storage::log_path(folder.path()), storage::snapshot_path(folder.path()));
+    let whole = std::fs::read(&log).expect("a file").len();
+    let error = start(&folder).await.expect_err("whose log is it?").to_string();
+    assert!(error.contains("raft/log") && error.contains("`identity`"), "{error}");
+    assert_eq!(std::fs::read(&log).expect("still there").len(), whole);
+    let aside = folder.path().join("aside");
+    std::fs::rename(&log, &aside).expect("renamed");
+    let error = start(&folder).await.expect_err("whose snapshot is it?").to_string();
+    assert!(error.contains("raft/snapshot") && error.contains("`identity`"), "{error}");
+    std::fs::rename(&aside, &log).expect("renamed");
+    std::fs::write(&identity, kept).expect("written");
+    start(&folder).await.expect("starts as before");
+    for (path, mode) in
+        [(log.parent().expect("a folder"), 0o700), (&log, 0o600), (&snapshot, 0o600)]
+    {
+        let found = std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{}", path.display());
+    }
+}
+
+/// A crash between the log and the identity: nobody has voted by it.
+#[tokio::test]
+async fn a_birth_that_was_interrupted_is_begun_again() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let owner = Owner { cluster: ClusterId([5; 16]), node: NodeId(3) };
+    let log = storage::log_path(folder.path());
+    drop(LogFile::create(&log, &Storage::Files, owner).expect("made"));
+    let wires = Wires::default();
+    let group = open(&wires, 1, folder.path(), Storage::Files).await.expect("opened");
+    group.found("admin@n1", Settings::default(), vec![create("p")]).await.expect("founded");
+    group.shutdown().await;
 }
 
 /// Bits flip wherever they like: a node refuses to start, or the bit was in no use.

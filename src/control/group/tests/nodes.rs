@@ -27,6 +27,8 @@ struct World {
     cut_off: BTreeSet<PeerAddress>,
     /// Of messages to this path every second answer is lost.
     losing: Option<&'static str>,
+    /// No message to this path arrives.
+    swallowing: Option<&'static str>,
     asked: u64,
     /// What each node has sent, by path, whether it came through or not.
     sent: BTreeMap<(PeerAddress, &'static str), u64>,
@@ -61,6 +63,10 @@ impl Wires {
         self.world().losing = path;
     }
 
+    pub fn swallow(&self, path: &'static str) {
+        self.world().swallowing = Some(path);
+    }
+
     /// How many messages to `path` a node has sent.
     pub fn sent(&self, node: usize, path: &'static str) -> u64 {
         self.world().sent.get(&(address(node), path)).copied().unwrap_or(0)
@@ -84,7 +90,8 @@ impl Call for End {
             let (group, loses) = {
                 let mut world = self.wires.world();
                 *world.sent.entry((self.own.clone(), path)).or_default() += 1;
-                if world.cut_off.contains(to) || world.cut_off.contains(&self.own) {
+                let swallowed = world.swallowing == Some(path);
+                if swallowed || world.cut_off.contains(to) || world.cut_off.contains(&self.own) {
                     return Err(fail(true));
                 }
                 let loses = world.losing == Some(path);
