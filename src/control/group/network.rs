@@ -36,8 +36,11 @@ use crate::net::peer::PeerAnswer;
 
 type RaftSnapshot = openraft::type_config::alias::SnapshotOf<TypeConfig, Bytes>;
 
-/// How long a snapshot may take: 64 MiB over a slow line.
-const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long any snapshot may take, and how much longer for each MiB of it: a slow line. No longer,
+/// because until then the member gets neither entries nor another snapshot: one whose answer was
+/// lost, or that went away without a word, would wait that long after it was back.
+const SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
+const SNAPSHOT_TIMEOUT_PER_MIB: Duration = Duration::from_secs(1);
 
 /// How often it is said that answers to heartbeats come too late.
 const LATE_SAID_EVERY: Duration = Duration::from_secs(60);
@@ -240,7 +243,9 @@ impl RaftNetworkV2<TypeConfig> for Network {
         let mut body = wire::encode(&self.addressed(vote)).to_vec();
         body.push(b'\n');
         body.extend_from_slice(&snapshot.snapshot);
-        let sent = self.ask(wire::SNAPSHOT, body.into(), SNAPSHOT_TIMEOUT);
+        let mib = u32::try_from(body.len() >> 20).unwrap_or(u32::MAX);
+        let within = SNAPSHOT_TIMEOUT + SNAPSHOT_TIMEOUT_PER_MIB.saturating_mul(mib);
+        let sent = self.ask(wire::SNAPSHOT, body.into(), within);
         tokio::select! {
             biased;
             closed = cancel => Err(StreamingError::Closed(closed)),
