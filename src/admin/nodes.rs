@@ -57,6 +57,8 @@ pub struct ClusterStatus {
     pub quorum_acked_ms_ago: Option<u64>,
     /// Why the answering node's disk is not trusted any more; absent if it is.
     pub storage_failed: Option<String>,
+    /// For what writing its log waits: space. It goes on by itself; absent if it does not wait.
+    pub storage_waits: Option<String>,
     /// Why the answering node takes no part any more: it was removed, or its Raft has stopped.
     pub stopped: Option<String>,
     /// Whether the leader told what it knows of the others. Without that, what stands for each
@@ -167,6 +169,7 @@ pub fn cluster_status(
             .map(|snapshot| Snapshot { index: snapshot.index, age_ms: snapshot.age_ms }),
         quorum_acked_ms_ago: group.quorum_acked_ms_ago,
         storage_failed: group.storage_failed.clone(),
+        storage_waits: group.storage_waits.clone(),
         stopped: match group.removed {
             true => Some("the cluster has removed it".to_owned()),
             false => group.stopped.clone(),

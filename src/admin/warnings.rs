@@ -63,6 +63,11 @@ fn of_cluster(cluster: &ClusterStatus, warnings: &mut Vec<String>) {
              disk and start the node again"
         ));
     }
+    if let Some(why) = &cluster.storage_waits {
+        warnings.push(format!(
+            "this node acknowledges nothing for now: {why}; it goes on by itself when there is room"
+        ));
+    }
     if let Some(why) = &cluster.stopped {
         warnings.push(format!("this node takes no part in its cluster any more: {why}"));
     }
@@ -180,6 +185,7 @@ mod tests {
             snapshot: None,
             quorum_acked_ms_ago: None,
             storage_failed: None,
+            storage_waits: None,
             stopped: None,
             observed: true,
             nodes,
@@ -215,6 +221,7 @@ mod tests {
         let bad = ClusterStatus {
             leader: None,
             storage_failed: Some("fsync: Input/output error".to_owned()),
+            storage_waits: None,
             lease: Lease { remaining_ms: 0, lost_ms_ago: Some(34_000), trouble },
             log: Log { last: None, committed: None, applied: Some(10_500) },
             snapshot: Some(Snapshot { index: 400, age_ms: 1 }),

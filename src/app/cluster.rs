@@ -282,6 +282,7 @@ mod tests {
             snapshot: Some(Snapshot { index: 1000, age_ms: 7_500_000 }),
             quorum_acked_ms_ago: Some(80),
             storage_failed: None,
+            storage_waits: None,
             stopped: None,
             observed: true,
             nodes: vec![node(1, "voter"), behind, new],
@@ -313,6 +314,7 @@ log 1207, committed 1207, applied 1206; snapshot at 1000, 2 h old
             log: Log { last: Some(3), committed: None, applied: None },
             snapshot: None,
             storage_failed: Some("fsync: Input/output error".to_owned()),
+            storage_waits: None,
             observed: false,
             nodes: Vec::new(),
             ..cluster()

@@ -63,6 +63,10 @@ impl View {
     }
 
     /// Why the node does not trust its disk any more.
+    pub fn storage_waits(&self) -> Option<String> {
+        Some(self.cluster()?["storage_waits"].as_str()?.to_owned())
+    }
+
     pub fn storage_failed(&self) -> Option<String> {
         Some(self.cluster()?["storage_failed"].as_str()?.to_owned())
     }
