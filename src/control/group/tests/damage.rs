@@ -11,7 +11,7 @@ use redb::backends::InMemoryBackend;
 use super::super::log_file::{LogFile, Owner};
 use super::super::{Backend, GroupRole, OpenError, ProposeError, Storage, storage};
 use super::nodes::{Wires, create, open, until};
-use crate::cluster::Settings;
+use crate::cluster::{ClusterState, Settings};
 use crate::ids::{ClusterId, NodeId};
 
 /// A disk whose fsync fails from some moment on.
@@ -146,17 +146,19 @@ async fn a_log_without_an_identity_is_not_begun_anew() {
     let kept = std::fs::read(&identity).expect("a file");
     std::fs::remove_file(&identity).expect("removed");
     let (log, snapshot) = (storage::log_path(folder.path()), storage::snapshot_path(folder.path()));
-    let whole = std::fs::read(&log).expect("a file").len();
     let error = start(&folder).await.expect_err("whose log is it?").to_string();
     assert!(error.contains("raft/log") && error.contains("`identity`"), "{error}");
-    assert_eq!(std::fs::read(&log).expect("still there").len(), whole);
     let aside = folder.path().join("aside");
     std::fs::rename(&log, &aside).expect("renamed");
     let error = start(&folder).await.expect_err("whose snapshot is it?").to_string();
     assert!(error.contains("raft/snapshot") && error.contains("`identity`"), "{error}");
     std::fs::rename(&aside, &log).expect("renamed");
     std::fs::write(&identity, kept).expect("written");
-    start(&folder).await.expect("starts as before");
+    // Only what the log says is compared: redb gives free pages back when it closes a file, so the
+    // bytes may be fewer after a look that refused it.
+    let state = ClusterState::decode(&start(&folder).await.expect("starts")).expect("a state");
+    let pools: Vec<_> = state.pools().keys().map(ToString::to_string).collect();
+    assert_eq!(pools, ["p", "q"], "nothing was begun anew");
     for (path, mode) in
         [(log.parent().expect("a folder"), 0o700), (&log, 0o600), (&snapshot, 0o600)]
     {
@@ -185,7 +187,7 @@ async fn flipped_bits_are_noticed_or_harmless() {
     let log = storage::log_path(folder.path());
     let whole = std::fs::read(&log).expect("a file");
     let pools = |state: &[u8]| {
-        let state = crate::cluster::ClusterState::decode(state).expect("a state");
+        let state = ClusterState::decode(state).expect("a state");
         (state.pools().clone(), state.nodes().keys().copied().collect::<Vec<_>>())
     };
     let snapshot = std::fs::read(storage::snapshot_path(folder.path())).expect("a file");
