@@ -26,10 +26,10 @@ use super::site::Site;
 use crate::net::buffer::ReadBuffer;
 use crate::net::http1::scan::Scanner;
 use crate::net::timers::Timer;
-use crate::net::wire::{Abort, Pace, Wire, WireError};
+use crate::net::wire::{Pace, Transport, Wire, WireError};
 
 /// Serves one client until its connection ends.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Abort>(
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Transport>(
     open: Open,
     stream: S,
     address: IpAddr,
@@ -84,7 +84,7 @@ enum Head {
     TimedOut,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Abort> Connection<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
     async fn requests(&self) {
         let mut rest = None;
         let mut served = 0;
