@@ -32,6 +32,7 @@ mod cluster;
 mod describe;
 mod diagnostic;
 mod load;
+mod placement;
 mod pools;
 mod process;
 mod raw;

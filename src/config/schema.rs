@@ -162,7 +162,7 @@ pub(super) const RETRY: Keys = Keys {
 
 pub(super) const SHARD: Keys = Keys {
     at: "pools[].shards[]",
-    known: &["id", "url", "zone", "weight", "state"],
+    known: &["id", "url", "zone", "weight", "state", "ketama_name"],
     later: &["tls"],
 };
 
