@@ -27,6 +27,7 @@ use std::time::Duration;
 use super::attempt::{Attempt, Source};
 use super::choose::{Chosen, NoShard, choose, may_go_on};
 use super::outcome::{Failure, Note, TryError};
+use super::places::Place;
 use super::seam::{Answer, Body, BodyError, Part, Request};
 use super::view::{Pool, Shard};
 use super::worker::Worker;
@@ -370,21 +371,17 @@ impl Run<'_> {
     }
 
     /// One of the shard's places; waits for one if all are taken.
-    async fn place<'s>(
-        &self,
-        shard: &'s Shard,
-    ) -> Result<tokio::sync::SemaphorePermit<'s>, Failure> {
-        if let Ok(permit) = shard.places.try_acquire() {
-            return Ok(permit);
+    async fn place<'s>(&self, shard: &'s Shard) -> Result<Place<'s>, Failure> {
+        let stripe = self.worker.stripe;
+        if let Some(place) = shard.places.try_take(stripe) {
+            return Ok(place);
         }
         let deadline_ms = self.timer.timers().after(self.pool.settings.timeouts.pool_wait);
-        match self.timer.limit(deadline_ms, shard.places.acquire()).await {
-            Some(Ok(permit)) => Ok(permit),
-            _ => {
-                shard.metrics.pending_overflow.inc(self.worker.stripe);
-                Err(Failure::Overflow)
-            }
-        }
+        let place = self.timer.limit(deadline_ms, shard.places.wait(stripe)).await;
+        place.ok_or_else(|| {
+            shard.metrics.pending_overflow.inc(stripe);
+            Failure::Overflow
+        })
     }
 
     async fn connection(
