@@ -307,13 +307,39 @@ fn is_authority(text: &[u8]) -> bool {
         [b'[', inner @ .., b']'] => {
             std::str::from_utf8(inner).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
         }
-        name => {
-            !name.is_empty()
-                && name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(b))
-        }
+        name => !name.is_empty() && name.iter().all(|&byte| NAME_BYTES[usize::from(byte)]),
     };
     host_is_fine && port_is_fine
 }
+
+/// What a host's name may consist of, by byte.
+const NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < table.len() {
+        #[allow(clippy::cast_possible_truncation, reason = "the loop ends at 256")]
+        let byte = at as u8;
+        let mark = matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b';'
+                | b'='
+        );
+        table[at] = byte.is_ascii_alphanumeric() || mark;
+        at += 1;
+    }
+    table
+};
 
 fn is_port(digits: &[u8]) -> bool {
     digits.len() <= 5
