@@ -23,7 +23,7 @@ use crate::net::http1::chunked::{CHUNK_HEAD_BYTES, chunk_head};
 use crate::net::http1::framing::Framing;
 use crate::net::http1::head::{FieldKind, Persistence};
 use crate::net::http1::response::{ResponseError, ResponseHead};
-use crate::net::http1::scan::Scanner;
+use crate::net::http1::scan::{HeadLimits, Scanner};
 use crate::net::timers::Timer;
 use crate::net::upstream::Upstream;
 use crate::net::wire::{Pace, WireError};
@@ -60,6 +60,25 @@ struct Receiving {
     scanner: Scanner,
     head: ResponseHead,
     interims: u32,
+}
+
+impl Receiving {
+    /// Parses the head if all of it has come; returns its length then.
+    fn look(&mut self, head_asked: bool, limits: &HeadLimits) -> Result<Option<usize>, TryError> {
+        let bytes = self.buffer.filled();
+        if self.scanner.is_fresh()
+            && let Some(length) = self.head.parse_at_once(bytes, head_asked, limits)
+        {
+            return Ok(Some(length));
+        }
+        let scanned = self.scanner.scan(bytes, limits);
+        let Some(length) = scanned.map_err(|_| TryError::BadAnswer("head_limits"))? else {
+            return Ok(None);
+        };
+        let parsed = self.head.parse(&bytes[..length], head_asked);
+        parsed.map_err(|error| TryError::BadAnswer(reason(error)))?;
+        Ok(Some(length))
+    }
 }
 
 /// Why the sending of the request stopped.
@@ -264,12 +283,7 @@ impl Attempt<'_> {
         let mut pace = Pace::until(u64::MAX);
         let limits = &self.pool.head_limits;
         loop {
-            let bytes = receiving.buffer.filled();
-            let scanned = receiving.scanner.scan(bytes, limits);
-            if let Some(length) = scanned.map_err(|_| TryError::BadAnswer("head_limits"))? {
-                let whole = &bytes[..length];
-                let parsed = receiving.head.parse(whole, self.request.head_asked);
-                parsed.map_err(|error| TryError::BadAnswer(reason(error)))?;
+            if let Some(length) = receiving.look(self.request.head_asked, limits)? {
                 if !receiving.head.is_interim() {
                     return Ok(length);
                 }
@@ -282,6 +296,7 @@ impl Attempt<'_> {
                     said.set(Said::Continue);
                     wake_self().await;
                 } else if self.request.interim_wanted {
+                    let whole = &receiving.buffer.filled()[..length];
                     answer.interim(&receiving.head, whole).await?;
                 }
                 receiving.buffer.consume(length);

@@ -10,7 +10,6 @@ use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::task::{Context, Waker};
 
 use tokio::net::TcpStream;
 
@@ -155,9 +154,8 @@ impl Upstreams {
             let fresh = upstream.generation == generation
                 && now_ms - since_ms <= keep.idle_ms_max
                 && now_ms - upstream.born_ms <= keep.age_ms_max;
-            let mut cx = Context::from_waker(Waker::noop());
-            let mut stale = |wire: &Wire<UpstreamStream>| {
-                if surely { wire.is_stale_now() } else { wire.is_stale(&mut cx) }
+            let stale = |wire: &Wire<UpstreamStream>| {
+                if surely { wire.is_stale_now() } else { wire.is_stale() }
             };
             if fresh && !stale(&upstream.wire) {
                 upstream.reused = true;

@@ -8,6 +8,8 @@ use std::io::Write;
 use std::net::IpAddr;
 use std::ops::Range;
 
+use super::scan::HeadLimits;
+
 /// A part of the buffer that a head was read into.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Span {
@@ -214,6 +216,29 @@ pub(super) fn check_first_byte(whole: &[u8]) -> Result<(), HeadError> {
         Some(b'\r' | b'\n') => Err(HeadError::FirstLine),
         _ => Ok(()),
     }
+}
+
+/// Whether all lines of a head that `httparse` took end in CRLF and keep within the limits: what
+/// [`Scanner`](super::scan::Scanner) would find, at a tenth of the price, since the parser has
+/// found the lines. False says nothing but that the scanner is to be asked.
+pub(super) fn has_sound_lines(
+    whole: &[u8],
+    parsed: &[httparse::Header<'_>],
+    limits: &HeadLimits,
+) -> bool {
+    let mut line_start = 0;
+    // The parser lets LF stand nowhere but at a line's end.
+    let mut ends_before = |next: usize| {
+        let line = &whole[line_start..next];
+        line_start = next;
+        line.ends_with(b"\r\n") && line.len() <= limits.line_bytes_max
+    };
+    let starts = parsed.iter().map(|header| Span::of(header.name.as_bytes(), whole).start as usize);
+    whole.len() <= limits.head_bytes_max
+        && parsed.len() <= limits.fields_max
+        && whole.ends_with(b"\r\n\r\n")
+        && starts.into_iter().all(&mut ends_before)
+        && ends_before(whole.len() - 2)
 }
 
 /// Turns parsed fields into [`Field`]s and applies what `Connection` says.

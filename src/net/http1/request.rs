@@ -2,6 +2,7 @@
 
 use super::framing::{self, Framing, FramingError};
 use super::head::{self, Field, FieldKind, HeadError, Persistence, Span, list};
+use super::scan::HeadLimits;
 
 /// The most fields that any limit can allow; the array for them lives on the stack.
 pub const FIELDS_MAX: usize = 256;
@@ -85,13 +86,38 @@ impl RequestHead {
         let mut parsed = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(whole, &mut parsed) {
-            Ok(httparse::Status::Complete(n)) if n == whole.len() => {}
-            Ok(_) => return Err(HeadError::FirstLine.into()),
+            Ok(httparse::Status::Complete(n)) if n == whole.len() => self.judge(whole, &request),
+            Ok(_) => Err(HeadError::FirstLine.into()),
             Err(httparse::Error::Version) if !names_a_version(whole) => {
-                return Err(HeadError::FirstLine.into());
+                Err(HeadError::FirstLine.into())
             }
-            Err(error) => return Err(HeadError::from(error).into()),
+            Err(error) => Err(HeadError::from(error).into()),
         }
+    }
+
+    /// Parses the head that `bytes` begin with, as most requests do that were read at once. `None`
+    /// is no verdict: the head is not complete, or something is wrong with it, and the scanner and
+    /// [`parse`](Self::parse) are to tell what. Returns its length otherwise.
+    pub fn parse_at_once(&mut self, bytes: &[u8], limits: &HeadLimits) -> Option<usize> {
+        self.facts = None;
+        head::check_first_byte(bytes).ok()?;
+        let mut parsed = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
+        let mut request = httparse::Request::new(&mut []);
+        let Ok(httparse::Status::Complete(length)) =
+            request.parse_with_uninit_headers(bytes, &mut parsed)
+        else {
+            return None;
+        };
+        let whole = &bytes[..length];
+        let sound = head::has_sound_lines(whole, request.headers, limits);
+        (sound && self.judge(whole, &request).is_ok()).then_some(length)
+    }
+
+    fn judge(
+        &mut self,
+        whole: &[u8],
+        request: &httparse::Request<'_, '_>,
+    ) -> Result<(), RequestError> {
         let (method, target) = (request.method.unwrap_or(""), request.path.unwrap_or(""));
         self.minor = request.version.unwrap_or(0);
         if method.is_empty() || method.len() > METHOD_BYTES_MAX {
