@@ -127,8 +127,7 @@ impl Attempt<'_> {
             interims: 0,
         };
         let length = {
-            let head = self.receive_head(upstream, &mut receiving, &said, answer);
-            let mut head = pin!(head);
+            let mut head = pin!(self.receive_head(upstream, &mut receiving, &said, answer));
             let mut deadline_ms = u64::MAX;
             poll_fn(|cx| {
                 if let Poll::Ready(sent) = poll_sending(&mut state, sending.as_mut(), cx) {
@@ -149,8 +148,7 @@ impl Attempt<'_> {
         };
         said.set(Said::Answer);
         if self.holds_back(&receiving, length) {
-            let first = self.receive_first_byte(upstream, &mut receiving.buffer);
-            let mut first = pin!(first);
+            let mut first = pin!(self.receive_first_byte(upstream, &mut receiving.buffer));
             poll_fn(|cx| {
                 // If the upload stops now, the answer is passed on all the same.
                 let _: Poll<Result<bool, TryError>> =

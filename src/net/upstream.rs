@@ -251,7 +251,9 @@ pub async fn connect(
     timer: &Timer,
     deadline_ms: u64,
 ) -> Result<Upstream, ConnectError> {
-    let opening = async {
+    // Boxed, since it is rare and large: a session's handshake has a few KiB, which would lie in
+    // every request's future.
+    let mut opening = Box::pin(async {
         let opened = match endpoint.address {
             Some(address) => TcpStream::connect(address).await,
             None => TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await,
@@ -260,8 +262,8 @@ pub async fn connect(
         // Head and body may leave in two writes; the second must not wait for an acknowledgement.
         tcp.set_nodelay(true).map_err(ConnectError::of)?;
         endpoint.secure(tcp, tls).await
-    };
-    let opened = timer.limit(deadline_ms, opening).await;
+    });
+    let opened = timer.limit(deadline_ms, opening.as_mut()).await;
     let stream = opened.ok_or(ConnectError::TimedOut)??;
     let born_ms = timer.timers().now_ms();
     Ok(Upstream { wire: Wire::new(stream), key, generation, born_ms, reused: false })
