@@ -24,7 +24,7 @@ pub enum FramingError {
     /// More than one `Content-Length`, or a list in one.
     #[error("Content-Length is given more than once")]
     LengthTwice,
-    /// Anything but digits, or more than fits 64 bits.
+    /// Anything but digits, or more than [`LENGTH_MAX`].
     #[error("Content-Length is not a number of bytes")]
     LengthSyntax,
     /// `Content-Length` beside `Transfer-Encoding`.
@@ -75,6 +75,10 @@ pub(super) fn stated(
     }
 }
 
+/// The longest body. Whoever keeps lengths in signed numbers, as many servers do, would take a
+/// longer one for a negative length or none, and the body for requests of its own.
+const LENGTH_MAX: u64 = i64::MAX as u64;
+
 fn parse_length(value: &[u8]) -> Result<u64, FramingError> {
     if value.contains(&b',') {
         return Err(FramingError::LengthTwice);
@@ -85,6 +89,7 @@ fn parse_length(value: &[u8]) -> Result<u64, FramingError> {
     value
         .iter()
         .try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+        .filter(|&length| length <= LENGTH_MAX)
         .ok_or(FramingError::LengthSyntax)
 }
 
