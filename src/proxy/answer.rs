@@ -129,13 +129,24 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
 }
 
 /// Whether this is `Ringway-Outcome` with a value that there is.
-fn tells_outcome(name: &[u8], value: &[u8]) -> bool {
+pub(super) fn tells_outcome(name: &[u8], value: &[u8]) -> bool {
     let known = [Outcome::NotApplied, Outcome::Unknown];
     name.eq_ignore_ascii_case(b"Ringway-Outcome")
         && known.iter().any(|outcome| outcome.as_str().as_bytes() == value)
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Reply for ClientAnswer<'_, S> {
+    type Watch<'w>
+        = ()
+    where
+        Self: 'w;
+
+    fn watch<'w>(&self)
+    where
+        Self: 'w,
+    {
+    }
+
     fn version(&self) -> Version {
         Version::of_minor(self.minor)
     }
