@@ -25,6 +25,7 @@ use crate::net::http1::head::{FieldKind, Persistence};
 use crate::net::http1::response::{ResponseError, ResponseHead};
 use crate::net::http1::scan::Scanner;
 use crate::net::timers::Timer;
+use crate::net::tls::Reason;
 use crate::net::upstream::Upstream;
 use crate::net::wire::{Pace, WireError};
 use crate::protocol::health::{Class, Observation, Outcome};
@@ -293,9 +294,25 @@ impl Attempt<'_> {
                 receiving.buffer.grow(limits.head_bytes_max + 1);
             }
             match upstream.wire.read(self.timer, &mut receiving.buffer, &mut pace).await {
-                Ok(0) | Err(_) => return Err(TryError::Reset),
+                Ok(0) => return Err(TryError::Reset),
+                Err(error) => {
+                    self.tell_alert(&error);
+                    return Err(TryError::Reset);
+                }
                 Ok(_) => {}
             }
+        }
+    }
+
+    /// Says why a shard ended a TLS session. By TLS 1.3 a shard judges this node's certificate
+    /// after the handshake (RFC 8446, section 4.4.2.4), so this is where one that is missing shows.
+    fn tell_alert(&self, error: &WireError) {
+        let WireError::Broken(error) = error else { return };
+        let reason = Reason::of(error);
+        if matches!(reason, Reason::NoCertificate | Reason::Alert) {
+            let now_ms = self.timer.timers().now_ms();
+            let pool = &self.pool.agreed.name;
+            self.shard.tls_failed(pool, reason, &error.to_string(), now_ms);
         }
     }
 

@@ -408,13 +408,18 @@ impl Run<'_> {
         }
         let wait: Duration = self.pool.settings.timeouts.connect;
         let deadline_ms = self.timer.timers().after(wait);
-        let opened = connect(&shard.endpoint, key, generation, self.timer, deadline_ms).await;
+        let tls = &self.pool.settings.tls;
+        let opened = connect(&shard.endpoint, tls, key, generation, self.timer, deadline_ms).await;
         match &opened {
             Ok(_) => shard.metrics.cx_total.inc(self.worker.stripe),
             Err(error) => {
                 shard.metrics.cx_connect_fail.inc(self.worker.stripe);
                 if matches!(error, ConnectError::TimedOut) {
                     shard.metrics.cx_connect_timeout.inc(self.worker.stripe);
+                }
+                if let ConnectError::Tls(refused) = error {
+                    let pool = &self.pool.agreed.name;
+                    shard.tls_failed(pool, refused.reason(), &refused.to_string(), now_ms);
                 }
             }
         }

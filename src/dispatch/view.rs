@@ -22,6 +22,7 @@ use crate::drivers::http::{Address, HostRule};
 use crate::ids::{BaseUrl, PoolName, ShardId};
 use crate::limits::{PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::net::http1::scan::HeadLimits;
+use crate::net::tls::{Reason, ShardTls};
 use crate::net::upstream::{Endpoint, Keep, UpstreamKey};
 use crate::protocol::health::{HealthSettings, PerClass, Seat, SharedHealth};
 use crate::protocol::retry::RetryBudget;
@@ -39,6 +40,8 @@ pub struct PoolSettings {
     pub health: HealthSettings,
     /// Whose name its shards are addressed by.
     pub host: HostRule,
+    /// How shards that are reached by `https` are known.
+    pub tls: Arc<ShardTls>,
 }
 
 /// One shard as this process sees it.
@@ -57,7 +60,12 @@ pub struct Shard {
     in_flight_max: usize,
     /// What is counted about it.
     pub metrics: ShardMetrics,
+    /// Until when the log has heard enough of failed handshakes with it.
+    tls_told_until_ms: AtomicU64,
 }
+
+/// How often the log hears that TLS with one shard fails.
+const TLS_TOLD_MS: u64 = 10_000;
 
 /// No number is used twice, so a connection can never be given to another shard.
 static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
@@ -68,12 +76,34 @@ impl Shard {
             id: id.clone(),
             url: url.clone(),
             address: Address::of(url),
-            endpoint: Endpoint::new(url.host(), url.port()),
+            endpoint: Endpoint::of(url),
             key: UpstreamKey(NEXT_KEY.fetch_add(1, Ordering::Relaxed)),
             generation: AtomicU64::new(0),
             places: Semaphore::new(in_flight_max),
             in_flight_max,
             metrics: ShardMetrics::new(workers),
+            tls_told_until_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts that TLS with the shard failed, and says so, but not for every request.
+    pub(super) fn tls_failed(&self, pool: &PoolName, reason: Reason, what: &str, now_ms: u64) {
+        self.metrics.tls_fail.inc(reason);
+        let told_until_ms = self.tls_told_until_ms.load(Ordering::Relaxed);
+        if now_ms < told_until_ms {
+            return;
+        }
+        let until_ms = now_ms + TLS_TOLD_MS;
+        let (own, other) = (Ordering::Relaxed, Ordering::Relaxed);
+        // Another worker may be about to say the same.
+        if self.tls_told_until_ms.compare_exchange(told_until_ms, until_ms, own, other).is_ok() {
+            tracing::warn!(
+                %pool,
+                shard = %self.id,
+                url = %self.url,
+                reason = reason.label(),
+                "TLS with a shard fails: {what}"
+            );
         }
     }
 

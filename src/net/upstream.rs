@@ -11,10 +11,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::task::{Context, Waker};
 
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 
 use super::timers::Timer;
+use super::tls::{ShardRefused, ShardTls};
 use super::wire::Wire;
+use crate::ids::BaseUrl;
 
 pub use super::upstream_stream::UpstreamStream;
 
@@ -29,14 +32,48 @@ pub struct Endpoint {
     port: u16,
     /// The address, if `host` is one and no lookup is needed.
     address: Option<SocketAddr>,
+    /// Whether bytes go in the clear.
+    security: Security,
+}
+
+#[derive(Debug, Clone)]
+enum Security {
+    Clear,
+    /// The name that the certificate must have, if the host can be one.
+    Tls(Option<ServerName<'static>>),
 }
 
 impl Endpoint {
-    /// An endpoint by name or address.
+    /// Where a URL leads.
     #[must_use]
-    pub fn new(host: &str, port: u16) -> Self {
+    pub fn of(url: &BaseUrl) -> Self {
+        let (host, port) = (url.host().to_owned(), url.port());
         let address = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
-        Self { host: host.to_owned(), port, address }
+        let security = match url.is_tls() {
+            true => Security::Tls(ServerName::try_from(host.clone()).ok()),
+            false => Security::Clear,
+        };
+        Self { host, port, address, security }
+    }
+
+    /// Makes of a connection what the URL asks for. Never less: a shard that is to be reached by
+    /// TLS is not spoken to in the clear.
+    ///
+    /// # Errors
+    /// [`ConnectError::Tls`].
+    pub async fn secure(
+        &self,
+        tcp: TcpStream,
+        tls: &ShardTls,
+    ) -> Result<UpstreamStream, ConnectError> {
+        match &self.security {
+            Security::Clear => Ok(UpstreamStream::Plain(tcp)),
+            Security::Tls(name) => {
+                // Boxed: its state is many times that of a connection in the clear.
+                let stream = Box::pin(tls.connect(name.as_ref(), tcp)).await?;
+                Ok(UpstreamStream::Tls(Box::new(stream)))
+            }
+        }
     }
 }
 
@@ -52,6 +89,9 @@ pub enum ConnectError {
     /// This process has no descriptors, ports or memory left: not the shard's doing.
     #[error("this process cannot open more connections: {0}")]
     Local(io::Error),
+    /// The other side is there, and is not who it should be, or has no TLS.
+    #[error(transparent)]
+    Tls(#[from] ShardRefused),
 }
 
 impl ConnectError {
@@ -177,38 +217,33 @@ impl Upstreams {
     }
 }
 
-/// Opens a connection, names looked up anew each time.
+/// Opens a connection, names looked up anew each time, and shakes hands if the endpoint asks for
+/// TLS; all of it before the deadline.
 ///
 /// # Errors
-/// [`ConnectError`]; nothing was sent.
+/// [`ConnectError`]; nothing was sent of a request.
 pub async fn connect(
     endpoint: &Endpoint,
+    tls: &ShardTls,
     key: UpstreamKey,
     generation: u64,
     timer: &Timer,
     deadline_ms: u64,
 ) -> Result<Upstream, ConnectError> {
     let opening = async {
-        match endpoint.address {
+        let opened = match endpoint.address {
             Some(address) => TcpStream::connect(address).await,
             None => TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await,
-        }
+        };
+        let tcp = opened.map_err(ConnectError::of)?;
+        // Head and body may leave in two writes; the second must not wait for an acknowledgement.
+        tcp.set_nodelay(true).map_err(ConnectError::of)?;
+        endpoint.secure(tcp, tls).await
     };
-    let stream = timer
-        .limit(deadline_ms, opening)
-        .await
-        .ok_or(ConnectError::TimedOut)?
-        .map_err(ConnectError::of)?;
-    // Head and body may leave in two writes; the second must not wait for an acknowledgement.
-    stream.set_nodelay(true).map_err(ConnectError::of)?;
+    let opened = timer.limit(deadline_ms, opening).await;
+    let stream = opened.ok_or(ConnectError::TimedOut)??;
     let born_ms = timer.timers().now_ms();
-    Ok(Upstream {
-        wire: Wire::new(UpstreamStream::Plain(stream)),
-        key,
-        generation,
-        born_ms,
-        reused: false,
-    })
+    Ok(Upstream { wire: Wire::new(stream), key, generation, born_ms, reused: false })
 }
 
 #[cfg(test)]
