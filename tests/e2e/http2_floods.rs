@@ -2,6 +2,7 @@
 //! down and closed, while everybody else is served.
 
 use std::thread;
+use std::time::Duration;
 
 use crate::support::backend::Backend;
 use crate::support::frames::{
@@ -68,17 +69,17 @@ fn each_flood_ends_its_connection_and_no_other() {
 /// A frame with a single byte costs far more to keep than it weighs in the window.
 #[test]
 fn tiny_frames_are_not_collected_without_end() {
-    // A shard that takes no body: what the client sends must wait.
-    let (_end, ended) = std::sync::mpsc::channel::<()>();
-    let ended = std::sync::Mutex::new(ended);
-    let backend = Backend::start(move |connection| {
-        connection.head();
-        // Until the test is over.
-        drop(ended.lock().map(|ended| ended.recv()));
-    });
-    let serve = Serve::start(&over(&backend, ""));
+    let backend = Backend::answering("content");
+    // The shard is asked first and says nothing yet, so that what the client sends must wait.
+    let rest = over(&backend, "limits: { replay_body: 0 }");
+    let patient = "    timeouts: { expect_continue: 60s }\n    shards:";
+    let serve = Serve::start(&rest.replace("    shards:", patient));
     let mut client = Frames::connect(serve.data);
-    client.send(frame(HEADERS, END_HEADERS, 1, &request("PUT", "/put", &[])));
+    let expecting = request("PUT", "/put", &[("expect", "100-continue")]);
+    client.send(frame(HEADERS, END_HEADERS, 1, &expecting));
+    until("it is with the shard", || {
+        (serve.count("ringway_downstream_h2_streams_total") == 1).then_some(())
+    });
     let error = flood(&mut client, 60_000, |_| frame(DATA, 0, 1, b"x"));
     assert_eq!(error, Some(ENHANCE_YOUR_CALM));
 }
@@ -204,6 +205,9 @@ fn a_client_that_takes_nothing_is_not_waited_for() {
             break came;
         }
         assert_eq!((came.kind, came.payload.len()), (DATA, 1));
+        // Far below the rate at which this would be a flood, far above any silence.
+        #[allow(clippy::disallowed_methods, reason = "a client that dawdles does so in time")]
+        thread::sleep(Duration::from_millis(5));
     };
     assert_eq!(reset.error(), ENHANCE_YOUR_CALM);
 

@@ -185,7 +185,8 @@ impl Frames {
         }
         loop {
             let frame = self.read().unwrap_or_else(|| {
-                panic!("the connection ended before {what}; there were {:?}", self.unread)
+                let came = self.unread.iter().map(|frame| (frame.stream, frame.kind));
+                panic!("the connection ended before {what}; came {:?}", came.collect::<Vec<_>>())
             });
             if wanted(&frame) {
                 return frame;
