@@ -35,6 +35,7 @@ mod describe;
 mod diagnostic;
 mod json_schema;
 mod load;
+mod placement;
 mod pools;
 mod process;
 mod raw;

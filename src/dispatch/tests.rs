@@ -159,6 +159,7 @@ fn view(
         zone: Zone::default(),
         weight: Weight::ONE,
         state: AdminState::Ready,
+        ketama_name: None,
     };
     let id = |name: &str| ShardId::new(name).expect("a name");
     let command = Command::CreatePool {

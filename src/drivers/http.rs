@@ -9,7 +9,7 @@ use std::io::Write;
 
 use crate::ids::BaseUrl;
 use crate::net::http1::framing::Framing;
-use crate::net::http1::head::write_field;
+use crate::net::http1::head::{write_field, write_number};
 
 /// Whose name the shard is addressed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -112,7 +112,9 @@ pub fn write_framing(out: &mut Vec<u8>, framing: Framing, say_empty: bool) {
         }
         Framing::None | Framing::UntilClose => return,
     };
-    write!(out, "Content-Length: {length}\r\n").expect("a vector takes all");
+    out.extend_from_slice(b"Content-Length: ");
+    write_number(out, length);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]

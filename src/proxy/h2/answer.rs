@@ -184,7 +184,7 @@ impl<'a> StreamAnswer<'a> {
                 | FieldKind::HopByHop
                 | FieldKind::Te
                 | FieldKind::TransferEncoding => continue,
-                FieldKind::Ringway if !tells_outcome(name, text) => continue,
+                FieldKind::Ringway if !tells_outcome(field, whole) => continue,
                 FieldKind::ContentLength if !keep_length => continue,
                 FieldKind::Date => dated = true,
                 _ => {}
