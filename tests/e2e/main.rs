@@ -17,6 +17,8 @@ mod dav;
 mod dev;
 mod failover;
 mod gateway;
+mod http2;
+mod http2_floods;
 mod http_client;
 mod limits;
 mod operators;
