@@ -247,6 +247,8 @@ pub struct PoolConfig {
     pub limits: PoolLimits,
     /// When requests are repeated.
     pub retry: RetryPolicy,
+    /// The most that a shard may have in flight, in percent of its fair share. `None`: any.
+    pub hash_balance_factor: Option<u32>,
     /// Its shards in the order of the file: at least one, and one with a weight above zero, so
     /// that a ring can be made of them. No two share an id or a URL. Empty only in a cluster: then
     /// the file has nothing but this node's settings for the pool.

@@ -94,11 +94,11 @@ pub(super) const POOL: Keys = Keys {
         "timeouts",
         "limits",
         "retry",
+        "hash_balance_factor",
         "shards",
     ],
     later: &[
         "driver",
-        "hash_balance_factor",
         "max_value",
         "remove_after",
         "replicas",
@@ -110,8 +110,11 @@ pub(super) const POOL: Keys = Keys {
     ],
 };
 
-pub(super) const HEALTH: Keys =
-    Keys { at: "pools[].health", known: &["active", "passive", "panic_percent"], later: &[] };
+pub(super) const HEALTH: Keys = Keys {
+    at: "pools[].health",
+    known: &["active", "passive", "panic_percent", "slow_start"],
+    later: &[],
+};
 
 pub(super) const ACTIVE: Keys = Keys {
     at: "pools[].health.active",

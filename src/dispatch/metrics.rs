@@ -51,6 +51,8 @@ pub struct PoolMetrics {
     pub(super) rq_retry_overflow: Counter,
     pub(super) rq_deadline: Counter,
     pub(super) spilled: Counter,
+    pub(super) balance_spilled: Counter,
+    pub(super) slow_start_spilled: Counter,
     pub(super) none_healthy: Counter,
     pub(super) panic: Counter,
 }
@@ -64,6 +66,8 @@ impl PoolMetrics {
             rq_retry_overflow: counter(),
             rq_deadline: counter(),
             spilled: counter(),
+            balance_spilled: counter(),
+            slow_start_spilled: counter(),
             none_healthy: counter(),
             panic: counter(),
         }
@@ -106,7 +110,7 @@ const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
     ("ringway_upstream_cx_tx_bytes_total", "Bytes of request bodies sent.", |m| &m.tx_bytes),
 ];
 
-const POOL_COUNTERS: [(&str, &str, PickPool); 7] = [
+const POOL_COUNTERS: [(&str, &str, PickPool); 9] = [
     ("ringway_upstream_rq_retry_total", "Requests tried once more.", |m| &m.rq_retry),
     (
         "ringway_upstream_rq_retry_success_total",
@@ -127,6 +131,16 @@ const POOL_COUNTERS: [(&str, &str, PickPool); 7] = [
         "ringway_upstream_rq_spilled_total",
         "Requests that went to another shard than the owner of their key.",
         |m| &m.spilled,
+    ),
+    (
+        "ringway_lb_balance_spilled_total",
+        "Requests passed on because a shard had more in flight than hash_balance_factor allows.",
+        |m| &m.balance_spilled,
+    ),
+    (
+        "ringway_lb_slow_start_spilled_total",
+        "Requests passed on because a shard that is back does not have their key again yet.",
+        |m| &m.slow_start_spilled,
     ),
     (
         "ringway_upstream_cx_none_healthy_total",

@@ -354,8 +354,9 @@ pub(super) const SECTIONS: &[Described] = &[
                 .usually("cache"),
             key(
                 "placement",
-                Words(&["ring"]),
-                "ring: consistent hashing; a shard that joins or leaves moves only its own keys.",
+                Words(&["ring", "ketama"]),
+                "ring: consistent hashing; a shard that joins or leaves moves only its own keys. \
+                 ketama: the same as nginx's `hash … consistent`.",
             )
             .usually("ring"),
             key(
@@ -397,6 +398,13 @@ pub(super) const SECTIONS: &[Described] = &[
             ),
             key("limits", Section(&schema::POOL_LIMITS), "What the pool's connections may grow to."),
             key("retry", Section(&schema::RETRY), "When a request is tried again."),
+            key(
+                "hash_balance_factor",
+                Either(&[Words(&["none"]), Number(101, 10_000)]),
+                "The most that a shard may have in flight, in percent of its fair share; what is \
+                 more goes to the next shard.",
+            )
+            .usually("none"),
             key("shards", List(&Section(&schema::SHARD), 1, 4096), "The pool's shards."),
         ],
     },
@@ -421,6 +429,12 @@ pub(super) const SECTIONS: &[Described] = &[
                 "When more shards than this look down, all are tried.",
             )
             .usually("50"),
+            key(
+                "slow_start",
+                Either(&[Words(&["none"]), TIME]),
+                "How long a shard that is back takes to get all of its keys again.",
+            )
+            .usually("none"),
         ],
     },
     Described {
@@ -577,6 +591,12 @@ pub(super) const SECTIONS: &[Described] = &[
                 "maint: it owns its keys, but is sent nothing.",
             )
             .usually("ready"),
+            key(
+                "ketama_name",
+                Text("^[!-~]{1,512}$"),
+                "With placement ketama: the word after `server` in nginx's file; url: HOST:PORT.",
+            )
+            .usually("url"),
         ],
     },
     Described {
