@@ -9,7 +9,8 @@ use crate::limits::{ClientTimeouts, UpstreamTimeouts};
 use crate::route::RouteSpec;
 
 use super::checked::{
-    AccessLogFormat, AccessLogTarget, ClusterConfig, Config, HostRule, PoolConfig, Workers,
+    AccessLogFormat, AccessLogTarget, ClusterConfig, Config, HostRule, PoolConfig, PoolTlsConfig,
+    Workers,
 };
 use super::units::show_duration;
 
@@ -168,6 +169,14 @@ fn describe_own(pool: &PoolConfig, out: &mut String) {
     if pool.host == HostRule::Client {
         line(out, "  the client's Host field is kept");
     }
+    describe_tls(pool, out);
+    if let Some(percent) = pool.hash_balance_factor {
+        line(out, format!("  no shard bears more than {percent} % of its fair share in flight"));
+    }
+    if let Some(window) = pool.health.slow_start {
+        let window = show_duration(window);
+        line(out, format!("  a shard that is back gets its keys again bit by bit, over {window}"));
+    }
     if pool.health.active.is_none() {
         line(out, "  no probes are sent: only failed requests show that a shard is down");
     }
@@ -181,6 +190,27 @@ fn describe_own(pool: &PoolConfig, out: &mut String) {
         ("expect_continue", Some(own.expect_continue), Some(usual.expect_continue)),
     ];
     describe_timeouts(timeouts, out);
+}
+
+/// How shards that are reached by `https` are known, if there are any or more than the usual is
+/// said.
+fn describe_tls(pool: &PoolConfig, out: &mut String) {
+    let tls = &pool.tls;
+    if *tls == PoolTlsConfig::default() && !pool.shards.iter().any(|shard| shard.spec.url.is_tls())
+    {
+        return;
+    }
+    let ca = tls.ca.as_ref().map_or("the system's authorities".to_owned(), |path| {
+        format!("the authorities in {}", path.display())
+    });
+    let name = tls
+        .server_name
+        .as_ref()
+        .map_or(String::new(), |name| format!(", for the name `{}`", name.to_str()));
+    let own = tls.identity.as_ref().map_or(String::new(), |(certificate, _)| {
+        format!("; this node shows {}", certificate.display())
+    });
+    line(out, format!("  shards with https are known by certificates of {ca}{name}{own}"));
 }
 
 fn describe_shards(pool: &PoolConfig, out: &mut String) {
@@ -224,5 +254,24 @@ fn describe_route(number: usize, route: &RouteSpec, out: &mut String) {
     line(out, format!("     their key is {}{tag}", route.key));
     if !route.allowed_methods.is_any() {
         line(out, format!("     methods other than {} are answered 405", route.allowed_methods));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+
+    /// What is not as usual is said; each example shows what is said otherwise.
+    #[test]
+    fn what_spares_shards_is_told() {
+        let text = "pools:\n  - name: p\n    hash_balance_factor: 125\n    health: { slow_start: 90s }\n    \
+                    shards: [{ id: s1, url: \"http://10.0.0.1\" }]\nroutes:\n  - { name: all, pool: p }\n";
+        let told = parse(text, "p").expect("no errors").config.describe();
+        for line in [
+            "  no shard bears more than 125 % of its fair share in flight\n",
+            "  a shard that is back gets its keys again bit by bit, over 90s\n",
+        ] {
+            assert!(told.contains(line), "{told}");
+        }
     }
 }

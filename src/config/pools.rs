@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
+
 use crate::cluster::{
     AdminState, Kind, Mode, POOLS_MAX, Placement, PoolSpec, ShardSpec, URL_BYTES_MAX,
 };
@@ -12,8 +14,9 @@ use crate::protocol::health::{
 };
 use crate::ring::TOKENS_MAX;
 
-use super::checked::{HostRule, PoolConfig, ShardConfig};
+use super::checked::{HostRule, PoolConfig, PoolTlsConfig, ShardConfig};
 use super::placement::{Names, Placed, placed};
+use super::process::path;
 use super::schema;
 use super::section::{Section, Unique};
 use super::spot::Spot;
@@ -99,6 +102,7 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
     section.set("hash_balance_factor", &mut hash_balance_factor, |spot| {
         spot.or_word("none", |spot| spot.number(101..=10_000))
     });
+    let tls = tls(section);
     let settings_only = clustered && section.get("shards").is_none();
     let (shards, urls) = match settings_only {
         true => (vec![], vec![]),
@@ -109,6 +113,16 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
             "has no effect: the cluster decides it",
             "remove it, or write the `shards` too, for a new cluster to begin with",
         );
+    }
+    judge_names(&urls, &tls);
+    if let Some(spot) = section.get("tls")
+        && tls != PoolTlsConfig::default()
+        && !settings_only
+        && !urls.is_empty()
+        && !urls.iter().any(|(url, _)| url.is_tls())
+    {
+        let help = "write `https://` for a shard that is reached by TLS, or remove this";
+        spot.warn("no shard of the pool is reached by TLS", help);
     }
     if let Some(spot) = section.get("mode")
         && mode == Mode::Primary
@@ -128,6 +142,7 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
         limits,
         retry,
         hash_balance_factor,
+        tls,
         shards,
     });
     WrittenPool { config, name, urls }
@@ -144,6 +159,48 @@ fn judge_primary(pool: &Section<'_>, mode: Mode) {
         if !spot.is_word("none") {
             let other = (primary.place(), "all nodes ask the same shard first");
             spot.warn_of("has no effect", other, "remove it, or write `mode: any`");
+        }
+    }
+}
+
+fn tls(pool: &Section<'_>) -> PoolTlsConfig {
+    let mut tls = PoolTlsConfig::default();
+    let Some(section) = pool.sub("tls", &schema::POOL_TLS) else { return tls };
+    let file = |spot: &Spot<'_>| path(spot, "the path of a PEM file");
+    section.set("ca", &mut tls.ca, |spot| spot.or_word("system", file));
+    section.set("server_name", &mut tls.server_name, |spot| {
+        let name = |text: &str| ServerName::try_from(text.to_owned());
+        spot.or_word("none", |spot| spot.parsed_as("a host name or an IP address", name))
+    });
+    let (mut cert, mut key) = (None, None);
+    for (name, into) in [("cert", &mut cert), ("key", &mut key)] {
+        section.set(name, into, |spot| spot.or_word("none", file));
+    }
+    tls.identity = match (cert, key) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        (Some(_), None) => lone(&section, "cert", "key"),
+        (None, Some(_)) => lone(&section, "key", "cert"),
+    };
+    tls
+}
+
+/// A certificate without its key, or the other way round.
+fn lone<T>(section: &Section<'_>, there: &'static str, missing: &str) -> Option<T> {
+    let help = format!("write `{missing}` too, or remove this");
+    section.get(there)?.refuse(format!("`{missing}` is missing"), help)
+}
+
+/// Whether a certificate can be for each host that is reached by TLS.
+fn judge_names(urls: &Urls<'_>, tls: &PoolTlsConfig) {
+    if tls.server_name.is_some() {
+        return;
+    }
+    for (url, spot) in urls.iter().filter(|(url, _)| url.is_tls()) {
+        if ServerName::try_from(url.host()).is_err() {
+            let message = format!("no certificate can be for the host `{}`", url.host());
+            let help = "write a host name or an IP address, or `server_name` in the pool's `tls`";
+            spot.refuse::<()>(message, help);
         }
     }
 }
@@ -213,7 +270,7 @@ fn shard_url<'a>(
     servers: &mut Unique<'a, Server>,
 ) -> Option<(BaseUrl, Spot<'a>)> {
     let spot = section.need("url", "where the shard is, such as `http://10.0.0.1:9000`")?;
-    let url = spot.parsed("`http://HOST[:PORT][/BASE]`", BaseUrl::parse)?;
+    let url = spot.parsed("`http://HOST[:PORT][/BASE]`, or `https://`", BaseUrl::parse)?;
     let length = url.to_string().len();
     if length > URL_BYTES_MAX {
         let help = format!("write at most {URL_BYTES_MAX}");

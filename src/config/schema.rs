@@ -95,6 +95,7 @@ pub(super) const POOL: Keys = Keys {
         "limits",
         "retry",
         "hash_balance_factor",
+        "tls",
         "shards",
     ],
     later: &[
@@ -103,7 +104,6 @@ pub(super) const POOL: Keys = Keys {
         "remove_after",
         "replicas",
         "stale_reads_max",
-        "tls",
         "tombstone_min_age",
         "warm_up",
         "write_once",
@@ -163,6 +163,9 @@ pub(super) const RETRY: Keys = Keys {
     later: &[],
 };
 
+pub(super) const POOL_TLS: Keys =
+    Keys { at: "pools[].tls", known: &["ca", "server_name", "cert", "key"], later: &[] };
+
 pub(super) const SHARD: Keys = Keys {
     at: "pools[].shards[]",
     known: &["id", "url", "zone", "weight", "state", "ketama_name"],
@@ -198,7 +201,7 @@ pub(super) const KEY: Keys = Keys {
 };
 
 /// Every section.
-pub(super) const ALL: [&Keys; 21] = [
+pub(super) const ALL: [&Keys; 22] = [
     &FILE,
     &NODE,
     &LISTEN,
@@ -216,6 +219,7 @@ pub(super) const ALL: [&Keys; 21] = [
     &POOL_TIMEOUTS,
     &POOL_LIMITS,
     &RETRY,
+    &POOL_TLS,
     &SHARD,
     &ROUTE,
     &MATCH,

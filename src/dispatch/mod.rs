@@ -26,6 +26,7 @@ mod choose;
 mod ease;
 pub mod metrics;
 pub mod outcome;
+mod places;
 mod relay;
 pub mod run;
 pub mod seam;

@@ -96,7 +96,7 @@ async fn follow(listener: TcpListener, script: &[Does], asked: &AtomicUsize) {
             Does::SaysAndBreaks(part) => stream.write_all(part.as_bytes()).await.expect("taken"),
             Does::SaysAndWaits(part) => {
                 stream.write_all(part.as_bytes()).await.expect("taken");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             Does::Waits => std::future::pending().await,
         }

@@ -11,7 +11,7 @@ use super::problem::Problem;
 use super::seam::Version;
 use super::site::{ForwardedRule, Site};
 use crate::key::canonical_path;
-use crate::net::http1::head::{Field, FieldKind, values, write_field};
+use crate::net::http1::head::{Field, FieldKind, Lines, values, write_address, write_field};
 use crate::net::http1::request::{RequestHead, strip_scheme};
 use crate::protocol::health::Class;
 use crate::route::Fields;
@@ -103,8 +103,8 @@ pub(super) fn render_fields(
     let append = site.forwarded == ForwardedRule::Append;
     let mut forwarded_for = false;
     let (mut proto, mut host) = (false, false);
+    let mut lines = Lines::of(whole);
     for field in head.fields().iter().filter(|field| !field.nominated) {
-        let (name, value) = (field.name.of_bytes(whole), field.value.of_bytes(whole));
         match field.kind {
             FieldKind::Connection
             | FieldKind::HopByHop
@@ -118,6 +118,7 @@ pub(super) fn render_fields(
             FieldKind::ForwardedFor if append && !forwarded_for => {
                 // Several lines are one list; ours ends it.
                 forwarded_for = true;
+                lines.flush(out);
                 write_forwarded_for(out, head, whole, hop.address);
                 continue;
             }
@@ -127,6 +128,7 @@ pub(super) fn render_fields(
             FieldKind::ForwardedProto | FieldKind::ForwardedHost => continue,
             FieldKind::Forwarded if !append => continue,
             FieldKind::MaxForwards if let Some(hops) = hops_left(head, whole) => {
+                lines.flush(out);
                 write!(out, "Max-Forwards: {}\r\n", hops.saturating_sub(1))
                     .expect("a vector takes all");
                 continue;
@@ -134,10 +136,13 @@ pub(super) fn render_fields(
             FieldKind::Destination if !keep_destination => continue,
             _ => {}
         }
-        write_field(out, name, value);
+        lines.push(out, field);
     }
+    lines.flush(out);
     if !forwarded_for {
-        write!(out, "X-Forwarded-For: {}\r\n", hop.address).expect("a vector takes all");
+        out.extend_from_slice(b"X-Forwarded-For: ");
+        write_address(out, hop.address);
+        out.extend_from_slice(b"\r\n");
     }
     if !proto {
         out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
@@ -162,7 +167,8 @@ fn write_forwarded_for(out: &mut Vec<u8>, head: &RequestHead, whole: &[u8], clie
         out.extend_from_slice(field.value.of_bytes(whole));
         out.extend_from_slice(b", ");
     }
-    write!(out, "{client}\r\n").expect("a vector takes all");
+    write_address(out, client);
+    out.extend_from_slice(b"\r\n");
 }
 
 /// The canonical path of WebDAV's `Destination` (RFC 4918, section 10.3): an absolute URL of the

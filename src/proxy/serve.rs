@@ -185,11 +185,7 @@ fn begin(local: &Rc<Local>, stream: TcpStream, address: SocketAddr) {
         refuse(&stream);
         return;
     }
-    // Answers are written in as few pieces as can be; none waits for another. A socket that does
-    // not take the option is broken.
-    if stream.set_nodelay(true).is_ok() {
-        tokio::task::spawn_local(connection::serve(Open::count(local), stream, address.ip()));
-    }
+    tokio::task::spawn_local(connection::serve(Open::count(local), stream, address.ip()));
 }
 
 /// Tells a client that there are too many, if that can be done without waiting.

@@ -58,6 +58,9 @@ fn keys_are_drawn_evenly_and_for_each_shard_anew() {
 
 const SHARDS: usize = 5;
 
+/// Who asks in these tests.
+const WORKER: Stripe = Stripe::of_worker(0);
+
 fn pool_name() -> PoolName {
     PoolName::new("p").expect("a name")
 }
@@ -122,14 +125,14 @@ fn a_hot_shard_passes_on_what_is_above_its_bound() {
         let order = order(&view, token);
         let (mut places, mut in_flight) = (Vec::new(), Vec::new());
         for number in 1..=40_u64 {
-            in_flight.push(pool.budget.request(Stripe::of_worker(0)));
+            in_flight.push(pool.budget.request(WORKER));
             let chosen = ask(&view, token, Class::Read, 0);
             let bound = |_: usize| factor.map_or(u64::MAX, |f| bound(u64::from(f), number, 1, 5));
             let below = |shard: &&usize| (pool.shards[**shard].in_flight() as u64) < bound(**shard);
             assert_eq!(Some(chosen.shard), order.iter().find(below).copied(), "{number}");
             assert_eq!(chosen.spilled, chosen.shard != order[0]);
             assert_eq!(chosen.spared.is_some(), chosen.spilled);
-            places.push(pool.shards[chosen.shard].places.try_acquire().expect("a place"));
+            places.push(pool.shards[chosen.shard].places.try_take(WORKER).expect("a place"));
         }
         let loads: Vec<usize> = pool.shards.iter().map(|shard| shard.in_flight()).collect();
         assert_eq!(loads.iter().copied().max(), Some(most), "{loads:?}");
@@ -152,9 +155,9 @@ fn only_what_may_go_elsewhere_is_passed_on() {
         let view = view(immutable, mode, AdminState::Ready, None, &settings);
         let pool = &view.pools[0];
         let token = owned(&view).next().expect("a key");
-        let _one = pool.budget.request(Stripe::of_worker(0));
-        let _other = pool.budget.request(Stripe::of_worker(0));
-        let _place = pool.shards[0].places.try_acquire().expect("a place");
+        let _one = pool.budget.request(WORKER);
+        let _other = pool.budget.request(WORKER);
+        let _place = pool.shards[0].places.try_take(WORKER).expect("a place");
         let chosen = ask(&view, token, class, 0);
         assert_eq!(chosen.shard != 0, moves, "{immutable} {mode:?} {class:?}");
     }
@@ -175,10 +178,10 @@ fn shards_that_are_away_have_no_share() {
     }
     let (mut places, mut in_flight) = (Vec::new(), Vec::new());
     for _ in 0..20 {
-        in_flight.push(pool.budget.request(Stripe::of_worker(0)));
+        in_flight.push(pool.budget.request(WORKER));
         let chosen = ask(&view, token, Class::Read, 1);
         assert!(chosen.shard < 2);
-        places.push(pool.shards[chosen.shard].places.try_acquire().expect("a place"));
+        places.push(pool.shards[chosen.shard].places.try_take(WORKER).expect("a place"));
     }
     assert_eq!((pool.shards[0].in_flight(), pool.shards[1].in_flight()), (15, 5));
 }

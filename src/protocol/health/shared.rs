@@ -124,8 +124,12 @@ impl SharedHealth {
                 let (old, new) = (&previous.cells[was], &renewed.cells[at]);
                 let was_away = previous.seats[was].maint || !previous.usable(was, class);
                 let is_back = was_away && !renewed.seats[at].maint && renewed.usable(at, class);
-                let back_ms = old.back_ms[class].load(Relaxed);
-                new.back_ms[class].store(if is_back { JUST_BACK } else { back_ms }, Relaxed);
+                let back_ms = match (&renewed.settings.slow_start, is_back) {
+                    (None, _) => SETTLED,
+                    (Some(_), true) => JUST_BACK,
+                    (Some(_), false) => old.back_ms[class].load(Relaxed),
+                };
+                new.back_ms[class].store(back_ms, Relaxed);
             }
         }
         Arc::new(renewed)
@@ -201,19 +205,26 @@ impl SharedHealth {
         if found == SETTLED {
             return None;
         }
-        let window_ms = self.settings.slow_start.map_or(0, |window| window.as_millis());
-        let window_ms = u64::try_from(window_ms).unwrap_or(u64::MAX);
-        let since_ms = if found == JUST_BACK { now_ms } else { found };
-        let passed_ms = now_ms.saturating_sub(since_ms);
+        let permille = self.progress(now_ms, found);
         // Whoever writes first is right; a shard that went and came meanwhile has the last word.
-        if passed_ms >= window_ms {
-            let _: Result<u64, u64> = back_ms.compare_exchange(found, SETTLED, Relaxed, Relaxed);
-            return None;
+        let next = if permille.is_none() { SETTLED } else { now_ms };
+        if permille.is_none() || found == JUST_BACK {
+            let _: Result<u64, u64> = back_ms.compare_exchange(found, next, Relaxed, Relaxed);
         }
-        if found == JUST_BACK {
-            let _: Result<u64, u64> = back_ms.compare_exchange(found, now_ms, Relaxed, Relaxed);
-        }
-        Some(passed_ms * 1000 / window_ms)
+        permille
+    }
+
+    /// The same for who only looks: no time begins by it.
+    #[must_use]
+    pub fn eased(&self, now_ms: u64, shard: usize, class: Class) -> Option<u64> {
+        self.progress(now_ms, self.cells.get(shard)?.back_ms[class].load(Relaxed))
+    }
+
+    fn progress(&self, now_ms: u64, back_ms: u64) -> Option<u64> {
+        let window = self.settings.slow_start.filter(|_| back_ms != SETTLED)?;
+        let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        let passed_ms = if back_ms == JUST_BACK { 0 } else { now_ms.saturating_sub(back_ms) };
+        (passed_ms < window_ms).then(|| passed_ms * 1000 / window_ms)
     }
 
     /// Whether [`Self::observe`] would do anything with a success of `class` at `shard`. For a
@@ -363,7 +374,7 @@ impl SharedHealth {
         if before == marks {
             return;
         }
-        for class in Class::ALL {
+        for class in Class::ALL.into_iter().filter(|_| self.settings.slow_start.is_some()) {
             let usable = bit(USABLE, class);
             if before & usable == 0 && marks & usable != 0 {
                 cell.back_ms[class].store(JUST_BACK, Relaxed);
