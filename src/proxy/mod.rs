@@ -23,6 +23,8 @@ mod connection;
 mod exchange;
 mod forward;
 pub mod metrics;
+#[cfg(test)]
+mod passage_tests;
 pub mod problem;
 mod routing;
 mod seam;
