@@ -26,8 +26,8 @@ use crate::net::http1::response::{ResponseError, ResponseHead};
 use crate::net::http1::scan::Scanner;
 use crate::net::timers::Timer;
 use crate::net::upstream::Upstream;
-use crate::net::wire::Pace;
-use crate::protocol::health::{Observation, Outcome};
+use crate::net::wire::{Pace, WireError};
+use crate::protocol::health::{Class, Observation, Outcome};
 
 /// Where the request's body comes from.
 pub(super) enum Source<'a, B> {
@@ -127,8 +127,19 @@ impl Attempt<'_> {
             })
             .await?
         };
-        note.owes_head = false;
         said.set(Said::Answer);
+        if self.holds_back(&receiving, length) {
+            let first = self.receive_first_byte(upstream, &mut receiving.buffer);
+            let mut first = pin!(first);
+            poll_fn(|cx| {
+                // If the upload stops now, the answer is passed on all the same.
+                let _: Poll<Result<bool, TryError>> =
+                    poll_sending(&mut state, sending.as_mut(), cx);
+                first.as_mut().poll(cx)
+            })
+            .await?;
+        }
+        note.owes_head = false;
         self.judge_head(&receiving.head, state, note)?;
 
         let about = About { shard: self.shard.id.as_str(), epoch: self.pool.agreed.epoch };
@@ -285,6 +296,32 @@ impl Attempt<'_> {
                 Ok(0) | Err(_) => return Err(TryError::Reset),
                 Ok(_) => {}
             }
+        }
+    }
+
+    /// Whether the head that has come, `length` bytes, waits for the first byte of its body: so
+    /// that a read whose shard dies in between is repeated, as if no head had come. The answer to
+    /// a write tells what became of it, and goes on as far as it comes.
+    fn holds_back(&self, receiving: &Receiving, length: usize) -> bool {
+        self.request.class == Class::Read
+            && matches!(receiving.head.framing(), Framing::Length(1..))
+            && receiving.buffer.filled().len() == length
+    }
+
+    async fn receive_first_byte(
+        &self,
+        upstream: &Upstream,
+        buffer: &mut ReadBuffer,
+    ) -> Result<(), TryError> {
+        let mut pace = Pace::idle(self.pool.settings.timeouts.idle);
+        if buffer.room().is_empty() {
+            // A head that filled the buffer to its end: its body needs some room behind it.
+            buffer.grow(buffer.capacity() * 2);
+        }
+        match upstream.wire.read(self.timer, buffer, &mut pace).await {
+            Ok(1..) => Ok(()),
+            Ok(0) | Err(WireError::Broken(_)) => Err(TryError::BodyMissing),
+            Err(WireError::TimedOut) => Err(TryError::HeadTimeout),
         }
     }
 

@@ -95,6 +95,9 @@ pub(super) enum TryError {
     /// The connection broke before the answer's head was complete.
     #[error("the connection broke before an answer came")]
     Reset,
+    /// The connection broke between the answer's head and its body.
+    #[error("the connection broke before the answer's body came")]
+    BodyMissing,
     /// No head in time.
     #[error("no answer in time")]
     HeadTimeout,

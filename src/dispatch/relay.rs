@@ -3,8 +3,6 @@
 //! Piece by piece, through one buffer: what was read is written before more is read, so a slow
 //! client slows the shard and never fills memory.
 
-use tokio::net::TcpStream;
-
 use super::outcome::TryError;
 use super::seam::Answer;
 use super::view::Shard;
@@ -13,6 +11,7 @@ use crate::net::buffer::ReadBuffer;
 use crate::net::http1::chunked::{ChunkLimits, Decoder, Step, trailer_fields};
 use crate::net::http1::framing::Framing;
 use crate::net::timers::Timer;
+use crate::net::upstream::UpstreamStream;
 use crate::net::wire::{Pace, Wire};
 
 /// What a shard's chunked answer may carry beside data.
@@ -24,7 +23,7 @@ pub(super) struct Relay<'a> {
     pub(super) worker: &'a Worker,
     pub(super) timer: &'a Timer,
     pub(super) shard: &'a Shard,
-    pub(super) wire: &'a Wire<TcpStream>,
+    pub(super) wire: &'a Wire<UpstreamStream>,
     /// Begins with what came together with the head. What is left at the end nobody asked for.
     pub(super) buffer: ReadBuffer,
     pub(super) pace: Pace,

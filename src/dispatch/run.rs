@@ -9,6 +9,7 @@
 //! | a kept-alive connection was closed under the request | same shard, new connection | same, if repeatable | same, if repeatable |
 //! | the connection broke before the answer | next shard | next shard, if repeatable | 502, unknown |
 //! | no answer in time | next shard | 504, unknown | 504, unknown |
+//! | the answer's head came, and no byte of its body | next shard | cut | cut |
 //! | the answer cannot be understood | next shard | 502, unknown | 502, unknown |
 //! | the answer had begun | cut | cut | cut |
 //!
@@ -275,7 +276,8 @@ impl Run<'_> {
                 metrics.rx_reset.inc(stripe);
                 return Failed { failure: Failure::Reset, stale: true };
             }
-            TryError::Reset => {
+            // An old connection that was closed under the request gives no head.
+            TryError::Reset | TryError::BodyMissing => {
                 metrics.rx_reset.inc(stripe);
                 attempt.shard.distrust_connections();
                 attempt.observe(Outcome::Reset);

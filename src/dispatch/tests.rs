@@ -29,12 +29,19 @@ enum Does {
     Says(&'static str),
     /// Closes the connection.
     Breaks,
+    /// Says this, and closes the connection.
+    SaysAndBreaks(&'static str),
+    /// Says this, and nothing more.
+    SaysAndWaits(&'static str),
     /// Nothing.
     Waits,
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+/// The head of an answer of two bytes.
+const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
+const HALF: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no";
 const GARBAGE: &str = "HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\n";
 
 /// A shard that carries out its script, one step a request; at its end it closes its listener.
@@ -86,6 +93,11 @@ async fn follow(listener: TcpListener, script: &[Does], asked: &AtomicUsize) {
                 open.push(stream);
             }
             Does::Breaks => drop(stream),
+            Does::SaysAndBreaks(part) => stream.write_all(part.as_bytes()).await.expect("taken"),
+            Does::SaysAndWaits(part) => {
+                stream.write_all(part.as_bytes()).await.expect("taken");
+                std::future::pending().await
+            }
             Does::Waits => std::future::pending().await,
         }
     }
@@ -332,6 +344,36 @@ async fn a_closed_connection_is_repeated_on_the_same_shard_and_counts_for_nothin
         assert_eq!(word(&first, &note), "200 by the owner");
         let (second, note) = put(&worker, &view.pools[0], token, method).await;
         assert_eq!(word(&second, &note), expected, "{method}, {attempts_max} attempts, {script:?}");
+    }
+}
+
+/// The head of a read's answer once went on at once, and when the shard died before the first byte
+/// of the body, the client's answer was cut although another shard could have given it whole.
+#[tokio::test]
+async fn a_read_whose_shard_dies_between_head_and_body_is_repeated() {
+    use Does::{Says, SaysAndBreaks, SaysAndWaits};
+    for (script, method, expected) in [
+        (&[SaysAndBreaks(HEAD)][..], "GET", "200 by the next"),
+        // Not because the connection was old: the shard had begun to answer on it.
+        (&[Says(OK), SaysAndBreaks(HEAD), Says(OK)], "GET", "200 by the next"),
+        (&[SaysAndWaits(HEAD)], "GET", "200 by the next"),
+        // A write's answer tells what became of it, and goes on as far as it came.
+        (&[SaysAndBreaks(HEAD)], "PUT", "AnswerBroke"),
+        // A byte of the body has gone on: what has begun is not repeated.
+        (&[SaysAndBreaks(HALF)], "GET", "AnswerBroke"),
+    ] {
+        let script: &'static [Does] = Vec::leak(script.to_vec());
+        let (owner, next) = (Shard::start(script).await, Shard::start(&[Says(OK)]).await);
+        let mut settings = settings();
+        settings.timeouts.idle = Duration::from_millis(300);
+        let (view, token) = view(&owner, &next, (true, Mode::Any), &settings);
+        let worker = Worker::new(0, Instant::now());
+        for _ in 1..script.len().min(2) {
+            let (first, note) = put(&worker, &view.pools[0], token, "GET").await;
+            assert_eq!(word(&first, &note), "200 by the owner");
+        }
+        let (result, note) = put(&worker, &view.pools[0], token, method).await;
+        assert_eq!(word(&result, &note), expected, "{method}, {script:?}");
     }
 }
 

@@ -11,4 +11,5 @@ pub mod peer;
 pub mod timers;
 pub mod tls;
 pub mod upstream;
+mod upstream_stream;
 pub mod wire;

@@ -16,6 +16,8 @@ use tokio::net::TcpStream;
 use super::timers::Timer;
 use super::wire::Wire;
 
+pub use super::upstream_stream::UpstreamStream;
+
 /// Which shard a connection belongs to: a number that is never used twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UpstreamKey(pub u64);
@@ -74,7 +76,7 @@ pub fn is_local(error: &io::Error) -> bool {
 /// A connection in use.
 pub struct Upstream {
     /// The connection itself.
-    pub wire: Wire<TcpStream>,
+    pub wire: Wire<UpstreamStream>,
     key: UpstreamKey,
     generation: u64,
     born_ms: u64,
@@ -131,7 +133,7 @@ impl Upstreams {
                 && now_ms - since_ms <= keep.idle_ms_max
                 && now_ms - upstream.born_ms <= keep.age_ms_max;
             let mut cx = Context::from_waker(Waker::noop());
-            let mut stale = |wire: &Wire<TcpStream>| {
+            let mut stale = |wire: &Wire<UpstreamStream>| {
                 if surely { wire.is_stale_now() } else { wire.is_stale(&mut cx) }
             };
             if fresh && !stale(&upstream.wire) {
@@ -200,7 +202,13 @@ pub async fn connect(
     // Head and body may leave in two writes; the second must not wait for an acknowledgement.
     stream.set_nodelay(true).map_err(ConnectError::of)?;
     let born_ms = timer.timers().now_ms();
-    Ok(Upstream { wire: Wire::new(stream), key, generation, born_ms, reused: false })
+    Ok(Upstream {
+        wire: Wire::new(UpstreamStream::Plain(stream)),
+        key,
+        generation,
+        born_ms,
+        reused: false,
+    })
 }
 
 #[cfg(test)]

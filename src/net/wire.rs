@@ -11,8 +11,6 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use rustix::io::Errno;
-use rustix::net::{RecvFlags, recv};
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -105,13 +103,22 @@ impl Waiting {
     }
 }
 
-/// A stream that can be ended in a way that nobody takes for a regular end.
-pub trait Abort {
-    /// Has the connection reset when it is dropped, instead of closed in order.
+/// What carries a stream's bytes: a TCP connection at last, in the clear or under TLS.
+pub trait Transport {
+    /// Has the connection reset when it is dropped, instead of closed in order: an end that nobody
+    /// takes for a regular one.
     fn abort(&self);
+
+    /// The socket itself, if what is read and written is what goes over it: `None` under TLS. For
+    /// whoever moves bytes without looking at them.
+    fn tcp(&self) -> Option<&TcpStream>;
 }
 
-impl Abort for TcpStream {
+impl Transport for TcpStream {
+    fn tcp(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+
     fn abort(&self) {
         // Closing with a linger time of zero sends RST. If the option cannot be set, the socket
         // is broken already, which is what was wanted.
@@ -133,9 +140,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Has the connection reset when it is dropped.
     pub fn abort(&self)
     where
-        S: Abort,
+        S: Transport,
     {
         self.stream.borrow().abort();
+    }
+
+    /// Calls `f` with the socket, if the connection is in the clear; see [`Transport::tcp`].
+    pub fn with_tcp<R>(&self, f: impl FnOnce(&TcpStream) -> R) -> Option<R>
+    where
+        S: Transport,
+    {
+        self.stream.borrow().tcp().map(f)
+    }
+
+    /// Calls `f` with the stream.
+    pub(super) fn with<R>(&self, f: impl FnOnce(&mut S) -> R) -> R {
+        f(&mut self.stream.borrow_mut())
     }
 
     /// Reads into the buffer's room if bytes are there; for a wait that is bounded by its caller.
@@ -236,7 +256,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     Poll::Pending => return Poll::Pending,
                 }
             }
-            Poll::Ready(Ok(()))
+            // Nothing on a socket. A TLS session may still hold what the socket would not take,
+            // and has it written by nobody but who asks.
+            match Pin::new(&mut *stream).poll_flush(cx) {
+                Poll::Ready(Ok(())) => Poll::Ready(Ok(())),
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                Poll::Pending if waiting.poll_expired(cx, timer, pace) => {
+                    Poll::Ready(Err(WireError::TimedOut))
+                }
+                Poll::Pending => Poll::Pending,
+            }
         })
         .await
     }
@@ -254,17 +283,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     pub fn is_stale(&self, cx: &mut Context<'_>) -> bool {
         let mut byte = [0];
         self.poll_read_into(cx, &mut byte).is_ready()
-    }
-}
-
-impl Wire<TcpStream> {
-    /// Whether the peer has closed, broken or spoken out of turn, as the kernel knows it now: one
-    /// system call more certain than [`is_stale`](Self::is_stale), for requests that cannot be
-    /// repeated.
-    pub fn is_stale_now(&self) -> bool {
-        let mut byte = [0u8];
-        let flags = RecvFlags::PEEK | RecvFlags::DONTWAIT;
-        !matches!(recv(&*self.stream.borrow(), &mut byte, flags), Err(Errno::AGAIN))
     }
 }
 

@@ -10,6 +10,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
 use super::problem::{Outcome, Problem, ProblemAbout, reason_phrase};
+use super::seam::{Reply, Version};
 use crate::dispatch::seam::{About, Answer, ClientGone};
 use crate::drivers::http::write_framing;
 use crate::net::buffer::{SMALL_BYTES, TextBuffer};
@@ -63,21 +64,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
         }
     }
 
-    /// The status sent, or being sent; 0 before [`Answer::head`].
-    pub(super) fn status(&self) -> u16 {
-        self.status
-    }
-
-    /// Whether a byte of the final answer was handed to the connection.
-    pub(super) fn has_begun(&self) -> bool {
-        self.begun
-    }
-
-    /// Whether the client took the answer so slowly that it was given up.
-    pub(super) fn was_too_slow(&self) -> bool {
-        self.too_slow
-    }
-
     /// Whether the connection may go on after this answer.
     pub(super) fn keeps_alive(&self) -> bool {
         self.keep_alive
@@ -87,65 +73,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
     /// a cut must not look like an end.
     pub(super) fn ends_with_connection(&self) -> bool {
         self.framing == Framing::UntilClose
-    }
-
-    /// Bytes of content sent.
-    pub(super) fn sent(&self) -> u64 {
-        self.sent
-    }
-
-    /// Answers with a problem, in place of anything begun and not yet sent.
-    pub(super) async fn problem(
-        &mut self,
-        problem: &Problem,
-        about: &ProblemAbout<'_>,
-        upload_complete: bool,
-    ) -> Result<(), ClientGone> {
-        debug_assert!(!self.begun, "an answer cannot be taken back");
-        self.keep_alive &= upload_complete;
-        self.status = problem.status;
-        let json = problem.json(about);
-        self.out.clear();
-        self.status_line(problem.status, reason_phrase(problem.status).as_bytes());
-        let out = &mut self.out;
-        write_field(out, b"Content-Type", b"application/problem+json");
-        write_framing(out, Framing::Length(json.len() as u64), true);
-        write_field(out, b"Ringway-Error", problem.kind.as_bytes());
-        if let Some(outcome) = problem.outcome {
-            write_field(out, b"Ringway-Outcome", outcome.as_str().as_bytes());
-        }
-        if let Some(seconds) = problem.retry_after {
-            write!(out, "Retry-After: {seconds}\r\n").expect("a vector takes all");
-        }
-        if let Some(allow) = &problem.allow {
-            write_field(out, b"Allow", allow.as_bytes());
-        }
-        self.own_fields(true);
-        if !self.head_asked {
-            self.out.extend_from_slice(&json);
-            self.sent = json.len() as u64;
-        }
-        self.flush().await
-    }
-
-    /// Answers `OPTIONS *` and the like: a status with fields and no content.
-    pub(super) async fn plain(
-        &mut self,
-        status: u16,
-        fields: &[(&str, &str)],
-        upload_complete: bool,
-    ) -> Result<(), ClientGone> {
-        self.keep_alive &= upload_complete;
-        self.status = status;
-        self.status_line(status, reason_phrase(status).as_bytes());
-        for (name, value) in fields {
-            write_field(&mut self.out, name.as_bytes(), value.as_bytes());
-        }
-        if status != 204 {
-            write_framing(&mut self.out, Framing::None, true);
-        }
-        self.own_fields(true);
-        self.flush().await
     }
 
     fn status_line(&mut self, status: u16, reason: &[u8]) {
@@ -206,6 +133,80 @@ fn tells_outcome(name: &[u8], value: &[u8]) -> bool {
     let known = [Outcome::NotApplied, Outcome::Unknown];
     name.eq_ignore_ascii_case(b"Ringway-Outcome")
         && known.iter().any(|outcome| outcome.as_str().as_bytes() == value)
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Reply for ClientAnswer<'_, S> {
+    fn version(&self) -> Version {
+        Version::of_minor(self.minor)
+    }
+
+    fn status(&self) -> u16 {
+        self.status
+    }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn has_begun(&self) -> bool {
+        self.begun
+    }
+
+    fn was_too_slow(&self) -> bool {
+        self.too_slow
+    }
+
+    async fn problem(
+        &mut self,
+        problem: &Problem,
+        about: &ProblemAbout<'_>,
+        upload_complete: bool,
+    ) -> Result<(), ClientGone> {
+        debug_assert!(!self.begun, "an answer cannot be taken back");
+        self.keep_alive &= upload_complete;
+        self.status = problem.status;
+        let json = problem.json(about);
+        self.out.clear();
+        self.status_line(problem.status, reason_phrase(problem.status).as_bytes());
+        let out = &mut self.out;
+        write_field(out, b"Content-Type", b"application/problem+json");
+        write_framing(out, Framing::Length(json.len() as u64), true);
+        write_field(out, b"Ringway-Error", problem.kind.as_bytes());
+        if let Some(outcome) = problem.outcome {
+            write_field(out, b"Ringway-Outcome", outcome.as_str().as_bytes());
+        }
+        if let Some(seconds) = problem.retry_after {
+            write!(out, "Retry-After: {seconds}\r\n").expect("a vector takes all");
+        }
+        if let Some(allow) = &problem.allow {
+            write_field(out, b"Allow", allow.as_bytes());
+        }
+        self.own_fields(true);
+        if !self.head_asked {
+            self.out.extend_from_slice(&json);
+            self.sent = json.len() as u64;
+        }
+        self.flush().await
+    }
+
+    async fn plain(
+        &mut self,
+        status: u16,
+        fields: &[(&str, &str)],
+        upload_complete: bool,
+    ) -> Result<(), ClientGone> {
+        self.keep_alive &= upload_complete;
+        self.status = status;
+        self.status_line(status, reason_phrase(status).as_bytes());
+        for (name, value) in fields {
+            write_field(&mut self.out, name.as_bytes(), value.as_bytes());
+        }
+        if status != 204 {
+            write_framing(&mut self.out, Framing::None, true);
+        }
+        self.own_fields(true);
+        self.flush().await
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Answer for ClientAnswer<'_, S> {

@@ -5,6 +5,7 @@ use std::ops::Range;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
+use super::seam::Upload;
 use crate::dispatch::seam::{Body, BodyError, Part};
 use crate::net::buffer::ReadBuffer;
 use crate::net::http1::chunked::{ChunkLimits, Decoder, Step, trailer_fields};
@@ -62,11 +63,6 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> RequestBody<'a, S> {
             waits,
             received: 0,
         }
-    }
-
-    /// Bytes of content read so far.
-    pub(super) fn received(&self) -> u64 {
-        self.received
     }
 
     /// Gives back what came behind the body: the next request. `None` if there was no body.
@@ -132,6 +128,12 @@ async fn read<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(0) | Err(WireError::Broken(_)) => Err(BodyError::Gone),
         Ok(_) => Ok(()),
         Err(WireError::TimedOut) => Err(BodyError::TooSlow),
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Upload for RequestBody<'_, S> {
+    fn received(&self) -> u64 {
+        self.received
     }
 }
 

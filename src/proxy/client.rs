@@ -2,7 +2,6 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -119,7 +118,6 @@ pub(super) struct Client<'a, S> {
     pub(super) site: &'a Site,
     pub(super) wire: &'a Wire<S>,
     pub(super) timer: &'a Timer,
-    pub(super) address: IpAddr,
     /// Whether somebody is in the middle of writing. Two parts of one task may want to: the body
     /// its `100 Continue`, the answer an interim answer of the shard's.
     writing: Cell<bool>,
@@ -153,10 +151,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
         site: &'a Site,
         wire: &'a Wire<S>,
         timer: &'a Timer,
-        address: IpAddr,
     ) -> Self {
         let (writing, torn) = (Cell::new(false), Cell::new(false));
-        Self { local, site, wire, timer, address, writing, torn, waiting: Cell::new(None) }
+        Self { local, site, wire, timer, writing, torn, waiting: Cell::new(None) }
     }
 
     /// How slowly a body may move.

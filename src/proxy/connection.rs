@@ -19,17 +19,24 @@ use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::answer::ClientAnswer;
+use super::body::RequestBody;
 use super::client::{Client, Local};
-use super::exchange::{Exchange, Next};
+use super::exchange::Exchange;
 use super::problem::Problem;
+use super::seam::Reply;
 use super::site::Site;
+use crate::dispatch::seam::Body;
 use crate::net::buffer::ReadBuffer;
+use crate::net::http1::framing::Framing;
+use crate::net::http1::head::Persistence;
+use crate::net::http1::request::RequestHead;
 use crate::net::http1::scan::Scanner;
 use crate::net::timers::Timer;
-use crate::net::wire::{Abort, Pace, Wire, WireError};
+use crate::net::wire::{Pace, Transport, Wire, WireError};
 
 /// Serves one client until its connection ends.
-pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Abort>(
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Transport>(
     open: Open,
     stream: S,
     address: IpAddr,
@@ -62,6 +69,18 @@ impl Drop for Open {
     }
 }
 
+/// What becomes of the connection.
+enum Next {
+    /// Another request may come; some of its bytes may be here already.
+    Request(Option<ReadBuffer>),
+    /// It ends, but the client may still be sending.
+    Close,
+    /// It ends at once.
+    Cut,
+    /// It ends at once, and the client is to see that the answer is not complete.
+    Reset,
+}
+
 struct Connection<'a, S> {
     wire: Wire<S>,
     timer: Timer,
@@ -84,7 +103,7 @@ enum Head {
     TimedOut,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin + Abort> Connection<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
     async fn requests(&self) {
         let mut rest = None;
         let mut served = 0;
@@ -134,33 +153,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Abort> Connection<'_, S> {
         .await
     }
 
-    /// Serves one request, of which `buffer` holds the first bytes.
+    /// Serves one request, of which `buffer` holds the first bytes; number `served` on this
+    /// connection, counted from 1.
     async fn one(&self, buffer: ReadBuffer, served: u32) -> Next {
-        let site = self.local.sites.read();
-        let client = Client::new(self.local, &site, &self.wire, &self.timer, self.address);
-        let exchange = Exchange::begin(&client, served);
+        let (local, worker) = (self.local, &self.local.worker);
+        let site = local.sites.read();
+        let client = Client::new(local, &site, &self.wire, &self.timer);
+        let exchange = Exchange::begin(local, &site, &self.timer, self.address);
         match self.head(buffer, &site).await {
             Head::Ended => Next::Cut,
             Head::TimedOut => {
-                self.local.metrics.head_timeout.inc(self.local.worker.stripe);
-                exchange.refuse(&Problem::head_timeout()).await
+                local.metrics.head_timeout.inc(worker.stripe);
+                refuse(&client, &exchange, &Problem::head_timeout()).await
             }
             Head::Refused(problem) => {
-                self.local.metrics.protocol_error.inc(self.local.worker.stripe);
-                exchange.refuse(&problem).await
+                local.metrics.protocol_error.inc(worker.stripe);
+                refuse(&client, &exchange, &problem).await
             }
             Head::Complete { buffer, length } => {
-                let worker = &self.local.worker;
                 let mut head = worker.spare_request_head();
                 match head.parse(&buffer.filled()[..length]) {
                     Ok(()) => {
-                        let next = exchange.run(&head, buffer, length).await;
+                        let last = served >= site.limits.requests_per_connection_max;
+                        let next = answer(&client, &exchange, &head, buffer, length, last).await;
                         worker.keep_request_head(head);
                         next
                     }
                     Err(error) => {
-                        self.local.metrics.protocol_error.inc(self.local.worker.stripe);
-                        exchange.refuse(&Problem::of_request(error)).await
+                        local.metrics.protocol_error.inc(worker.stripe);
+                        refuse(&client, &exchange, &Problem::of_request(error)).await
                     }
                 }
             }
@@ -217,4 +238,66 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Abort> Connection<'_, S> {
         });
         drain.await;
     }
+}
+
+/// Answers what could not be read as a request.
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &Client<'_, S>,
+    exchange: &Exchange<'_>,
+    problem: &Problem,
+) -> Next {
+    let mut answer = ClientAnswer::new(client, &exchange.request_id, 1, false, false);
+    let told = exchange.refuse(problem, &mut answer).await;
+    if told.is_ok() { Next::Close } else { Next::Cut }
+}
+
+/// Answers a request. `buffer` holds its head, `length` bytes, and perhaps more; `last` says
+/// that it is the last one that the connection may carry.
+async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+    client: &Client<'_, S>,
+    exchange: &Exchange<'_>,
+    head: &RequestHead,
+    mut buffer: ReadBuffer,
+    length: usize,
+    last: bool,
+) -> Next {
+    let head_asked = head.method(&buffer.filled()[..length]) == b"HEAD";
+    let keep_alive = head.persistence() == Persistence::KeepAlive && !last;
+    let mut answer =
+        ClientAnswer::new(client, &exchange.request_id, head.minor(), head_asked, keep_alive);
+    let framing = head.framing();
+    let has_body = framing != Framing::None;
+    // With a body, what came behind the head moves to a buffer of its own, since the head is
+    // looked at until the end; without one it stays where it is.
+    let following = has_body.then(|| {
+        let rest = &buffer.filled()[length..];
+        let mut following = client.local.worker.buffers.small();
+        // A head may be allowed to be so large that more lies behind it than a buffer takes.
+        while following.capacity() < rest.len() {
+            following.grow(usize::MAX);
+        }
+        following.room()[..rest.len()].copy_from_slice(rest);
+        following.fill(rest.len());
+        following
+    });
+    let mut body = RequestBody::new(client, following, framing, head.expects_continue());
+
+    let whole = &buffer.filled()[..length];
+    if exchange.answer(head, whole, &mut body, &mut answer).await.is_err() {
+        let truncated = answer.has_begun() && answer.ends_with_connection();
+        return if truncated { Next::Reset } else { Next::Cut };
+    }
+    if !answer.keeps_alive() || !body.is_complete() {
+        // A client that asked for the end sends nothing more, so no reset can take its answer.
+        // (But for old ones that send an empty line behind a body.)
+        let client_ends = head.persistence() == Persistence::Close
+            && !has_body
+            && buffer.filled().len() == length;
+        return if client_ends { Next::Cut } else { Next::Close };
+    }
+    match body.into_rest() {
+        Some(following) => buffer = following,
+        None => buffer.consume(length),
+    }
+    Next::Request(Some(buffer).filter(|buffer| !buffer.is_empty()))
 }

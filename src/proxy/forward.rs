@@ -8,6 +8,7 @@ use std::io::Write;
 use std::net::IpAddr;
 
 use super::problem::Problem;
+use super::seam::Version;
 use super::site::{ForwardedRule, Site};
 use crate::key::canonical_path;
 use crate::net::http1::head::{Field, FieldKind, values, write_field};
@@ -81,6 +82,14 @@ pub(super) fn hops_left(head: &RequestHead, whole: &[u8]) -> Option<u64> {
     std::str::from_utf8(field.value.of_bytes(whole)).ok()?.parse().ok()
 }
 
+/// How a request came to this node.
+pub(super) struct Hop {
+    /// Who sent it.
+    pub(super) address: IpAddr,
+    /// In which version.
+    pub(super) version: Version,
+}
+
 /// Renders the fields that go on, but for `Host` and the framing. `keep_destination` is false
 /// when WebDAV's `Destination` is written anew for each shard.
 pub(super) fn render_fields(
@@ -88,7 +97,7 @@ pub(super) fn render_fields(
     head: &RequestHead,
     whole: &[u8],
     site: &Site,
-    client: IpAddr,
+    hop: &Hop,
     keep_destination: bool,
 ) {
     let append = site.forwarded == ForwardedRule::Append;
@@ -109,7 +118,7 @@ pub(super) fn render_fields(
             FieldKind::ForwardedFor if append && !forwarded_for => {
                 // Several lines are one list; ours ends it.
                 forwarded_for = true;
-                write_forwarded_for(out, head, whole, client);
+                write_forwarded_for(out, head, whole, hop.address);
                 continue;
             }
             FieldKind::ForwardedFor => continue,
@@ -128,7 +137,7 @@ pub(super) fn render_fields(
         write_field(out, name, value);
     }
     if !forwarded_for {
-        write!(out, "X-Forwarded-For: {client}\r\n").expect("a vector takes all");
+        write!(out, "X-Forwarded-For: {}\r\n", hop.address).expect("a vector takes all");
     }
     if !proto {
         out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
@@ -136,12 +145,14 @@ pub(super) fn render_fields(
     if !host && !head.host(whole).is_empty() {
         write_field(out, b"X-Forwarded-Host", head.host(whole));
     }
-    write_via(out, head.minor(), &site.via);
+    write_via(out, hop.version, &site.via);
 }
 
 /// `Via` names the version in which the message was *received* (RFC 9110, section 7.6.3).
-fn write_via(out: &mut Vec<u8>, minor: u8, by: &[u8]) {
-    write!(out, "Via: 1.{minor} ").expect("a vector takes all");
+fn write_via(out: &mut Vec<u8>, version: Version, by: &[u8]) {
+    out.extend_from_slice(b"Via: ");
+    out.extend_from_slice(version.number().as_bytes());
+    out.push(b' ');
     out.extend_from_slice(by);
 }
 
@@ -185,9 +196,13 @@ mod tests {
 
     #[test]
     fn via_has_the_version_of_the_client() {
-        for (minor, line) in [(0, "Via: 1.0 n (ringway)\r\n"), (1, "Via: 1.1 n (ringway)\r\n")] {
+        for (version, line) in [
+            (Version::Http10, "Via: 1.0 n (ringway)\r\n"),
+            (Version::Http11, "Via: 1.1 n (ringway)\r\n"),
+            (Version::Http2, "Via: 2.0 n (ringway)\r\n"),
+        ] {
             let mut out = Vec::new();
-            write_via(&mut out, minor, b"n (ringway)\r\n");
+            write_via(&mut out, version, b"n (ringway)\r\n");
             assert_eq!(String::from_utf8(out).as_deref(), Ok(line));
         }
     }

@@ -24,6 +24,9 @@ mod exchange;
 mod forward;
 pub mod metrics;
 pub mod problem;
+mod routing;
+mod seam;
+mod seen;
 pub mod serve;
 pub mod site;
 #[cfg(test)]
