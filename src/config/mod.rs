@@ -31,6 +31,8 @@ mod checked;
 mod cluster;
 mod describe;
 mod diagnostic;
+#[cfg(test)]
+mod fuzz;
 mod load;
 mod pools;
 mod process;

@@ -321,8 +321,11 @@ fn a_bad_answer_is_never_taken_for_a_good_one_and_its_connection_never_used_agai
     let answer = ask_for(&serve, "PUT", "0").expect("an answer");
     assert_eq!((answer.status, answer.field("Ringway-Outcome")), (502, Some("unknown")));
     let cut = serve.count("ringway_downstream_rq_cut_total");
-    let cuts = ANSWERS.iter().filter(|(_, seen)| matches!(seen, Seen::Cut)).count();
-    assert_eq!(cut, cuts);
+    let cut_rows = ANSWERS.iter().filter(|(_, seen)| matches!(seen, Seen::Cut));
+    // A head behind which nothing came may not have gone on, and is then no cut.
+    let bare = cut_rows.clone().filter(|(shape, _)| shape.ends_with("\n\n<END>")).count();
+    let cuts = cut_rows.count();
+    assert!((cuts - bare..=cuts).contains(&cut), "{cut} of {cuts}, {bare} of them bare");
 }
 
 #[test]
