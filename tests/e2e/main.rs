@@ -15,6 +15,7 @@
 mod ccache;
 mod dav;
 mod dev;
+mod duties;
 mod easing;
 mod failover;
 mod gateway;
@@ -26,6 +27,7 @@ mod operators;
 mod outlet;
 mod refused_upload;
 mod reload;
+mod slow;
 mod store_child;
 mod store_fsync;
 mod store_kill;
