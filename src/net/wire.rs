@@ -14,6 +14,7 @@ use std::time::Duration;
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::buffer::ReadBuffer;
 use super::timers::Timer;
@@ -129,6 +130,16 @@ impl Transport for TcpStream {
 /// A connection that one task reads and writes, both at once if it likes.
 pub struct Wire<S> {
     stream: RefCell<S>,
+}
+
+impl Transport for TlsStream<TcpStream> {
+    fn abort(&self) {
+        self.get_ref().0.abort();
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -270,12 +281,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         .await
     }
 
-    /// Tells the peer that nothing more will be sent. A peer that is gone already is no error.
-    pub async fn shutdown(&self) {
+    /// Gives the stream back.
+    pub fn into_inner(self) -> S {
+        self.stream.into_inner()
+    }
+
+    /// Tells the peer that nothing more will be sent. A peer that is gone already is no error, nor
+    /// is one that takes nothing more until the deadline.
+    pub async fn shutdown(&self, timer: &Timer, deadline_ms: u64) {
         // The write direction of a TCP socket shuts without waiting; what it says about a broken
-        // connection the next read says again.
-        let _: io::Result<()> =
-            poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)).await;
+        // connection the next read says again. A TLS session has a last word to send.
+        let shutting = poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx));
+        let _: Option<io::Result<()>> = timer.limit(deadline_ms, shutting).await;
+    }
+
+    /// Ends a connection in order that is dropped next. In the clear the kernel does that; a TLS
+    /// session says that this is its end (`close_notify`), as far as that goes without waiting.
+    pub async fn farewell(&self)
+    where
+        S: Transport,
+    {
+        if self.with_tcp(|_| ()).is_some() {
+            return;
+        }
+        poll_fn(|cx| {
+            let _sent = Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Whether an idle connection has gone stale: closed, broken, or with bytes that nobody asked
