@@ -159,6 +159,8 @@ pub enum AccessLogTarget {
 pub struct ClientConfig {
     /// What becomes of the `X-Forwarded-…` fields that they send.
     pub forwarded: ForwardedRule,
+    /// In which fields shards are told of them.
+    pub forwarded_fields: ForwardedFields,
     /// What they may send.
     pub limits: ClientLimits,
     /// How long they may take.
@@ -173,6 +175,18 @@ pub enum ForwardedRule {
     Replace,
     /// They are kept and the client's address is appended: the client is a proxy of ours.
     Append,
+}
+
+/// In which fields shards are told who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardedFields {
+    /// `X-Forwarded-For`, `-Host` and `-Proto`.
+    #[default]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// All of them.
+    Both,
 }
 
 /// How a node takes part in a cluster.

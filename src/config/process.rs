@@ -9,8 +9,8 @@ use crate::ids::NodeName;
 use crate::limits::{ClientLimits, ClientTimeouts};
 
 use super::checked::{
-    AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, ForwardedRule, ListenConfig,
-    LogConfig, LogFormat, LogLevel, NodeConfig, Workers,
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, ForwardedFields,
+    ForwardedRule, ListenConfig, LogConfig, LogFormat, LogLevel, NodeConfig, Workers,
 };
 use super::schema;
 use super::section::Section;
@@ -203,6 +203,12 @@ pub(super) fn client(file: &Section<'_>) -> ClientConfig {
     let Some(section) = file.sub("client", &schema::CLIENT) else { return client };
     let rules = [("replace", ForwardedRule::Replace), ("append", ForwardedRule::Append)];
     section.set("forwarded", &mut client.forwarded, |spot| spot.one_of(&rules, &[]));
+    let fields = [
+        ("x_forwarded", ForwardedFields::XForwarded),
+        ("forwarded", ForwardedFields::Forwarded),
+        ("both", ForwardedFields::Both),
+    ];
+    section.set("forwarded_fields", &mut client.forwarded_fields, |spot| spot.one_of(&fields, &[]));
     if let Some(limits) = section.sub("limits", &schema::CLIENT_LIMITS) {
         read_limits(&limits, &mut client.limits);
     }

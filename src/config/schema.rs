@@ -44,8 +44,11 @@ pub(super) const LOG: Keys = Keys { at: "log", known: &["level", "format"], late
 pub(super) const ACCESS_LOG: Keys =
     Keys { at: "access_log", known: &["format", "path"], later: &[] };
 
-pub(super) const CLIENT: Keys =
-    Keys { at: "client", known: &["forwarded", "limits", "timeouts"], later: &["tls"] };
+pub(super) const CLIENT: Keys = Keys {
+    at: "client",
+    known: &["forwarded", "forwarded_fields", "limits", "timeouts"],
+    later: &["tls"],
+};
 
 pub(super) const CLIENT_LIMITS: Keys = Keys {
     at: "client.limits",

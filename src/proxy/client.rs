@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -109,6 +110,23 @@ impl Local {
         if !log.send(lines) {
             self.metrics.log_dropped.add(self.worker.stripe, count);
         }
+    }
+}
+
+/// Who asks, as far as the connection tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// The client's address: of the connection, or as a balancer before us names it in the
+    /// connection's first bytes.
+    pub(super) address: IpAddr,
+    /// Whether the connection is encrypted.
+    pub(super) secure: bool,
+}
+
+impl Caller {
+    /// The scheme of the URLs that it asks for.
+    pub(super) fn scheme(self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 }
 

@@ -12,7 +12,6 @@
 //! write side is shut first, and what still comes is read and dropped for a moment.
 
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -21,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer::ClientAnswer;
 use super::body::RequestBody;
-use super::client::{Client, Local};
+use super::client::{Caller, Client, Local};
 use super::exchange::Exchange;
 use super::problem::Problem;
 use super::seam::Reply;
@@ -39,14 +38,14 @@ use crate::net::wire::{Pace, Transport, Wire, WireError};
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Transport>(
     open: Open,
     stream: S,
-    address: IpAddr,
+    caller: Caller,
 ) {
     let local = &*open.0;
     let connection = Connection {
         wire: Wire::new(stream),
         timer: local.worker.timers.register(),
         local,
-        address,
+        caller,
     };
     connection.requests().await;
 }
@@ -85,7 +84,7 @@ struct Connection<'a, S> {
     wire: Wire<S>,
     timer: Timer,
     local: &'a Local,
-    address: IpAddr,
+    caller: Caller,
 }
 
 /// What came while a connection was idle.
@@ -159,7 +158,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
         let (local, worker) = (self.local, &self.local.worker);
         let site = local.sites.read();
         let client = Client::new(local, &site, &self.wire, &self.timer);
-        let exchange = Exchange::begin(local, &site, &self.timer, self.address);
+        let exchange = Exchange::begin(local, &site, &self.timer, self.caller);
         match self.head(buffer, &site).await {
             Head::Ended => Next::Cut,
             Head::TimedOut => {

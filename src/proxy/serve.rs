@@ -14,7 +14,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::access_log::LogSender;
-use super::client::Local;
+use super::client::{Caller, Local};
 use super::connection::{self, Open};
 use super::metrics::ClientMetrics;
 use super::problem::{Problem, ProblemAbout};
@@ -188,7 +188,8 @@ fn begin(local: &Rc<Local>, stream: TcpStream, address: SocketAddr) {
     // Answers are written in as few pieces as can be; none waits for another. A socket that does
     // not take the option is broken.
     if stream.set_nodelay(true).is_ok() {
-        tokio::task::spawn_local(connection::serve(Open::count(local), stream, address.ip()));
+        let caller = Caller { address: address.ip().to_canonical(), secure: false };
+        tokio::task::spawn_local(connection::serve(Open::count(local), stream, caller));
     }
 }
 

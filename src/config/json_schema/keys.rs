@@ -229,10 +229,17 @@ pub(super) const SECTIONS: &[Described] = &[
             key(
                 "forwarded",
                 Words(&["replace", "append"]),
-                "What becomes of the X-Forwarded fields of a request: replaced by what this node \
-                 sees, or appended to, if all clients are proxies of your own.",
+                "What becomes of such fields that a request has already: replaced by what this \
+                 node sees, or appended to, if all clients are proxies of your own.",
             )
             .usually("replace"),
+            key(
+                "forwarded_fields",
+                Words(&["x_forwarded", "forwarded", "both"]),
+                "Which fields tell a shard who asked: X-Forwarded-For, -Host and -Proto, or \
+                 Forwarded (RFC 7239), or all of them.",
+            )
+            .usually("x_forwarded"),
             key("limits", Section(&schema::CLIENT_LIMITS), "What clients may send."),
             key("timeouts", Section(&schema::CLIENT_TIMEOUTS), "How long clients may take."),
         ],
