@@ -49,6 +49,8 @@ enum Command {
         #[command(flatten)]
         file: File,
     },
+    /// Print a JSON Schema of the configuration, by which editors complete and check it.
+    Schema,
     /// Say which shard owns a key, and why.
     Locate(Locate),
     /// Show how a running node and its shards do.
@@ -287,6 +289,7 @@ fn run(command: Command) -> Result<(), AppError> {
             },
         }),
         Command::Check { file } => check::run(&file.config),
+        Command::Schema => check::schema(),
         Command::Locate(arguments) => locate(&arguments),
         Command::Status { node, output } => status::run(&node.client()?, output.json),
         Command::Ring(command) => ring::run(command),

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use super::error::AppError;
 use crate::cluster::Topology;
 use crate::config::{
-    AccessLogFormat, AccessLogTarget, Config, ForwardedRule as Forwarded, HostRule as Host,
-    PoolConfig, PoolTlsConfig, Workers,
+    AccessLogFormat, AccessLogTarget, Config, ForwardedFields as Fields,
+    ForwardedRule as Forwarded, HostRule as Host, PoolConfig, PoolTlsConfig, Workers,
 };
 use crate::dispatch::view::{PoolSettings, View};
 use crate::drivers::http::HostRule;
@@ -15,7 +15,7 @@ use crate::ids::{NodeName, PoolName};
 use crate::limits::ClientLimits;
 use crate::net::tls::{Ca, ShardTls, ShardTlsSettings};
 use crate::proxy::access_log::{LogFormat, LogTarget};
-use crate::proxy::site::{ForwardedRule, Site, SiteParts};
+use crate::proxy::site::{ForwardedFields, ForwardedRule, Site, SiteParts};
 use crate::route::RouteTable;
 
 fn settings(pool: &PoolConfig) -> PoolSettings {
@@ -86,6 +86,11 @@ pub fn site(
         forwarded: match config.client.forwarded {
             Forwarded::Replace => ForwardedRule::Replace,
             Forwarded::Append => ForwardedRule::Append,
+        },
+        forwarded_fields: match config.client.forwarded_fields {
+            Fields::XForwarded => ForwardedFields::X,
+            Fields::Forwarded => ForwardedFields::Standard,
+            Fields::Both => ForwardedFields::Both,
         },
         node: node.clone(),
         log: config.access_log.as_ref().map(|log| match log.format {

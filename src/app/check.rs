@@ -1,4 +1,5 @@
-//! `ringway check`: what does this file mean, or what is wrong with it?
+//! `ringway check` and `ringway schema`: what does this file mean, or what is wrong with it; and
+//! what may stand in one?
 
 use std::path::Path;
 
@@ -16,4 +17,12 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         complain(&loaded.warnings.to_string());
     }
     say(&loaded.config.describe())
+}
+
+/// Prints the JSON Schema of a configuration.
+///
+/// # Errors
+/// When standard output is lost.
+pub fn schema() -> Result<(), AppError> {
+    say(&config::json_schema())
 }

@@ -24,6 +24,8 @@
 //! 2. Every key of `schema` is read: what an operator writes is never silently ignored.
 //! 3. The time and memory that a file takes are bounded, whatever is in it.
 //!
+//! Beside this way stands `json_schema`, by which editors know what may be written.
+//!
 //! Only `load` looks at the outside world, and only at the one file: no environment variable is
 //! put into it, no host name looked up, no address tried.
 
@@ -31,6 +33,8 @@ mod checked;
 mod cluster;
 mod describe;
 mod diagnostic;
+mod json_schema;
+mod listen;
 mod load;
 mod pools;
 mod process;
@@ -47,9 +51,11 @@ mod units;
 mod values;
 
 pub use checked::{
-    AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, ClusterConfig, Config,
-    Election, ForwardedRule, HostRule, ListenConfig, LogConfig, LogFormat, LogLevel, NodeConfig,
-    PoolConfig, PoolTlsConfig, ShardConfig, TlsConfig, VNODES_DEFAULT, Workers,
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, CertificateFiles, ClientCertificates,
+    ClientConfig, ClusterConfig, Config, DataListener, Election, ForwardedFields, ForwardedRule,
+    HostRule, ListenConfig, ListenerTls, LogConfig, LogFormat, LogLevel, NodeConfig, PoolConfig,
+    PoolTlsConfig, ShardConfig, TlsConfig, VNODES_DEFAULT, Workers,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
+pub use json_schema::json_schema;
 pub use load::{FILE_BYTES_MAX, Loaded, load, parse};

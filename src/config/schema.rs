@@ -39,13 +39,28 @@ pub(super) const NODE: Keys =
 pub(super) const LISTEN: Keys =
     Keys { at: "listen", known: &["data", "telemetry", "admin", "peer"], later: &[] };
 
+pub(super) const LISTENER: Keys =
+    Keys { at: "listen.data[]", known: &["address", "tls", "proxy_protocol"], later: &[] };
+
+pub(super) const LISTENER_TLS: Keys = Keys {
+    at: "listen.data[].tls",
+    known: &["certificates", "client_ca", "client_certificates"],
+    later: &[],
+};
+
+pub(super) const CERTIFICATE: Keys =
+    Keys { at: "listen.data[].tls.certificates[]", known: &["cert", "key"], later: &[] };
+
 pub(super) const LOG: Keys = Keys { at: "log", known: &["level", "format"], later: &[] };
 
 pub(super) const ACCESS_LOG: Keys =
     Keys { at: "access_log", known: &["format", "path"], later: &[] };
 
-pub(super) const CLIENT: Keys =
-    Keys { at: "client", known: &["forwarded", "limits", "timeouts"], later: &["tls"] };
+pub(super) const CLIENT: Keys = Keys {
+    at: "client",
+    known: &["forwarded", "forwarded_fields", "limits", "timeouts"],
+    later: &["tls"],
+};
 
 pub(super) const CLIENT_LIMITS: Keys = Keys {
     at: "client.limits",
@@ -198,10 +213,13 @@ pub(super) const KEY: Keys = Keys {
 };
 
 /// Every section.
-pub(super) const ALL: [&Keys; 22] = [
+pub(super) const ALL: [&Keys; 25] = [
     &FILE,
     &NODE,
     &LISTEN,
+    &LISTENER,
+    &LISTENER_TLS,
+    &CERTIFICATE,
     &LOG,
     &ACCESS_LOG,
     &CLIENT,

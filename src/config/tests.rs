@@ -16,13 +16,14 @@ use super::load::check;
 use super::raw::{Kind, Node, Scalar, Shape};
 use super::*;
 
-const EXAMPLES: [&str; 5] = ["minimal", "build-cache", "object-cache", "cluster", "full"];
+pub(super) const EXAMPLES: [&str; 5] =
+    ["minimal", "build-cache", "object-cache", "cluster", "full"];
 
-fn repository() -> PathBuf {
+pub(super) fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn example_text(name: &str) -> String {
+pub(super) fn example_text(name: &str) -> String {
     let path = repository().join("config").join(name).with_extension("yaml");
     std::fs::read_to_string(path).expect("the example is there")
 }
@@ -32,7 +33,7 @@ fn example(name: &str) -> Loaded {
         .unwrap_or_else(|diagnostics| panic!("{name} has errors:\n{diagnostics}"))
 }
 
-fn node(text: &str) -> Node {
+pub(super) fn node(text: &str) -> Node {
     Node::read(text, &Findings::default()).expect("the text is YAML")
 }
 
@@ -94,6 +95,11 @@ fn the_build_cache_has_one_key_for_each_object() {
 #[test]
 fn the_full_example_equals_its_mandatory_parts() {
     let mandatory = "
+listen:
+  data:
+    - 127.0.0.1:8080
+    - address: 127.0.0.1:8443
+      tls: { certificates: { cert: tls/site.pem, key: tls/site.key } }
 cluster:
   tls: { ca: tls/ca.pem, cert: tls/n1.pem, key: tls/n1.key }
 pools:
@@ -127,14 +133,29 @@ routes:
 
 /// One entry of a mapping: the key path with `[]` for the items of lists, the one with numbers,
 /// and the way to it from the root.
-struct Written {
-    section: String,
-    key: String,
-    path: String,
+pub(super) struct Written {
+    pub(super) section: String,
+    pub(super) key: String,
+    pub(super) path: String,
     way: Vec<usize>,
 }
 
-fn written(root: &Node) -> Vec<Written> {
+impl Written {
+    /// The value in the tree from which this was made.
+    pub(super) fn value_in<'a>(&self, root: &'a mut Node) -> &'a mut Node {
+        let mut at = root;
+        for &step in &self.way {
+            at = match &mut at.shape {
+                Shape::List(items) => &mut items[step],
+                Shape::Map(entries) => &mut entries[step].value,
+                Shape::Scalar(_) => unreachable!("the way leads through lists and mappings"),
+            };
+        }
+        at
+    }
+}
+
+pub(super) fn written(root: &Node) -> Vec<Written> {
     fn visit(node: &Node, section: &str, path: &str, way: &[usize], out: &mut Vec<Written>) {
         let longer = |at: usize| [way, &[at]].concat();
         match &node.shape {
@@ -183,14 +204,7 @@ fn every_key_is_read() {
     let root = node(&example_text("full"));
     for one in written(&root) {
         let mut root = root.clone();
-        let mut at = &mut root;
-        for &step in &one.way {
-            at = match &mut at.shape {
-                Shape::List(items) => &mut items[step],
-                Shape::Map(entries) => &mut entries[step].value,
-                Shape::Scalar(_) => unreachable!("the way leads through lists and mappings"),
-            };
-        }
+        let at = one.value_in(&mut root);
         let place = at.place;
         let nonsense = Node { place, shape: Shape::Map(vec![]) };
         at.shape = Shape::List(vec![Node { place, shape: Shape::List(vec![nonsense]) }]);

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -28,7 +29,12 @@ pub struct Local {
     log_lines: RefCell<Vec<u8>>,
     request_ids: Cell<u64>,
     date: Cell<(u64, [u8; DATE_BYTES])>,
+    /// Until when the log has heard enough of TLS where none is.
+    tls_told_until_ms: Cell<u64>,
 }
+
+/// How often the log hears that clients speak TLS to a listener without.
+const TLS_TOLD_MS: u64 = 10_000;
 
 /// An IMF-fixdate (RFC 9110, section 5.6.7) has always 29 letters.
 const DATE_BYTES: usize = 29;
@@ -52,7 +58,22 @@ impl Local {
             log_lines: RefCell::default(),
             request_ids: Cell::new(seed),
             date: Cell::new((0, [b' '; DATE_BYTES])),
+            tls_told_until_ms: Cell::new(0),
         })
+    }
+
+    /// Counts a client that spoke TLS to a listener without, and says so now and then.
+    pub(super) fn tell_tls_in_the_clear(&self, address: IpAddr) {
+        self.metrics.tls_in_the_clear.inc(self.worker.stripe);
+        let now_ms = self.worker.timers.now_ms();
+        if now_ms >= self.tls_told_until_ms.get() {
+            self.tls_told_until_ms.set(now_ms + TLS_TOLD_MS);
+            tracing::warn!(
+                client = %address,
+                "a client speaks TLS to a data listener without: give it `https` at a listener \
+                 with `tls`, or `http` here"
+            );
+        }
     }
 
     /// A number that names one request: 64 bits that no other request of the fleet has, as far as
@@ -109,6 +130,23 @@ impl Local {
         if !log.send(lines) {
             self.metrics.log_dropped.add(self.worker.stripe, count);
         }
+    }
+}
+
+/// Who asks, as far as the connection tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// The client's address: of the connection, or as a balancer before us names it in the
+    /// connection's first bytes.
+    pub(super) address: IpAddr,
+    /// Whether the connection is encrypted.
+    pub(super) secure: bool,
+}
+
+impl Caller {
+    /// The scheme of the URLs that it asks for.
+    pub(super) fn scheme(self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 }
 

@@ -12,7 +12,6 @@
 //! write side is shut first, and what still comes is read and dropped for a moment.
 
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -21,7 +20,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer::ClientAnswer;
 use super::body::RequestBody;
-use super::client::{Client, Local};
+use super::client::{Caller, Client, Local};
+use super::door::TLS_HANDSHAKE;
 use super::exchange::Exchange;
 use super::problem::Problem;
 use super::seam::Reply;
@@ -35,20 +35,40 @@ use crate::net::http1::scan::Scanner;
 use crate::net::timers::Timer;
 use crate::net::wire::{Pace, Transport, Wire, WireError};
 
-/// Serves one client until its connection ends.
+/// Serves one client until its connection ends. Of its bytes, `first` were read already: one at
+/// least, if any.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Transport>(
     open: Open,
     stream: S,
-    address: IpAddr,
+    caller: Caller,
+    first: Option<ReadBuffer>,
 ) {
     let local = &*open.0;
     let connection = Connection {
         wire: Wire::new(stream),
         timer: local.worker.timers.register(),
         local,
-        address,
+        caller,
     };
-    connection.requests().await;
+    connection.requests(first).await;
+}
+
+/// Answers whatever a client sends with `problem`, and closes.
+pub(super) async fn refuse_all<S: AsyncRead + AsyncWrite + Unpin + Transport>(
+    open: Open,
+    stream: S,
+    caller: Caller,
+    problem: &Problem,
+) {
+    let local = &*open.0;
+    let timer = local.worker.timers.register();
+    let connection = Connection { wire: Wire::new(stream), timer, local, caller };
+    let site = local.sites.read();
+    let client = Client::new(local, &site, &connection.wire, &connection.timer);
+    let exchange = Exchange::begin(local, &site, &connection.timer, caller);
+    if let Next::Close = refuse(&client, &exchange, problem).await {
+        connection.linger().await;
+    }
 }
 
 /// A connection in the count, until dropped: also when its task panics. It is counted when it is
@@ -60,6 +80,10 @@ impl Open {
     pub(super) fn count(local: &Rc<Local>) -> Self {
         local.metrics.connection_opened();
         Self(Rc::clone(local))
+    }
+
+    pub(super) fn local(&self) -> &Rc<Local> {
+        &self.0
     }
 }
 
@@ -75,7 +99,9 @@ enum Next {
     Request(Option<ReadBuffer>),
     /// It ends, but the client may still be sending.
     Close,
-    /// It ends at once.
+    /// It ends, and the client sends nothing more.
+    End,
+    /// It ends at once, in the middle of something.
     Cut,
     /// It ends at once, and the client is to see that the answer is not complete.
     Reset,
@@ -85,7 +111,7 @@ struct Connection<'a, S> {
     wire: Wire<S>,
     timer: Timer,
     local: &'a Local,
-    address: IpAddr,
+    caller: Caller,
 }
 
 /// What came while a connection was idle.
@@ -104,26 +130,30 @@ enum Head {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
-    async fn requests(&self) {
-        let mut rest = None;
+    async fn requests(&self, first: Option<ReadBuffer>) {
+        let mut rest = first;
         let mut served = 0;
         loop {
             let buffer = match rest.take() {
                 Some(buffer) => buffer,
                 None => match self.idle(served == 0).await {
                     Arrival::Bytes(buffer) => buffer,
-                    Arrival::Ended => return,
+                    Arrival::Ended => return self.wire.farewell().await,
                     Arrival::TimedOut => {
                         self.local.metrics.idle_timeout.inc(self.local.worker.stripe);
-                        return;
+                        return self.wire.farewell().await;
                     }
                 },
             };
+            if served == 0 && buffer.filled().first() == Some(&TLS_HANDSHAKE) {
+                return self.local.tell_tls_in_the_clear(self.caller.address);
+            }
             served += 1;
             // Boxed: an idle connection's task then holds a pointer, not a request's state.
             match Box::pin(self.one(buffer, served)).await {
                 Next::Request(buffer) => rest = buffer,
                 Next::Close => return self.linger().await,
+                Next::End => return self.wire.farewell().await,
                 Next::Cut => return,
                 Next::Reset => return self.wire.abort(),
             }
@@ -159,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
         let (local, worker) = (self.local, &self.local.worker);
         let site = local.sites.read();
         let client = Client::new(local, &site, &self.wire, &self.timer);
-        let exchange = Exchange::begin(local, &site, &self.timer, self.address);
+        let exchange = Exchange::begin(local, &site, &self.timer, self.caller);
         match self.head(buffer, &site).await {
             Head::Ended => Next::Cut,
             Head::TimedOut => {
@@ -221,8 +251,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
 
     /// Ends a connection whose client may still be sending, without losing it the answer.
     async fn linger(&self) {
-        self.wire.shutdown().await;
         let deadline_ms = self.local.worker.timers.after(self.local.sites.read().timeouts.linger);
+        self.wire.shutdown(&self.timer, deadline_ms).await;
         let mut pace = Pace::until(deadline_ms);
         let mut buffer = self.local.worker.buffers.small();
         let drain = pin!(async {
@@ -293,7 +323,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
         let client_ends = head.persistence() == Persistence::Close
             && !has_body
             && buffer.filled().len() == length;
-        return if client_ends { Next::Cut } else { Next::Close };
+        return if client_ends { Next::End } else { Next::Close };
     }
     match body.into_rest() {
         Some(following) => buffer = following,

@@ -3,10 +3,9 @@
 //! Here a request has a judged head, a body and an answer, and no protocol: the connection that it
 //! came on made them, and goes on with what is left of them.
 
-use std::net::IpAddr;
 use std::str::from_utf8;
 
-use super::client::Local;
+use super::client::{Caller, Local};
 use super::forward::{Hop, class_of, hops_left, is_repeatable, render_fields};
 use super::problem::{Outcome, Problem, ProblemAbout};
 use super::routing::{ALLOWED, canonical, route};
@@ -29,7 +28,7 @@ pub(super) struct Exchange<'a> {
     /// Of the task that serves the request.
     timer: &'a Timer,
     /// Who asks.
-    pub(super) address: IpAddr,
+    pub(super) caller: Caller,
     pub(super) request_id: [u8; 16],
     pub(super) begun_micros: u64,
 }
@@ -40,11 +39,11 @@ impl<'a> Exchange<'a> {
         local: &'a Local,
         site: &'a Site,
         timer: &'a Timer,
-        address: IpAddr,
+        caller: Caller,
     ) -> Self {
         let request_id = local.request_id();
         let begun_micros = local.worker.timers.refresh();
-        Self { local, site, timer, address, request_id, begun_micros }
+        Self { local, site, timer, caller, request_id, begun_micros }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -145,7 +144,7 @@ impl<'a> Exchange<'a> {
         let mut fields = self.local.worker.buffers.text();
         let rewrites = routed.pool.settings.host == HostRule::Shard;
         let destination = routed.destination.as_ref().filter(|_| rewrites);
-        let hop = Hop { address: self.address, version: answer.version() };
+        let hop = Hop { caller: self.caller, version: answer.version() };
         render_fields(&mut fields, head, whole, site, &hop, destination.is_none());
         let framing = head.framing();
         let held_body_bytes_max = site.limits.replay_body_bytes_max as u64;

@@ -7,6 +7,7 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use super::client::Caller;
 use super::problem::Problem;
 use super::seam::Version;
 use super::site::{ForwardedRule, Site};
@@ -85,7 +86,7 @@ pub(super) fn hops_left(head: &RequestHead, whole: &[u8]) -> Option<u64> {
 /// How a request came to this node.
 pub(super) struct Hop {
     /// Who sent it.
-    pub(super) address: IpAddr,
+    pub(super) caller: Caller,
     /// In which version.
     pub(super) version: Version,
 }
@@ -101,8 +102,12 @@ pub(super) fn render_fields(
     keep_destination: bool,
 ) {
     let append = site.forwarded == ForwardedRule::Append;
-    let mut forwarded_for = false;
-    let (mut proto, mut host) = (false, false);
+    let (x_forwarded, forwarded) = (site.forwarded_fields.x(), site.forwarded_fields.standard());
+    let caller = hop.caller;
+    // What is there already, or is not wanted.
+    let mut forwarded_for = !x_forwarded;
+    let (mut proto, mut host) = (!x_forwarded, !x_forwarded);
+    let mut element = !forwarded;
     for field in head.fields().iter().filter(|field| !field.nominated) {
         let (name, value) = (field.name.of_bytes(whole), field.value.of_bytes(whole));
         match field.kind {
@@ -115,17 +120,33 @@ pub(super) fn render_fields(
             | FieldKind::Expect
             | FieldKind::Ringway
             | FieldKind::Lookalike => continue,
-            FieldKind::ForwardedFor if append && !forwarded_for => {
-                // Several lines are one list; ours ends it.
-                forwarded_for = true;
-                write_forwarded_for(out, head, whole, hop.address);
+            FieldKind::ForwardedFor
+            | FieldKind::ForwardedProto
+            | FieldKind::ForwardedHost
+            | FieldKind::Forwarded
+                if !append =>
+            {
                 continue;
             }
-            FieldKind::ForwardedFor => continue,
-            FieldKind::ForwardedProto if append => proto = true,
-            FieldKind::ForwardedHost if append => host = true,
-            FieldKind::ForwardedProto | FieldKind::ForwardedHost => continue,
-            FieldKind::Forwarded if !append => continue,
+            // Several lines are one list; ours ends it.
+            FieldKind::ForwardedFor if x_forwarded => {
+                if !forwarded_for {
+                    write_list(out, head, whole, (FieldKind::ForwardedFor, X_FORWARDED_FOR));
+                    write!(out, "{}\r\n", caller.address).expect("a vector takes all");
+                }
+                forwarded_for = true;
+                continue;
+            }
+            FieldKind::Forwarded if forwarded => {
+                if !element {
+                    write_list(out, head, whole, (FieldKind::Forwarded, FORWARDED));
+                    write_element(out, caller, head.host(whole), &site.forwarded_by);
+                }
+                element = true;
+                continue;
+            }
+            FieldKind::ForwardedProto => proto = true,
+            FieldKind::ForwardedHost => host = true,
             FieldKind::MaxForwards if let Some(hops) = hops_left(head, whole) => {
                 write!(out, "Max-Forwards: {}\r\n", hops.saturating_sub(1))
                     .expect("a vector takes all");
@@ -137,16 +158,23 @@ pub(super) fn render_fields(
         write_field(out, name, value);
     }
     if !forwarded_for {
-        write!(out, "X-Forwarded-For: {}\r\n", hop.address).expect("a vector takes all");
+        write!(out, "{X_FORWARDED_FOR}: {}\r\n", caller.address).expect("a vector takes all");
     }
     if !proto {
-        out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+        write_field(out, b"X-Forwarded-Proto", caller.scheme().as_bytes());
     }
     if !host && !head.host(whole).is_empty() {
         write_field(out, b"X-Forwarded-Host", head.host(whole));
     }
+    if !element {
+        write!(out, "{FORWARDED}: ").expect("a vector takes all");
+        write_element(out, caller, head.host(whole), &site.forwarded_by);
+    }
     write_via(out, hop.version, &site.via);
 }
+
+const X_FORWARDED_FOR: &str = "X-Forwarded-For";
+const FORWARDED: &str = "Forwarded";
 
 /// `Via` names the version in which the message was *received* (RFC 9110, section 7.6.3).
 fn write_via(out: &mut Vec<u8>, version: Version, by: &[u8]) {
@@ -156,13 +184,42 @@ fn write_via(out: &mut Vec<u8>, version: Version, by: &[u8]) {
     out.extend_from_slice(by);
 }
 
-fn write_forwarded_for(out: &mut Vec<u8>, head: &RequestHead, whole: &[u8], client: IpAddr) {
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    for field in head.fields().iter().filter(|field| field.kind == FieldKind::ForwardedFor) {
+/// Writes what the head's fields of one kind say, as the beginning of one line.
+fn write_list(
+    out: &mut Vec<u8>,
+    head: &RequestHead,
+    whole: &[u8],
+    (kind, name): (FieldKind, &str),
+) {
+    write!(out, "{name}: ").expect("a vector takes all");
+    for field in head.fields().iter().filter(|field| field.kind == kind) {
         out.extend_from_slice(field.value.of_bytes(whole));
         out.extend_from_slice(b", ");
     }
-    write!(out, "{client}\r\n").expect("a vector takes all");
+}
+
+/// Ends a line of `Forwarded` with what this node saw (RFC 7239, section 4). An IPv6 address has
+/// brackets and therefore quotes (section 6); so has a host, in which `:` may stand. `by` is a
+/// name of ours after an underscore, which names a node without giving its address away (section
+/// 6.3).
+fn write_element(out: &mut Vec<u8>, caller: Caller, host: &[u8], by: &[u8]) {
+    match caller.address {
+        IpAddr::V4(address) => write!(out, "for={address}"),
+        IpAddr::V6(address) => write!(out, "for=\"[{address}]\""),
+    }
+    .expect("a vector takes all");
+    if !host.is_empty() {
+        out.extend_from_slice(b";host=\"");
+        for &byte in host {
+            if matches!(byte, b'"' | b'\\') {
+                out.push(b'\\');
+            }
+            out.push(byte);
+        }
+        out.push(b'"');
+    }
+    write!(out, ";proto={}", caller.scheme()).expect("a vector takes all");
+    out.extend_from_slice(by);
 }
 
 /// The canonical path of WebDAV's `Destination` (RFC 4918, section 10.3): an absolute URL of the
@@ -204,6 +261,25 @@ mod tests {
             let mut out = Vec::new();
             write_via(&mut out, version, b"n (ringway)\r\n");
             assert_eq!(String::from_utf8(out).as_deref(), Ok(line));
+        }
+    }
+
+    #[test]
+    fn an_element_is_quoted_where_it_must_be() {
+        let element = |address: &str, secure, host: &str| {
+            let address = address.parse().expect("an address");
+            let mut out = Vec::new();
+            write_element(&mut out, Caller { address, secure }, host.as_bytes(), b";by=_n1\r\n");
+            String::from_utf8(out).expect("text")
+        };
+        for (address, secure, host, expected) in [
+            ("192.0.2.1", false, "a.example", "for=192.0.2.1;host=\"a.example\";proto=http"),
+            ("192.0.2.1", true, "a:81", "for=192.0.2.1;host=\"a:81\";proto=https"),
+            ("2001:db8::1", false, "[::1]:8", "for=\"[2001:db8::1]\";host=\"[::1]:8\";proto=http"),
+            ("192.0.2.1", false, "", "for=192.0.2.1;proto=http"),
+            ("192.0.2.1", false, "a\"b\\", "for=192.0.2.1;host=\"a\\\"b\\\\\";proto=http"),
+        ] {
+            assert_eq!(element(address, secure, host), format!("{expected};by=_n1\r\n"));
         }
     }
 

@@ -6,6 +6,7 @@ use prometheus::proto::MetricFamily;
 
 use super::site::Site;
 use crate::metrics::{Counter, Group, Kind, Latency, Sample, StatusClasses, Stripe};
+use crate::net::tls::ReasonCounts;
 
 /// Counters of one route.
 #[derive(Debug)]
@@ -56,6 +57,11 @@ pub struct ClientMetrics {
     pub(super) client_gone: Counter,
     pub(super) answer_cut: Counter,
     pub(super) log_dropped: Counter,
+    pub(super) proxy_protocol_fail: Counter,
+    pub(super) tls_in_the_clear: Counter,
+    pub(super) tls_fail: ReasonCounts,
+    /// By version, 1.3 and 1.2, and by whether a session was resumed.
+    pub(super) tls_handshakes: [[Counter; 2]; 2],
 }
 
 impl ClientMetrics {
@@ -78,6 +84,10 @@ impl ClientMetrics {
             client_gone: counter(),
             answer_cut: counter(),
             log_dropped: counter(),
+            proxy_protocol_fail: counter(),
+            tls_in_the_clear: counter(),
+            tls_fail: ReasonCounts::default(),
+            tls_handshakes: [[counter(), counter()], [counter(), counter()]],
         }
     }
 
@@ -102,7 +112,7 @@ const NO_ROUTE: &str = "-";
 
 type Pick = fn(&ClientMetrics) -> &Counter;
 
-const CLIENT_COUNTERS: [(&str, &str, Pick); 12] = [
+const CLIENT_COUNTERS: [(&str, &str, Pick); 14] = [
     ("ringway_downstream_cx_total", "Client connections accepted.", |m| &m.cx_total),
     (
         "ringway_downstream_cx_overflow_total",
@@ -149,6 +159,16 @@ const CLIENT_COUNTERS: [(&str, &str, Pick); 12] = [
         "ringway_downstream_rq_cut_total",
         "Answers cut off because the shard broke in their middle.",
         |m| &m.answer_cut,
+    ),
+    (
+        "ringway_downstream_cx_proxy_protocol_error_total",
+        "Connections closed because they did not begin with a PROXY header.",
+        |m| &m.proxy_protocol_fail,
+    ),
+    (
+        "ringway_downstream_cx_tls_in_the_clear_total",
+        "Connections closed because the client spoke TLS to a listener without.",
+        |m| &m.tls_in_the_clear,
     ),
     (
         "ringway_access_log_dropped_total",
@@ -207,9 +227,31 @@ pub fn export(site: &Site, clients: &ClientMetrics) -> Vec<MetricFamily> {
         group.push(&[], Sample::Counter(pick(clients).sum()));
         group
     });
-    [requests, times, received, sent, active]
+    [requests, times, received, sent, active, tls_handshakes(clients), tls_failures(clients)]
         .into_iter()
         .chain(totals)
         .filter_map(Group::finish)
         .collect()
+}
+
+fn tls_handshakes(clients: &ClientMetrics) -> Group {
+    let name = "ringway_downstream_tls_handshakes_total";
+    let help = "TLS handshakes with clients, by version and whether a session was resumed.";
+    let mut group = Group::new(name, help, Kind::Counter, &["version", "resumed"]);
+    for (version, counters) in ["1.3", "1.2"].into_iter().zip(&clients.tls_handshakes) {
+        for (resumed, counter) in ["false", "true"].into_iter().zip(counters) {
+            group.push(&[version, resumed], Sample::Counter(counter.sum()));
+        }
+    }
+    group
+}
+
+fn tls_failures(clients: &ClientMetrics) -> Group {
+    let name = "ringway_downstream_tls_handshake_fail_total";
+    let help = "TLS handshakes with clients that failed, by what was wrong.";
+    let mut group = Group::new(name, help, Kind::Counter, &["reason"]);
+    for (reason, count) in clients.tls_fail.met() {
+        group.push(&[reason.label()], Sample::Counter(count));
+    }
+    group
 }

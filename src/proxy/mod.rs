@@ -20,6 +20,7 @@ mod answer;
 mod body;
 mod client;
 mod connection;
+pub mod door;
 mod exchange;
 mod forward;
 pub mod metrics;

@@ -67,7 +67,7 @@ impl Exchange<'_> {
             let duration_ms = micros as f64 / 1000.0;
             let record = Record {
                 unix_ms,
-                client: self.address,
+                client: self.caller.address,
                 method: &String::from_utf8_lossy(seen.method),
                 target: &String::from_utf8_lossy(&target),
                 protocol: seen.protocol,

@@ -32,6 +32,28 @@ pub enum ForwardedRule {
     Append,
 }
 
+/// In which fields a shard is told who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardedFields {
+    /// `X-Forwarded-For`, `-Host` and `-Proto`, which most servers understand.
+    #[default]
+    X,
+    /// `Forwarded` (RFC 7239).
+    Standard,
+    /// All of them.
+    Both,
+}
+
+impl ForwardedFields {
+    pub(super) fn x(self) -> bool {
+        self != Self::Standard
+    }
+
+    pub(super) fn standard(self) -> bool {
+        self != Self::X
+    }
+}
+
 /// One node's whole face to its clients.
 pub struct Site {
     /// Pools and shards.
@@ -50,6 +72,10 @@ pub struct Site {
     pub head_limits: HeadLimits,
     /// Whether clients' `X-Forwarded-…` are believed.
     pub forwarded: ForwardedRule,
+    /// In which fields a shard is told who asked.
+    pub forwarded_fields: ForwardedFields,
+    /// What `Forwarded` says of this node: a parameter with its semicolon, and CRLF.
+    pub forwarded_by: Vec<u8>,
     /// What `Via` says of this node, behind the version that its client speaks; with CRLF.
     pub via: Vec<u8>,
     /// How requests are logged; `None`: not at all.
@@ -76,7 +102,9 @@ pub struct SiteParts {
     pub timeouts: ClientTimeouts,
     /// Whether clients' `X-Forwarded-…` are believed.
     pub forwarded: ForwardedRule,
-    /// This node's name, for `Via`.
+    /// In which fields a shard is told who asked.
+    pub forwarded_fields: ForwardedFields,
+    /// This node's name, for `Via` and `Forwarded`.
     pub node: NodeName,
     /// How requests are logged.
     pub log: Option<LogFormat>,
@@ -91,7 +119,7 @@ impl Site {
         previous: Option<&Site>,
         workers: usize,
     ) -> Self {
-        let SiteParts { routes, limits, timeouts, forwarded, node, log } = parts;
+        let SiteParts { routes, limits, timeouts, forwarded, forwarded_fields, node, log } = parts;
         let route_metrics = match previous {
             Some(site) if Arc::ptr_eq(&site.routes, &routes) => Arc::clone(&site.route_metrics),
             _ => {
@@ -108,6 +136,8 @@ impl Site {
             fields_max: limits.fields_max,
         };
         let via = format!("{node} (ringway)\r\n").into_bytes();
+        // A name is made of the characters that an obfuscated identifier may have.
+        let forwarded_by = format!(";by=_{node}\r\n").into_bytes();
         let route_pools = places(&routes, &view);
         Self {
             view,
@@ -118,6 +148,8 @@ impl Site {
             timeouts,
             head_limits,
             forwarded,
+            forwarded_fields,
+            forwarded_by,
             via,
             log,
         }
@@ -136,6 +168,8 @@ impl Site {
             timeouts: self.timeouts.clone(),
             head_limits: self.head_limits,
             forwarded: self.forwarded,
+            forwarded_fields: self.forwarded_fields,
+            forwarded_by: self.forwarded_by.clone(),
             via: self.via.clone(),
             log: self.log,
         }

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::metrics::ClientMetrics;
 use super::serve::{Phase, WorkerParts, run_worker};
-use super::site::{ForwardedRule, Published, Site, SiteParts};
+use super::site::{ForwardedFields, ForwardedRule, Published, Site, SiteParts};
 use crate::cluster::{
     AdminState, ClusterState, Command, Kind, Mode, Placement, PoolSpec, Settings, ShardSpec,
     Topology, Verdict,
@@ -68,6 +68,7 @@ fn site(pool: &str, view: Arc<View>) -> Site {
         limits: ClientLimits::default(),
         timeouts: ClientTimeouts::default(),
         forwarded: ForwardedRule::default(),
+        forwarded_fields: ForwardedFields::default(),
         node: NodeName::new("n1").expect("a name"),
         log: None,
     };
@@ -99,7 +100,7 @@ fn a_route_whose_pool_is_not_agreed_is_answered_503_until_it_is() {
     let parts = WorkerParts {
         number: 0,
         epoch: Instant::now(),
-        listeners: vec![listener],
+        listeners: vec![(listener, Arc::default())],
         published: Arc::clone(&published),
         metrics: Arc::new(ClientMetrics::new(1)),
         log: None,
