@@ -4,6 +4,7 @@
 //! each is valid from its construction on: a [`ShardId`] that exists needs no further check.
 
 mod hex;
+mod ketama_name;
 mod peer;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use hex::{ClusterId, HexError, Nonce, PlanId};
+pub use ketama_name::{KetamaName, KetamaNameError};
 pub use peer::{PeerAddress, PeerAddressError};
 
 /// The longest name of a pool, shard, zone, route or node, in bytes.

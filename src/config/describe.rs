@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cluster::{AdminState, Mode, Role};
+use crate::cluster::{AdminState, Mode, Placement, Role};
 use crate::limits::{ClientTimeouts, UpstreamTimeouts};
 use crate::route::RouteSpec;
 
@@ -140,6 +140,9 @@ fn describe_pool(pool: &PoolConfig, out: &mut String) {
         many => format!("{many} shards"),
     };
     line(out, format!("pool `{}`, a cache of {shards}", pool.name));
+    if pool.spec.placement == Placement::Ketama {
+        line(out, "  its keys are placed as by nginx's `hash … consistent`");
+    }
     let writes = match pool.spec.immutable {
         true => {
             "its objects never change: while a shard is down, reads, writes and deletes go to the next on the ring"

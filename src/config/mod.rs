@@ -36,6 +36,7 @@ mod diagnostic;
 mod json_schema;
 mod listen;
 mod load;
+mod placement;
 mod pools;
 mod process;
 mod raw;

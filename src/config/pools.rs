@@ -5,8 +5,7 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 
 use crate::cluster::{
-    AdminState, Kind, Mode, POOLS_MAX, Placement, PoolSpec, SEED_BYTES_MAX, ShardSpec,
-    URL_BYTES_MAX,
+    AdminState, Kind, Mode, POOLS_MAX, Placement, PoolSpec, ShardSpec, URL_BYTES_MAX,
 };
 use crate::ids::{BaseUrl, PoolName, ShardId, Weight, Zone};
 use crate::limits::{PoolLimits, RetryPolicy, UpstreamTimeouts};
@@ -15,7 +14,8 @@ use crate::protocol::health::{
 };
 use crate::ring::TOKENS_MAX;
 
-use super::checked::{HostRule, PoolConfig, PoolTlsConfig, ShardConfig, VNODES_DEFAULT};
+use super::checked::{HostRule, PoolConfig, PoolTlsConfig, ShardConfig};
+use super::placement::{Names, Placed, placed};
 use super::process::path;
 use super::schema;
 use super::section::{Section, Unique};
@@ -84,20 +84,8 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
     let mut kind = Kind::Cache;
     let kinds = [("cache", Kind::Cache)];
     section.set("kind", &mut kind, |spot| spot.one_of(&kinds, &["replicated", "register"]));
-    let mut placement = Placement::Ring;
-    let placements = [("ring", Placement::Ring)];
-    section
-        .set("placement", &mut placement, |spot| spot.one_of(&placements, &["balanced", "ketama"]));
-    let mut hash_seed = name.as_ref().map(|(name, _)| name.to_string()).unwrap_or_default();
-    section.set("hash_seed", &mut hash_seed, |spot| match spot.text("a text")? {
-        text if (1..=SEED_BYTES_MAX).contains(&text.len()) => Some(text.to_owned()),
-        text => {
-            let help = format!("write from 1 to {SEED_BYTES_MAX} bytes");
-            spot.refuse(format!("a seed of {} bytes", text.len()), help)
-        }
-    });
-    let mut vnodes = VNODES_DEFAULT;
-    section.set("vnodes", &mut vnodes, |spot| spot.number(1..=4096));
+    let Placed { placement, hash_seed, vnodes } =
+        placed(section, name.as_ref().map(|(name, _)| name));
     let mut immutable = false;
     section.set("immutable", &mut immutable, Spot::boolean);
     let mut mode = Mode::default();
@@ -114,7 +102,7 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
     let settings_only = clustered && section.get("shards").is_none();
     let (shards, urls) = match settings_only {
         true => (vec![], vec![]),
-        false => shards(section, vnodes),
+        false => shards(section, placement, vnodes),
     };
     for spot in AGREED.into_iter().filter(|_| settings_only).filter_map(|key| section.get(key)) {
         spot.warn(
@@ -198,7 +186,11 @@ fn judge_names(urls: &Urls<'_>, tls: &PoolTlsConfig) {
 
 type Urls<'a> = Vec<(BaseUrl, Spot<'a>)>;
 
-fn shards<'a>(section: &Section<'a>, vnodes: u16) -> (Vec<ShardConfig>, Urls<'a>) {
+fn shards<'a>(
+    section: &Section<'a>,
+    placement: Placement,
+    vnodes: u16,
+) -> (Vec<ShardConfig>, Urls<'a>) {
     let mut urls: Urls<'a> = Vec::new();
     let Some(spot) = section.need("shards", "a list with at least one shard") else {
         return (vec![], urls);
@@ -214,6 +206,7 @@ fn shards<'a>(section: &Section<'a>, vnodes: u16) -> (Vec<ShardConfig>, Urls<'a>
     }
     let mut ids = Unique::new();
     let mut addresses = Unique::new();
+    let mut names = Names::of(placement);
     let mut shards = Vec::new();
     for section in spots.iter().filter_map(|spot| spot.section(&schema::SHARD)) {
         let id = shard_id(&section, &mut ids);
@@ -228,10 +221,13 @@ fn shards<'a>(section: &Section<'a>, vnodes: u16) -> (Vec<ShardConfig>, Urls<'a>
         let mut state = AdminState::default();
         let states = [("ready", AdminState::Ready), ("maint", AdminState::Maint)];
         section.set("state", &mut state, |spot| spot.one_of(&states, &[]));
+        let ketama_name = names.read(&section, url.as_ref());
         if let (Some(id), Some((url, _))) = (id, url) {
-            shards.push(ShardConfig { id, spec: ShardSpec { url, zone, weight, state } });
+            let spec = ShardSpec { url, zone, weight, state, ketama_name };
+            shards.push(ShardConfig { id, spec });
         }
     }
+    names.judge_order(&spot, &shards);
     judge_shards(&spot, &shards, vnodes);
     (shards, urls)
 }

@@ -180,7 +180,7 @@ pub(super) const POOL_TLS: Keys =
 
 pub(super) const SHARD: Keys = Keys {
     at: "pools[].shards[]",
-    known: &["id", "url", "zone", "weight", "state"],
+    known: &["id", "url", "zone", "weight", "state", "ketama_name"],
     later: &["tls"],
 };
 

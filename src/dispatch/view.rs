@@ -14,9 +14,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::Semaphore;
-
 use super::metrics::{PoolMetrics, ShardMetrics};
+use super::places::Places;
 use crate::cluster::{AdminState, PoolTopology, ShardTopology, Topology};
 use crate::drivers::http::{Address, HostRule};
 use crate::ids::{BaseUrl, PoolName, ShardId};
@@ -55,9 +54,8 @@ pub struct Shard {
     pub(super) key: UpstreamKey,
     /// Moves when a connection failed: idle ones from before are not used again.
     generation: AtomicU64,
-    /// One permit for each request in flight.
-    pub(super) places: Semaphore,
-    in_flight_max: usize,
+    /// One for each request in flight.
+    pub(super) places: Places,
     /// What is counted about it.
     pub metrics: ShardMetrics,
     /// Until when the log has heard enough of failed handshakes with it.
@@ -79,8 +77,7 @@ impl Shard {
             endpoint: Endpoint::of(url),
             key: UpstreamKey(NEXT_KEY.fetch_add(1, Ordering::Relaxed)),
             generation: AtomicU64::new(0),
-            places: Semaphore::new(in_flight_max),
-            in_flight_max,
+            places: Places::new(in_flight_max, workers),
             metrics: ShardMetrics::new(workers),
             tls_told_until_ms: AtomicU64::new(0),
         }
@@ -119,7 +116,7 @@ impl Shard {
     /// Requests in flight to it.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight_max.saturating_sub(self.places.available_permits())
+        self.places.taken()
     }
 }
 
@@ -150,7 +147,7 @@ impl Pool {
 }
 
 /// Where each shard of a view is: the places of its pool and, within it, of the shard.
-type Places = HashMap<UpstreamKey, (usize, usize)>;
+type Locations = HashMap<UpstreamKey, (usize, usize)>;
 
 /// Everything that a request reads, published whole.
 pub struct View {
@@ -158,7 +155,7 @@ pub struct View {
     pub topology: Arc<Topology>,
     /// The pools, in the topology's order, which is that of their names.
     pub pools: Vec<Arc<Pool>>,
-    places: Arc<Places>,
+    places: Arc<Locations>,
 }
 
 impl View {
@@ -229,7 +226,7 @@ impl View {
     }
 }
 
-fn places_of(pools: &[Arc<Pool>]) -> Places {
+fn places_of(pools: &[Arc<Pool>]) -> Locations {
     let places = pools.iter().enumerate().flat_map(|(p, pool)| {
         pool.shards.iter().enumerate().map(move |(s, shard)| (shard.key, (p, s)))
     });
@@ -274,7 +271,7 @@ fn shards_of(
 ) -> Arc<[Arc<Shard>]> {
     let in_flight_max = settings.limits.in_flight_per_shard_max;
     let fits = |old: &Shard, spec: &ShardTopology| {
-        old.id == spec.id && old.url == spec.url && old.in_flight_max == in_flight_max
+        old.id == spec.id && old.url == spec.url && old.places.max() == in_flight_max
     };
     let before = before.map(|pool| &pool.shards);
     if let Some(same) = before.filter(|old| {

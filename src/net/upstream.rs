@@ -7,9 +7,9 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::task::{Context, Waker};
 
 use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -24,6 +24,28 @@ pub use super::upstream_stream::UpstreamStream;
 /// Which shard a connection belongs to: a number that is never used twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UpstreamKey(pub u64);
+
+/// Finds the connections to a shard. Keys are numbers that this process counted up itself, so
+/// nothing has to defend against chosen ones, and one multiplication spreads them. (The standard
+/// library's hash is some 100 instructions each time, twice a request.)
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// Where a connection is opened to.
 #[derive(Debug, Clone)]
@@ -151,7 +173,7 @@ pub struct Keep {
 /// One worker's idle connections.
 #[derive(Default)]
 pub struct Upstreams {
-    idle: RefCell<HashMap<UpstreamKey, Vec<Idle>>>,
+    idle: RefCell<HashMap<UpstreamKey, Vec<Idle>, BuildHasherDefault<KeyHasher>>>,
 }
 
 impl Upstreams {
@@ -172,9 +194,8 @@ impl Upstreams {
             let fresh = upstream.generation == generation
                 && now_ms - since_ms <= keep.idle_ms_max
                 && now_ms - upstream.born_ms <= keep.age_ms_max;
-            let mut cx = Context::from_waker(Waker::noop());
-            let mut stale = |wire: &Wire<UpstreamStream>| {
-                if surely { wire.is_stale_now() } else { wire.is_stale(&mut cx) }
+            let stale = |wire: &Wire<UpstreamStream>| {
+                if surely { wire.is_stale_now() } else { wire.is_stale() }
             };
             if fresh && !stale(&upstream.wire) {
                 upstream.reused = true;
@@ -230,7 +251,9 @@ pub async fn connect(
     timer: &Timer,
     deadline_ms: u64,
 ) -> Result<Upstream, ConnectError> {
-    let opening = async {
+    // Boxed, since it is rare and large: a session's handshake has a few KiB, which would lie in
+    // every request's future.
+    let mut opening = Box::pin(async {
         let opened = match endpoint.address {
             Some(address) => TcpStream::connect(address).await,
             None => TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await,
@@ -239,8 +262,8 @@ pub async fn connect(
         // Head and body may leave in two writes; the second must not wait for an acknowledgement.
         tcp.set_nodelay(true).map_err(ConnectError::of)?;
         endpoint.secure(tcp, tls).await
-    };
-    let opened = timer.limit(deadline_ms, opening).await;
+    });
+    let opened = timer.limit(deadline_ms, opening.as_mut()).await;
     let stream = opened.ok_or(ConnectError::TimedOut)??;
     let born_ms = timer.timers().now_ms();
     Ok(Upstream { wire: Wire::new(stream), key, generation, born_ms, reused: false })

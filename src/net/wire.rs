@@ -7,7 +7,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -292,7 +292,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         // The write direction of a TCP socket shuts without waiting; what it says about a broken
         // connection the next read says again. A TLS session has a last word to send.
         let shutting = poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx));
-        let _: Option<io::Result<()>> = timer.limit(deadline_ms, shutting).await;
+        let _: Option<io::Result<()>> = timer.limit(deadline_ms, pin!(shutting)).await;
     }
 
     /// Ends a connection in order that is dropped next. In the clear the kernel does that; a TLS
@@ -309,13 +309,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
             Poll::Ready(())
         })
         .await;
-    }
-
-    /// Whether an idle connection has gone stale: closed, broken, or with bytes that nobody asked
-    /// for. Costs no system call on a connection whose readiness is known.
-    pub fn is_stale(&self, cx: &mut Context<'_>) -> bool {
-        let mut byte = [0];
-        self.poll_read_into(cx, &mut byte).is_ready()
     }
 }
 

@@ -15,6 +15,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
@@ -126,7 +127,7 @@ impl Entry<'_> {
             }
             self.wire.poll_read(cx, buffer)
         });
-        let read = self.timer.limit(self.deadline_ms, reading).await;
+        let read = self.timer.limit(self.deadline_ms, pin!(reading)).await;
         Ok(read.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into()))? > 0)
     }
 
@@ -167,7 +168,7 @@ impl Entry<'_> {
             return Err(Refused::InTheClear(wire.into_inner()));
         }
         let accepting = tls.accept(wire.into_inner(), buffer.filled());
-        let accepted = timer.limit(deadline_ms, accepting).await;
+        let accepted = timer.limit(deadline_ms, pin!(accepting)).await;
         accepted.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())).map_err(Refused::Failed)
     }
 }

@@ -194,19 +194,15 @@ fn begin(local: &Rc<Local>, door: &Arc<Door>, stream: TcpStream, address: Socket
         }
         return;
     }
-    // Answers are written in as few pieces as can be; none waits for another. A socket that does
-    // not take the option is broken.
-    if stream.set_nodelay(true).is_ok() {
-        let (open, address) = (Open::count(local), address.ip().to_canonical());
-        match door.is_open() {
-            true => {
-                let caller = Caller { address, secure: false };
-                tokio::task::spawn_local(connection::serve(open, stream, caller, None));
-            }
-            false => {
-                let door = Arc::clone(door);
-                tokio::task::spawn_local(door::enter(open, door, stream, address));
-            }
+    let (open, address) = (Open::count(local), address.ip().to_canonical());
+    match door.is_open() {
+        true => {
+            let caller = Caller { address, secure: false };
+            tokio::task::spawn_local(connection::serve(open, stream, caller, None));
+        }
+        false => {
+            let door = Arc::clone(door);
+            tokio::task::spawn_local(door::enter(open, door, stream, address));
         }
     }
 }

@@ -420,8 +420,9 @@ pub(super) const SECTIONS: &[Described] = &[
                 .usually("cache"),
             key(
                 "placement",
-                Words(&["ring"]),
-                "ring: consistent hashing; a shard that joins or leaves moves only its own keys.",
+                Words(&["ring", "ketama"]),
+                "ring: consistent hashing; a shard that joins or leaves moves only its own keys. \
+                 ketama: the same as nginx's `hash … consistent`.",
             )
             .usually("ring"),
             key(
@@ -637,7 +638,7 @@ pub(super) const SECTIONS: &[Described] = &[
             key(
                 "ca",
                 Either(&[Words(&["system"]), PATH]),
-                "Whose signature is good: the operating system's authorities, or those of a PEM file.",
+                "Whose signature is good: the system's authorities, or those of a PEM file.",
             )
             .usually("system"),
             key(
@@ -652,12 +653,8 @@ pub(super) const SECTIONS: &[Described] = &[
                 "A certificate that this node shows them, in PEM; with `key`.",
             )
             .usually("none"),
-            key(
-                "key",
-                Either(&[Words(&["none"]), PATH]),
-                "Its private key, in PEM.",
-            )
-            .usually("none"),
+            key("key", Either(&[Words(&["none"]), PATH]), "Its private key, in PEM.")
+                .usually("none"),
         ],
     },
     Described {
@@ -666,7 +663,7 @@ pub(super) const SECTIONS: &[Described] = &[
         rule: "",
         keys: &[
             key("id", NAME, "Its place on the ring hangs on the id, not on the address.").needed(),
-            key("url", Text("^https?://[^/?#]"), "http://HOST[:PORT][/BASE], or https.").needed(),
+            key("url", Text("^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]"), "http://HOST[:PORT][/BASE], or https.").needed(),
             key("zone", NAME, "What fails together.").usually("default"),
             key("weight", Number(0, 256), "Its share of the keys; 0 owns nothing.").usually("1"),
             key(
@@ -675,6 +672,12 @@ pub(super) const SECTIONS: &[Described] = &[
                 "maint: it owns its keys, but is sent nothing.",
             )
             .usually("ready"),
+            key(
+                "ketama_name",
+                Text("^[!-~]{1,512}$"),
+                "With placement ketama: the word after `server` in nginx's file; url: HOST:PORT.",
+            )
+            .usually("url"),
         ],
     },
     Described {
