@@ -97,21 +97,22 @@ mod tests {
     #[test]
     fn exact_names_come_before_wildcards_and_those_before_the_first() {
         let first = certified(&["first.example"]);
-        let wild = certified(&["*.example", "*.Deep.example"]);
-        let exact = certified(&["www.example", "127.0.0.1"]);
+        // A wildcard for a whole top-level domain counts for nobody, here as for clients.
+        let wild = certified(&["*.site.example", "*.Deep.example", "*.test"]);
+        let exact = certified(&["www.site.example", "127.0.0.1"]);
         let all = [&first, &wild, &exact].map(Arc::clone);
         let by_name = ByName::new(&all);
         for (asked, expected) in [
             (None, &first),
             (Some("first.example"), &first),
-            (Some("www.example"), &exact),
-            (Some("WWW.example"), &exact),
-            (Some("other.example"), &wild),
+            (Some("www.site.example"), &exact),
+            (Some("WWW.Site.example"), &exact),
+            (Some("other.site.example"), &wild),
             (Some("a.deep.example"), &wild),
             // A wildcard stands for one label, and for one at least.
-            (Some("a.b.example"), &first),
+            (Some("a.b.site.example"), &first),
+            (Some("site.example"), &first),
             (Some("example"), &first),
-            (Some("deep.example"), &wild),
             (Some(""), &first),
             (Some("nobody.test"), &first),
         ] {
