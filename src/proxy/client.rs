@@ -14,8 +14,9 @@ use super::access_log::{BATCH_BYTES, LogSender};
 use super::metrics::ClientMetrics;
 use super::site::{Site, SiteReader};
 use crate::dispatch::worker::Worker;
+use crate::net::splice::Pipe;
 use crate::net::timers::Timer;
-use crate::net::wire::{Pace, Wire, WireError};
+use crate::net::wire::{Pace, Transport, Wire, WireError};
 
 /// What one worker thread needs to serve clients.
 pub struct Local {
@@ -183,7 +184,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin + Transport> Client<'a, S> {
     pub(super) fn new(
         local: &'a Local,
         site: &'a Site,
@@ -207,6 +208,26 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
         parts: [&[u8]; N],
         pace: &mut Pace,
     ) -> Result<(), WireError> {
+        let mut turn = self.turn().await?;
+        self.wire.write_all(self.timer, parts, pace).await?;
+        turn.done = true;
+        Ok(())
+    }
+
+    /// Writes all that a pipe holds before anybody else may write.
+    pub(super) async fn write_piped(
+        &self,
+        pipe: &mut Pipe,
+        pace: &mut Pace,
+    ) -> Result<(), WireError> {
+        let mut turn = self.turn().await?;
+        self.wire.splice_out(self.timer, pipe, pace).await?;
+        turn.done = true;
+        Ok(())
+    }
+
+    /// Waits for the turn to write.
+    async fn turn(&self) -> Result<Turn<'_>, WireError> {
         poll_fn(|cx| {
             if self.writing.get() {
                 self.waiting.set(Some(cx.waker().clone()));
@@ -219,10 +240,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
             return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
         }
         self.writing.set(true);
-        let mut turn =
-            Turn { writing: &self.writing, torn: &self.torn, waiting: &self.waiting, done: false };
-        self.wire.write_all(self.timer, parts, pace).await?;
-        turn.done = true;
-        Ok(())
+        let (writing, torn, waiting) = (&self.writing, &self.torn, &self.waiting);
+        Ok(Turn { writing, torn, waiting, done: false })
     }
 }

@@ -271,7 +271,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
 }
 
 /// Answers what could not be read as a request.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin + Transport>(
     client: &Client<'_, S>,
     exchange: &Exchange<'_>,
     problem: &Problem,
@@ -283,7 +283,7 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Answers a request. `buffer` holds its head, `length` bytes, and perhaps more; `last` says
 /// that it is the last one that the connection may carry.
-async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+async fn answer<S: AsyncRead + AsyncWrite + Unpin + Transport>(
     client: &Client<'_, S>,
     exchange: &Exchange<'_>,
     head: &RequestHead,

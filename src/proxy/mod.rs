@@ -24,6 +24,8 @@ pub mod door;
 mod exchange;
 mod forward;
 pub mod metrics;
+#[cfg(test)]
+mod passage_tests;
 pub mod problem;
 mod routing;
 mod seam;

@@ -52,6 +52,8 @@ pub struct WorkerParts {
     pub log: Option<LogSender>,
     /// The process's phase.
     pub phase: watch::Receiver<Phase>,
+    /// The most pipes that large bodies pass through at once.
+    pub pipes_max: usize,
     /// Makes request ids differ between workers and starts.
     pub seed: u64,
 }
@@ -64,7 +66,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// # Errors
 /// When the runtime or a listener cannot be set up.
 pub fn run_worker(parts: WorkerParts) -> io::Result<()> {
-    let worker = Worker::new(parts.number, parts.epoch);
+    let worker = Worker::new(parts.number, parts.epoch).with_pipes(parts.pipes_max);
     let clock = Rc::clone(&worker.timers);
     clock.refresh();
     let runtime = tokio::runtime::Builder::new_current_thread()
