@@ -222,6 +222,41 @@ fn write_element(out: &mut Vec<u8>, caller: Caller, host: &[u8], by: &[u8]) {
     out.extend_from_slice(by);
 }
 
+/// Who is counted as the client. Where all clients are proxies of the operator's own
+/// (`forwarded: append`), that is who asked the last of them: the last address that such a proxy
+/// has appended. Elsewhere it is the connection's address, whatever the fields say, since anybody
+/// can write them.
+pub(super) fn asking_client(
+    head: &RequestHead,
+    whole: &[u8],
+    site: &Site,
+    caller: Caller,
+) -> IpAddr {
+    if site.forwarded == ForwardedRule::Replace {
+        return caller.address;
+    }
+    let last = |kind| {
+        let fields = head.fields().iter().rev();
+        let mut fields = fields.filter(|field| field.kind == kind && !field.nominated);
+        std::str::from_utf8(fields.next()?.value.of_bytes(whole)).ok()?.rsplit(',').next()
+    };
+    let plain = || address_of(last(FieldKind::ForwardedFor)?.trim());
+    let standard = || {
+        let mut pairs =
+            last(FieldKind::Forwarded)?.split(';').filter_map(|pair| pair.split_once('='));
+        let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+        address_of(node.trim().trim_matches('"'))
+    };
+    plain().or_else(standard).unwrap_or(caller.address)
+}
+
+/// An address, with or without a port; one of IPv6 may have brackets.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let bracketed = || text.strip_prefix('[')?.split(']').next()?.parse().ok();
+    let with_port = || text.rsplit_once(':')?.0.parse().ok();
+    text.parse().ok().or_else(bracketed).or_else(with_port)
+}
+
 /// The canonical path of WebDAV's `Destination` (RFC 4918, section 10.3): an absolute URL of the
 /// host that was asked, or a path.
 ///
@@ -280,6 +315,23 @@ mod tests {
             ("192.0.2.1", false, "a\"b\\", "for=192.0.2.1;host=\"a\\\"b\\\\\";proto=http"),
         ] {
             assert_eq!(element(address, secure, host), format!("{expected};by=_n1\r\n"));
+        }
+    }
+
+    #[test]
+    fn addresses_may_have_ports() {
+        for (text, expected) in [
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("192.0.2.1:80", Some("192.0.2.1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("[2001:db8::1]:80", Some("2001:db8::1")),
+            ("unknown", None),
+            ("_hidden", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|text| text.parse().expect("an address"));
+            assert_eq!(address_of(text), expected, "{text}");
         }
     }
 

@@ -24,6 +24,7 @@ mod exchange;
 mod forward;
 pub mod metrics;
 pub mod problem;
+pub mod rate_limit;
 mod routing;
 mod seam;
 mod seen;

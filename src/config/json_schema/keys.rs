@@ -603,6 +603,21 @@ pub(super) const SECTIONS: &[Described] = &[
             )
             .usually("none"),
             key("allow_methods", METHODS, "Other methods are answered 405.").usually("any"),
+            key(
+                "rate_limit",
+                Either(&[Words(&["none"]), Section(&schema::RATE_LIMIT)]),
+                "What one client may ask; more is answered 429.",
+            )
+            .usually("none"),
+        ],
+    },
+    Described {
+        section: &schema::RATE_LIMIT,
+        says: "What one client, an IPv4 address or an IPv6 /64, may ask of one node.",
+        rule: "",
+        keys: &[
+            key("requests_per_second", Number(1, 100_000), "In the long run.").needed(),
+            key("burst", Number(1, 100_000), "At once, after a pause.").needed(),
         ],
     },
     Described {

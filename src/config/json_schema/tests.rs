@@ -333,6 +333,7 @@ fn defaults_are_those_of_the_full_example() {
     for (section, name, there) in [
         ("routes[]", "hash_tag", &last["hash_tag"]),
         ("routes[]", "allow_methods", &last["allow_methods"]),
+        ("routes[]", "rate_limit", &last["rate_limit"]),
         ("routes[].match", "host", &last["match"]["host"]),
         ("routes[].match", "path_prefix", &last["match"]["path_prefix"]),
         ("routes[].match", "path_regex", &last["match"]["path_regex"]),
