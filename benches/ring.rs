@@ -66,7 +66,7 @@ fn spec(replicas: u8) -> RingSpec {
             weight: Weight::ONE,
         })
         .collect();
-    RingSpec { hash_seed: "bench".to_owned(), vnodes: 256, replicas, members }
+    RingSpec { hash_seed: "bench".to_owned(), vnodes: 256, replicas, members, ketama: None }
 }
 
 fn address(number: u16) -> SocketAddr {

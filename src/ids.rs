@@ -4,6 +4,7 @@
 //! each is valid from its construction on: a [`ShardId`] that exists needs no further check.
 
 mod hex;
+mod ketama_name;
 mod peer;
 
 use std::fmt;
@@ -12,6 +13,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use hex::{ClusterId, HexError, Nonce, PlanId};
+pub use ketama_name::{KetamaName, KetamaNameError};
 pub use peer::{PeerAddress, PeerAddressError};
 
 /// The longest name of a pool, shard, zone, route or node, in bytes.
@@ -264,7 +266,8 @@ impl fmt::Debug for Digest {
     }
 }
 
-/// Where a shard is reached: `http://HOST[:PORT][/BASE]`, taken apart and checked.
+/// Where a shard is reached: `http://HOST[:PORT][/BASE]`, or the same with `https`, taken apart and
+/// checked. As text it is written without the usual port of its scheme.
 ///
 /// `base_path` is empty or begins with `/` and does not end with one; it is put before every
 /// forwarded path.
@@ -274,19 +277,19 @@ pub struct BaseUrl {
     host: String,
     port: u16,
     base_path: String,
+    tls: bool,
 }
 
 /// Why a base URL was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BaseUrlError {
-    /// The text does not begin with `http://`.
-    #[error("`{0}` is not a shard's URL: write `http://HOST[:PORT][/BASE]`")]
+    /// The text begins with neither `http://` nor `https://`.
+    #[error("`{0}` is not a shard's URL: write `http://HOST[:PORT][/BASE]`, or `https://`")]
     NotHttp(String),
-    /// TLS to shards is not built yet.
-    #[error("`{0}`: https to shards is not supported yet: use `http://`")]
-    Https(String),
     /// Host or port cannot be read.
-    #[error("`{0}`: the host or port cannot be read: write `http://HOST[:PORT][/BASE]`")]
+    #[error(
+        "`{0}`: the host or port cannot be read: write `http://HOST[:PORT][/BASE]`, or `https://`"
+    )]
     BadAuthority(String),
     /// Query, fragment, user name or a character that no path may have.
     #[error(
@@ -302,10 +305,11 @@ impl BaseUrl {
     /// [`BaseUrlError`], which shows the text and what to write instead.
     pub fn parse(text: &str) -> Result<Self, BaseUrlError> {
         let own = || text.to_owned();
-        if text.starts_with("https://") {
-            return Err(BaseUrlError::Https(own()));
-        }
-        let rest = text.strip_prefix("http://").ok_or_else(|| BaseUrlError::NotHttp(own()))?;
+        let (tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
+            (Some(rest), _) => (false, rest),
+            (None, Some(rest)) => (true, rest),
+            (None, None) => return Err(BaseUrlError::NotHttp(own())),
+        };
         if rest.contains(['@', '?', '#']) {
             return Err(BaseUrlError::BadPath(own()));
         }
@@ -323,7 +327,8 @@ impl BaseUrl {
         }
         let (host, port) =
             split_authority(authority).ok_or_else(|| BaseUrlError::BadAuthority(own()))?;
-        Ok(Self { host: host.to_owned(), port, base_path: base_path.to_owned() })
+        let port = port.unwrap_or(usual_port(tls));
+        Ok(Self { host: host.to_owned(), port, base_path: base_path.to_owned(), tls })
     }
 
     /// Host name or address; an IPv6 address stands without its brackets.
@@ -332,10 +337,16 @@ impl BaseUrl {
         &self.host
     }
 
-    /// TCP port, 80 if none was written.
+    /// TCP port; if none was written, 80, or 443 with `https`.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Whether the shard is spoken to by TLS: `https`.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls
     }
 
     /// What is put before each forwarded path; empty for none.
@@ -350,27 +361,40 @@ impl BaseUrl {
         let bracketed = self.host.contains(':');
         let (open, close) = if bracketed { ("[", "]") } else { ("", "") };
         match self.port {
-            80 => format!("{open}{}{close}", self.host),
+            port if port == usual_port(self.tls) => format!("{open}{}{close}", self.host),
             port => format!("{open}{}{close}:{port}", self.host),
         }
     }
 }
 
-fn split_authority(authority: &str) -> Option<(&str, u16)> {
+fn usual_port(tls: bool) -> u16 {
+    if tls { 443 } else { 80 }
+}
+
+/// Host and, if one is written, port.
+fn split_authority(authority: &str) -> Option<(&str, Option<u16>)> {
     let (host, port) = if let Some(rest) = authority.strip_prefix('[') {
         let (host, after) = rest.split_once(']')?;
         host.parse::<std::net::Ipv6Addr>().ok()?;
-        (host, after.strip_prefix(':').or(after.is_empty().then_some("80"))?)
+        match after {
+            "" => (host, None),
+            after => (host, Some(after.strip_prefix(':')?)),
+        }
     } else {
-        authority.split_once(':').unwrap_or((authority, "80"))
+        match authority.split_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        }
     };
     let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b':');
-    if host.is_empty() || !host.bytes().all(plain) || !port.bytes().all(|b| b.is_ascii_digit()) {
+    if host.is_empty() || !host.bytes().all(plain) {
         return None;
     }
+    let Some(port) = port else { return Some((host, None)) };
     match port.parse() {
+        _ if !port.bytes().all(|b| b.is_ascii_digit()) => None,
         Ok(0) | Err(_) => None,
-        Ok(port) => Some((host, port)),
+        Ok(port) => Some((host, Some(port))),
     }
 }
 
@@ -389,7 +413,8 @@ impl From<BaseUrl> for String {
 
 impl fmt::Display for BaseUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}{}", self.authority(), self.base_path)
+        let scheme = if self.tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.base_path)
     }
 }
 
@@ -429,11 +454,33 @@ mod tests {
         assert_eq!(url.to_string(), "http://shard.example:8080/bucket");
         let url = BaseUrl::parse("http://[::1]").expect("a good URL");
         assert_eq!((url.host(), url.port(), url.authority().as_str()), ("::1", 80, "[::1]"));
+        let url = BaseUrl::parse("https://[::1]/b").expect("a good URL");
+        assert_eq!((url.host(), url.port(), url.is_tls()), ("::1", 443, true));
+        // What is agreed keeps these texts: the usual port of one scheme is not that of the other.
+        for text in [
+            "http://a",
+            "http://a:443",
+            "https://a",
+            "https://a:80",
+            "https://a:8443/bucket",
+            "https://[::1]:444",
+        ] {
+            let url = BaseUrl::parse(text).expect("a good URL");
+            assert_eq!(url.to_string(), text);
+            assert_eq!(url.is_tls(), text.starts_with("https"));
+        }
+        assert_eq!(
+            BaseUrl::parse("https://a:443/").map(|url| url.to_string()).as_deref(),
+            Ok("https://a")
+        );
         for bad in [
             "",
             "http://",
             "ftp://a",
-            "https://a",
+            "https://",
+            "HTTPS://a",
+            "https:/a",
+            "https://a:0",
             "http://a:0",
             "http://a:99999",
             "http://a:x",

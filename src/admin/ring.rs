@@ -19,7 +19,7 @@ use crate::cluster::{
     Verdict,
 };
 use crate::dispatch::view::View;
-use crate::ids::{BaseUrl, PlanId, PoolName, ShardId, Weight, Zone};
+use crate::ids::{BaseUrl, KetamaName, PlanId, PoolName, ShardId, Weight, Zone};
 use crate::time::rfc3339;
 
 /// Pools and shards as agreed.
@@ -61,6 +61,9 @@ pub struct RingShard {
     pub zone: Zone,
     /// Its weight.
     pub weight: Weight,
+    /// The name by which nginx knows it, if it was given one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ketama_name: Option<KetamaName>,
     /// What the operator set.
     pub state: AdminState,
     /// What the group holds against it.
@@ -141,6 +144,7 @@ fn ring_pool(state: &ClusterState, view: &View, name: &PoolName, pool: &PoolStat
         url: shard.url.clone(),
         zone: shard.zone.clone(),
         weight: shard.weight,
+        ketama_name: shard.ketama_name.clone(),
         state: shard.state,
         verdict: pool.verdict(id),
         share: shares.get(id).cloned().unwrap_or_default(),

@@ -8,12 +8,13 @@ use super::operators::random;
 use crate::cluster::Topology;
 use crate::config::{
     AccessLogFormat, AccessLogTarget, Config, ForwardedFields as Fields,
-    ForwardedRule as Forwarded, HostRule as Host, PoolConfig, Workers,
+    ForwardedRule as Forwarded, HostRule as Host, PoolConfig, PoolTlsConfig, Workers,
 };
 use crate::dispatch::view::{PoolSettings, View};
 use crate::drivers::http::HostRule;
 use crate::ids::{NodeName, PoolName};
 use crate::limits::ClientLimits;
+use crate::net::tls::{Ca, ShardTls, ShardTlsSettings};
 use crate::proxy::access_log::{LogFormat, LogTarget};
 use crate::proxy::rate_limit::Rates;
 use crate::proxy::site::{ForwardedFields, ForwardedRule, Site, SiteParts};
@@ -29,7 +30,22 @@ fn settings(pool: &PoolConfig) -> PoolSettings {
             Host::Shard => HostRule::Shard,
             Host::Client => HostRule::Client,
         },
+        tls: Arc::new(ShardTls::new(shard_tls(&pool.tls))),
     }
+}
+
+fn shard_tls(tls: &PoolTlsConfig) -> ShardTlsSettings {
+    ShardTlsSettings {
+        ca: tls.ca.clone().map_or(Ca::System, Ca::File),
+        server_name: tls.server_name.clone(),
+        identity: tls.identity.clone(),
+    }
+}
+
+/// Whether a pool has shards that are reached by TLS.
+fn needs_tls(topology: &Topology, pool: &PoolName) -> bool {
+    let known = topology.pools().iter().find(|known| known.name == *pool);
+    known.is_some_and(|pool| pool.shards.iter().any(|shard| shard.url.is_tls()))
 }
 
 /// Puts together what requests read, at a start or when the file was read again. The parts of
@@ -46,6 +62,13 @@ pub fn site(
 ) -> Result<Site, AppError> {
     let mut settings: HashMap<PoolName, PoolSettings> =
         config.pools.iter().map(|pool| (pool.name.clone(), settings(pool))).collect();
+    // Read now what a request would have to wait for; and whatever is wrong refuses the whole.
+    for pool in &config.pools {
+        if pool.tls != PoolTlsConfig::default() || needs_tls(topology, &pool.name) {
+            let unusable = |error| AppError::ShardTls { pool: pool.name.clone(), error };
+            settings[&pool.name].tls.ready().map_err(unusable)?;
+        }
+    }
     let view =
         View::build(Arc::clone(topology), previous.map(|site| &*site.view), workers, |pool| {
             Arc::new(settings.remove(pool).unwrap_or_default())
@@ -121,6 +144,12 @@ pub fn republished(
             }
         }
     });
+    for pool in view.pools.iter().filter(|pool| needs_tls(topology, &pool.agreed.name)) {
+        // What is agreed cannot be refused. Requests to such a shard fail, and are counted.
+        if let Err(error) = pool.settings.tls.ready() {
+            tracing::error!(pool = %pool.agreed.name, "{error}");
+        }
+    }
     let site = previous.over(Arc::new(view));
     tell_unknown_pools(&site, Some(previous));
     site

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use super::certs::CertsError;
 use crate::config::Diagnostics;
 use crate::control;
 use crate::control::standalone::ControlError;
-use crate::net::tls::TlsError;
+use crate::ids::PoolName;
+use crate::net::tls::{ShardTlsError, TlsError};
 use crate::proxy::site::UnknownPool;
 use crate::route::RouteTableError;
 use crate::store::OpenError;
@@ -53,6 +55,15 @@ pub enum AppError {
     /// Certificates that cannot be used.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// Shards of a pool cannot be reached by TLS.
+    #[error("pool `{pool}`: {error}")]
+    ShardTls {
+        /// The pool.
+        pool: PoolName,
+        /// Why.
+        #[source]
+        error: Arc<ShardTlsError>,
+    },
     /// Something else of the system's.
     #[error("{what}: {error}")]
     System {

@@ -163,7 +163,8 @@ impl Publisher {
 
     fn follow_health(&self) {
         let site = self.published.load_full();
-        let pools = site.view.pools.iter().map(|pool| (&pool.agreed.name, &pool.health));
+        let pools = &site.view.pools;
+        let pools = pools.iter().map(|pool| (&pool.agreed.name, &pool.health, &pool.settings.tls));
         self.probers.lock().unwrap_or_else(PoisonError::into_inner).follow(pools);
     }
 

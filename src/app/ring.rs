@@ -13,10 +13,12 @@ use super::error::AppError;
 use super::say::say;
 use super::table::table;
 use crate::admin::plan::{PlanDocument, PoolPlan};
-use crate::admin::ring::{Changed, ChangesAsked, HistoryDocument, RingDocument, RingPool};
+use crate::admin::ring::{
+    Changed, ChangesAsked, HistoryDocument, RingDocument, RingPool, RingShard,
+};
 use crate::admin::status::verdict_words;
 use crate::cluster::{
-    AdminState, Change, Desired, DesiredPool, PoolEpochs, ShardSpec, differences,
+    AdminState, Change, Desired, DesiredPool, Placement, PoolEpochs, ShardSpec, differences,
 };
 use crate::config;
 use crate::ids::{BaseUrl, NameError, PoolName, ShardId, Weight, Zone};
@@ -145,8 +147,8 @@ pub fn stage_file(client: &Client, file: &Path, staging: Staging) -> Result<(), 
 fn desired(ring: RingDocument) -> Desired {
     let pool = |pool: RingPool| {
         let shards = pool.shards.into_iter().map(|shard| {
-            let (url, zone, weight, state) = (shard.url, shard.zone, shard.weight, shard.state);
-            (shard.id, ShardSpec { url, zone, weight, state })
+            let RingShard { id, url, zone, weight, state, ketama_name, .. } = shard;
+            (id, ShardSpec { url, zone, weight, state, ketama_name })
         });
         (pool.name, DesiredPool { spec: pool.spec, shards: shards.collect() })
     };
@@ -213,11 +215,14 @@ fn ring_words(ring: &RingDocument) -> String {
     for pool in &ring.pools {
         let kind = format!("{:?}", pool.spec.kind).to_lowercase();
         let mode = format!("{:?}", pool.spec.mode).to_lowercase();
+        let points = match pool.spec.placement {
+            Placement::Ring => format!("{} vnodes per weight", pool.spec.vnodes),
+            Placement::Ketama => "keys placed as by nginx (ketama)".to_owned(),
+        };
         let immutable = if pool.spec.immutable { ", immutable" } else { "" };
         text.push_str(&format!(
-            "\npool {} ({kind}, mode {mode}{immutable}), epoch {}, settled {}, ring {}, {} vnodes \
-             per weight\n",
-            pool.name, pool.epoch, pool.barrier, pool.digest, pool.spec.vnodes
+            "\npool {} ({kind}, mode {mode}{immutable}), epoch {}, settled {}, ring {}, {points}\n",
+            pool.name, pool.epoch, pool.barrier, pool.digest
         ));
         let rows: Vec<_> = pool
             .shards

@@ -9,7 +9,7 @@ use crate::app::client::Client;
 use crate::app::error::AppError;
 use crate::app::ring::{self, Edit, ShardPlace, Staging};
 use crate::cluster::{AdminState, ShardSpec};
-use crate::ids::{BaseUrl, PoolName, Weight, Zone};
+use crate::ids::{BaseUrl, KetamaName, PoolName, Weight, Zone};
 
 /// What `ringway ring` does.
 #[derive(Debug, Subcommand)]
@@ -38,6 +38,10 @@ pub enum RingCommand {
         /// Its share relative to the others: 0 (owns nothing) to 256.
         #[arg(long, value_name = "N", default_value = "1", value_parser = weight)]
         weight: Weight,
+        /// With `placement: ketama`: the word after `server` in nginx's file, unless it is
+        /// HOST:PORT of the URL.
+        #[arg(long, value_name = "NAME", value_parser = KetamaName::new)]
+        ketama_name: Option<KetamaName>,
         /// Add it out of service.
         #[arg(long)]
         maint: bool,
@@ -209,9 +213,9 @@ pub fn run(command: RingCommand) -> Result<(), AppError> {
         RingCommand::Show { pool, node, output } => {
             ring::show(&node.client()?, pool.as_ref(), output.json)
         }
-        RingCommand::Add { shard, url, zone, weight, maint, staged } => {
+        RingCommand::Add { shard, url, zone, weight, ketama_name, maint, staged } => {
             let state = if maint { AdminState::Maint } else { AdminState::Ready };
-            let spec = ShardSpec { url, zone, weight, state };
+            let spec = ShardSpec { url, zone, weight, state, ketama_name };
             stage(&staged, vec![shard], || Edit::Add(spec.clone()))
         }
         RingCommand::Remove { shards, staged } => stage(&staged, shards, || Edit::Remove),

@@ -11,11 +11,14 @@ use crate::ids::{
 };
 
 /// The highest level that this release speaks.
-pub const FEATURE_LEVEL: FeatureLevel = FeatureLevel(1);
+pub const FEATURE_LEVEL: FeatureLevel = KETAMA_LEVEL;
 
 /// The level of everything that the first release with clusters has; what a cluster begins with,
 /// whichever release founds it.
 pub(super) const FIRST_LEVEL: FeatureLevel = FeatureLevel(1);
+
+/// The level of `placement: ketama` and of shards' names for it.
+pub(super) const KETAMA_LEVEL: FeatureLevel = FeatureLevel(2);
 
 /// One change of the agreed state: all of it is done, or nothing.
 ///
@@ -162,10 +165,10 @@ impl Command {
     #[must_use]
     pub fn feature_level(&self) -> FeatureLevel {
         match self {
-            Self::CreatePool { .. }
-            | Self::SetPool { .. }
-            | Self::RemovePool { .. }
-            | Self::SetShards { .. }
+            Self::CreatePool { spec, shards, .. } => spec.feature_level().max(level_of(shards)),
+            Self::SetPool { spec, .. } => spec.feature_level(),
+            Self::SetShards { put, .. } => level_of(put),
+            Self::RemovePool { .. }
             | Self::Found { .. }
             | Self::AddNode { .. }
             | Self::SetNode { .. }
@@ -205,6 +208,11 @@ impl Command {
             Self::BeginIncarnation { .. } | Self::SetVerdicts { .. } | Self::RaiseBarriers { .. }
         )
     }
+}
+
+/// The level that the most demanding of some shards needs.
+fn level_of(shards: &[(ShardId, ShardSpec)]) -> FeatureLevel {
+    shards.iter().map(|(_, spec)| spec.feature_level()).fold(FIRST_LEVEL, FeatureLevel::max)
 }
 
 /// One step of what an operator wants of the ring. Several together are one change: a pool's epoch
@@ -306,14 +314,14 @@ impl Change {
 
     fn feature_level(&self) -> FeatureLevel {
         match self {
-            Self::AddShard { .. }
-            | Self::RemoveShard { .. }
+            Self::AddShard { spec, .. } => spec.feature_level(),
+            Self::CreatePool { spec, shards, .. } => spec.feature_level().max(level_of(shards)),
+            Self::SetPool { spec, .. } => spec.feature_level(),
+            Self::RemoveShard { .. }
             | Self::SetWeight { .. }
             | Self::SetZone { .. }
             | Self::SetUrl { .. }
             | Self::SetState { .. }
-            | Self::CreatePool { .. }
-            | Self::SetPool { .. }
             | Self::RemovePool { .. } => FIRST_LEVEL,
         }
     }

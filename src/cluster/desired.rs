@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::command::Command;
-use super::pool::{PoolSpec, PoolState, ShardSpec};
+use super::pool::{Placement, PoolSpec, PoolState, ShardSpec, ring_spec};
 use super::state::ClusterState;
 use crate::ids::{PoolName, ShardId};
 
@@ -19,8 +19,8 @@ pub struct DesiredPool {
 /// Everything as somebody wants it.
 pub type Desired = BTreeMap<PoolName, DesiredPool>;
 
-/// The commands that bring `state` to `desired`: none if it is there already, at most two for
-/// each pool. They are in the order in which they are to be applied, and if a ring can be made
+/// The commands that bring `state` to `desired`: none if it is there already, at most three
+/// for each pool. They are in the order in which they are to be applied, and if a ring can be made
 /// of what is desired, one can be made at each step.
 #[must_use]
 pub fn changes(state: &ClusterState, desired: &Desired) -> Vec<Command> {
@@ -58,11 +58,25 @@ fn change_pool(
         put,
         remove,
     });
-    // The number of tokens is limited, and it is `vnodes` times the sum of weights: fewer virtual
-    // nodes come before what may be more weight, and more of them after what may be less.
-    if wanted.spec.vnodes < present.spec.vnodes {
-        commands.extend([set_pool, set_shards].into_iter().flatten());
-    } else {
-        commands.extend([set_shards, set_pool].into_iter().flatten());
-    }
+    let (Some(set_pool), Some(set_shards)) = (&set_pool, &set_shards) else {
+        return commands.extend([set_pool, set_shards].into_iter().flatten());
+    };
+    // There must be a ring between the two. The number of tokens is limited, and it is `vnodes`
+    // times the sum of weights: fewer virtual nodes come before what may be more weight, and more
+    // of them after what may be less. And with `ketama` no two shards may have one name.
+    let fewer = wanted.spec.vnodes < present.spec.vnodes;
+    let pool_first = ring_spec(&wanted.spec, &present.shards).check().is_ok();
+    let shards_first = ring_spec(&present.spec, &wanted.shards).check().is_ok();
+    let (pool, shards) = (set_pool.clone(), set_shards.clone());
+    commands.extend(match (pool_first, shards_first) {
+        (true, true) if fewer => vec![pool, shards],
+        (true, false) => vec![pool, shards],
+        (_, true) => vec![shards, pool],
+        // A token ring that is as small as can be bears the shards of both.
+        (false, false) => {
+            let placement = Placement::Ring;
+            let spec = PoolSpec { placement, vnodes: 1, ..wanted.spec.clone() };
+            vec![Command::SetPool { pool: name.clone(), spec }, shards, pool]
+        }
+    });
 }

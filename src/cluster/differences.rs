@@ -71,7 +71,14 @@ fn of_shard(
 ) {
     let ids = || (pool.clone(), shard.clone());
     // Taken apart, so that a field that is added is not forgotten here.
-    let ShardSpec { url, zone, weight, state } = is.clone();
+    let ShardSpec { url, zone, weight, state, ketama_name } = is.clone();
+    if was.ketama_name != ketama_name {
+        // It decides the shard's place: as far as keys go, another shard takes its id.
+        let ((pool, shard), spec) = (ids(), is.clone());
+        changes.push(Change::RemoveShard { pool: pool.clone(), shard: shard.clone() });
+        changes.push(Change::AddShard { pool, shard, spec });
+        return;
+    }
     if was.url != url {
         let (pool, shard) = ids();
         changes.push(Change::SetUrl { pool, shard, url });
@@ -102,6 +109,7 @@ mod tests {
             zone: Zone::new(zone).expect("a name"),
             weight: Weight::try_from(weight).expect("a weight"),
             state,
+            ketama_name: None,
         }
     }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 use super::desired::{Desired, DesiredPool};
 use super::pool::{PoolSpec, PoolState, ShardSpec};
 use super::state::ClusterState;
-use crate::ids::{PoolName, ShardId};
+use crate::ids::{KetamaName, PoolName, ShardId};
 
 /// The most differences that are told one by one; more are a file of another cluster.
 const DIFFERENCES_MAX: usize = 100;
@@ -83,7 +83,7 @@ fn compare_shard(
     wanted: &ShardSpec,
     found: &mut Vec<String>,
 ) {
-    let ShardSpec { url, zone, weight, state } = agreed;
+    let ShardSpec { url, zone, weight, state, ketama_name } = agreed;
     let mut differs = |key: &str, is: String, would_be: String| {
         if is != would_be {
             found.push(format!(
@@ -93,6 +93,11 @@ fn compare_shard(
     };
     differs("url", url.to_string(), wanted.url.to_string());
     differs("zone", zone.to_string(), wanted.zone.to_string());
+    let name = |name: &Option<KetamaName>| match name {
+        None => "that of its URL".to_owned(),
+        Some(name) => format!("`{name}`"),
+    };
+    differs("ketama_name", name(ketama_name), name(&wanted.ketama_name));
     differs("weight", weight.get().to_string(), wanted.weight.get().to_string());
     let word = |word: &dyn std::fmt::Debug| format!("{word:?}").to_lowercase();
     differs("state", word(state), word(&wanted.state));
@@ -115,6 +120,7 @@ mod tests {
                 zone: Zone::default(),
                 weight: Weight::try_from(*weight).expect("a weight"),
                 state: AdminState::Ready,
+                ketama_name: None,
             };
             (ShardId::new(id).expect("a name"), spec)
         };

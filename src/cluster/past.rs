@@ -3,11 +3,13 @@
 //! Whoever asks why a key was found where it was needs the ring of that moment. What made a ring is
 //! small and is kept; the ring itself is built when somebody asks.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use super::pool::PoolState;
 use super::state::ClusterState;
-use crate::ids::{Epoch, PoolName, ShardId, Weight, Zone};
+use crate::ids::{Epoch, KetamaName, PoolName, ShardId, Weight, Zone};
 use crate::ring::{Member, Ring, RingError, RingSpec};
 
 /// Epochs of one pool that are kept after they have passed. One day of a busy operator; at 1000
@@ -25,6 +27,9 @@ pub struct PastRing {
     pub vnodes: u16,
     /// The shards with their zones and weights, by id.
     pub members: Vec<(ShardId, Zone, Weight)>,
+    /// The shards' names, if keys were placed as nginx does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ketama: Option<BTreeMap<ShardId, KetamaName>>,
 }
 
 impl PastRing {
@@ -34,7 +39,8 @@ impl PastRing {
             .iter()
             .map(|(id, shard)| (id.clone(), shard.zone.clone(), shard.weight))
             .collect();
-        Self { epoch: pool.epoch, vnodes: pool.spec.vnodes, members }
+        let ketama = pool.ring_spec().ketama;
+        Self { epoch: pool.epoch, vnodes: pool.spec.vnodes, members, ketama }
     }
 
     pub(super) fn ring_spec(&self, pool: &PoolState) -> RingSpec {
@@ -47,7 +53,8 @@ impl PastRing {
                 weight: *weight,
             })
             .collect();
-        RingSpec { members, vnodes: self.vnodes, ..pool.ring_spec() }
+        let ketama = self.ketama.clone();
+        RingSpec { members, vnodes: self.vnodes, ketama, ..pool.ring_spec() }
     }
 }
 

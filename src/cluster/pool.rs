@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::command::{FIRST_LEVEL, KETAMA_LEVEL};
 use super::past::PastRing;
-use crate::ids::{BaseUrl, Epoch, ShardId, Weight, Zone};
+use crate::ids::{BaseUrl, Epoch, FeatureLevel, KetamaName, ShardId, Weight, Zone};
 use crate::ring::{Member, Ring, RingError, RingSpec};
 
 /// What an operator set for a shard. What nodes observe of it is kept apart, and shown apart.
@@ -55,6 +56,8 @@ pub enum Kind {
 pub enum Placement {
     /// The token ring itself.
     Ring,
+    /// As nginx's `hash … consistent` does. Since [`KETAMA_LEVEL`].
+    Ketama,
 }
 
 /// Whose word decides which shard of those that may answer does.
@@ -109,6 +112,33 @@ pub struct ShardSpec {
     pub weight: Weight,
     /// Whether it is in service.
     pub state: AdminState,
+    /// The name by which nginx knows it, if that is not `HOST:PORT` of its URL. Only pools placed
+    /// by [`Placement::Ketama`] look at it. Since [`KETAMA_LEVEL`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ketama_name: Option<KetamaName>,
+}
+
+impl PoolSpec {
+    /// The level that a cluster must have agreed on before this may be.
+    pub(super) fn feature_level(&self) -> FeatureLevel {
+        match self.placement {
+            Placement::Ring => FIRST_LEVEL,
+            Placement::Ketama => KETAMA_LEVEL,
+        }
+    }
+}
+
+impl ShardSpec {
+    /// The level that a cluster must have agreed on before this may be.
+    pub(super) fn feature_level(&self) -> FeatureLevel {
+        if self.ketama_name.is_some() { KETAMA_LEVEL } else { FIRST_LEVEL }
+    }
+
+    /// The name by which nginx knows it.
+    #[must_use]
+    pub fn known_to_nginx(&self) -> KetamaName {
+        self.ketama_name.clone().unwrap_or_else(|| KetamaName::of(&self.url))
+    }
 }
 
 /// One pool as agreed.
@@ -162,6 +192,13 @@ pub(super) fn ring_spec(spec: &PoolSpec, shards: &BTreeMap<ShardId, ShardSpec>) 
         })
         .collect();
     let Kind::Cache = spec.kind;
-    let Placement::Ring = spec.placement;
-    RingSpec { hash_seed: spec.hash_seed.clone(), vnodes: spec.vnodes, replicas: 1, members }
+    let ketama = match spec.placement {
+        Placement::Ring => None,
+        Placement::Ketama => {
+            let names = shards.iter().map(|(id, shard)| (id.clone(), shard.known_to_nginx()));
+            Some(names.collect())
+        }
+    };
+    let (hash_seed, vnodes) = (spec.hash_seed.clone(), spec.vnodes);
+    RingSpec { hash_seed, vnodes, replicas: 1, members, ketama }
 }

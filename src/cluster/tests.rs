@@ -1,6 +1,7 @@
 //! What the tests of this room are made of: names, pools, commands that meet each other, and the
 //! states that they lead to.
 
+mod ketama;
 mod log;
 mod nodes;
 mod persisted;
@@ -13,10 +14,9 @@ use proptest::sample::select;
 
 use super::*;
 use crate::ids::{
-    BaseUrl, ClusterId, CommandId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce,
-    PeerAddress, PlanId, PoolName, Revision, ShardId, Term, Weight, Zone,
+    BaseUrl, ClusterId, CommandId, Epoch, FeatureLevel, Incarnation, KetamaName, NodeId, NodeName,
+    Nonce, PeerAddress, PlanId, PoolName, Revision, ShardId, Term, Weight, Zone,
 };
-use crate::ring::TOKENS_MAX;
 
 fn pool_name(name: &str) -> PoolName {
     PoolName::new(name).expect("a plain name")
@@ -36,6 +36,7 @@ fn shard(zone: &str, units: u64) -> ShardSpec {
         zone: Zone::new(zone).expect("a plain name"),
         weight: weight(units),
         state: AdminState::Ready,
+        ketama_name: None,
     }
 }
 
@@ -66,8 +67,10 @@ prop_compose! {
         zone in select(vec!["east", "west"]),
         units in select(vec![0_u64, 1, 2, 256]),
         maint in any::<bool>(),
+        name in select(vec![None, None, None, Some("k1:80"), Some("k2"), Some("one:80")]),
     ) -> ShardSpec {
         ShardSpec {
+            ketama_name: name.map(|name| KetamaName::new(name).expect("a name")),
             url: BaseUrl::parse(url).expect("a URL"),
             state: if maint { AdminState::Maint } else { AdminState::Ready },
             ..shard(zone, units)
@@ -76,8 +79,11 @@ prop_compose! {
 }
 
 fn any_pool(seeds: Vec<&'static str>) -> impl Strategy<Value = PoolSpec> {
-    (select(seeds), select(vec![0_u16, 1, 2, 16_384, u16::MAX]), any::<bool>()).prop_map(
-        |(seed, vnodes, immutable)| PoolSpec {
+    let placements = vec![Placement::Ring, Placement::Ring, Placement::Ketama];
+    let vnodes = select(vec![0_u16, 1, 2, 16_384, u16::MAX]);
+    (select(seeds), select(placements), vnodes, any::<bool>()).prop_map(
+        |(seed, placement, vnodes, immutable)| PoolSpec {
+            placement,
             hash_seed: seed.to_owned(),
             immutable,
             ..pool(vnodes)
@@ -111,8 +117,7 @@ fn any_desired() -> impl Strategy<Value = Desired> {
         (any_pool(vec!["seed"]), prop::collection::btree_map(any_shard_id(), any_shard(), 1..5))
             .prop_map(|(spec, shards)| DesiredPool { spec, shards })
             .prop_filter("no ring", |pool| {
-                let units: u64 = pool.shards.values().map(|shard| u64::from(shard.weight)).sum();
-                (1..=TOKENS_MAX).contains(&(units * u64::from(pool.spec.vnodes)))
+                pool::ring_spec(&pool.spec, &pool.shards).check().is_ok()
             });
     prop::collection::btree_map(any_pool_name(), pool, 0..3)
 }

@@ -8,6 +8,8 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
+
 use crate::cluster::{ClusterState, Desired, DesiredPool, PoolSpec, Role, ShardSpec, drift};
 use crate::ids::{NodeName, PeerAddress, PoolName, ShardId};
 use crate::limits::{ClientLimits, ClientTimeouts, PoolLimits, RetryPolicy, UpstreamTimeouts};
@@ -261,10 +263,24 @@ pub struct PoolConfig {
     pub limits: PoolLimits,
     /// When requests are repeated.
     pub retry: RetryPolicy,
+    /// How shards that are reached by `https` are known.
+    pub tls: PoolTlsConfig,
     /// Its shards in the order of the file: at least one, and one with a weight above zero, so
     /// that a ring can be made of them. No two share an id or a URL. Empty only in a cluster: then
     /// the file has nothing but this node's settings for the pool.
     pub shards: Vec<ShardConfig>,
+}
+
+/// How a pool's shards that are reached by `https` are known. Paths are relative to the working
+/// directory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct PoolTlsConfig {
+    /// A PEM file with the authorities that are trusted. `None`: the system's.
+    pub ca: Option<PathBuf>,
+    /// What their certificates are for. `None`: the host in the URL.
+    pub server_name: Option<ServerName<'static>>,
+    /// The files of certificate and key that this node shows when it is asked for one.
+    pub identity: Option<(PathBuf, PathBuf)>,
 }
 
 /// Whose name a shard is addressed by in `Host`.

@@ -4,12 +4,13 @@ use std::fmt::{Display, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cluster::{AdminState, Mode, Role};
+use crate::cluster::{AdminState, Mode, Placement, Role};
 use crate::limits::{ClientTimeouts, RateLimit, UpstreamTimeouts};
 use crate::route::RouteSpec;
 
 use super::checked::{
-    AccessLogFormat, AccessLogTarget, ClusterConfig, Config, HostRule, PoolConfig, Workers,
+    AccessLogFormat, AccessLogTarget, ClusterConfig, Config, HostRule, PoolConfig, PoolTlsConfig,
+    Workers,
 };
 use super::units::show_duration;
 
@@ -139,6 +140,9 @@ fn describe_pool(pool: &PoolConfig, out: &mut String) {
         many => format!("{many} shards"),
     };
     line(out, format!("pool `{}`, a cache of {shards}", pool.name));
+    if pool.spec.placement == Placement::Ketama {
+        line(out, "  its keys are placed as by nginx's `hash … consistent`");
+    }
     let writes = match pool.spec.immutable {
         true => {
             "its objects never change: while a shard is down, reads, writes and deletes go to the next on the ring"
@@ -165,6 +169,7 @@ fn describe_own(pool: &PoolConfig, out: &mut String) {
     if pool.host == HostRule::Client {
         line(out, "  the client's Host field is kept");
     }
+    describe_tls(pool, out);
     if pool.health.active.is_none() {
         line(out, "  no probes are sent: only failed requests show that a shard is down");
     }
@@ -178,6 +183,27 @@ fn describe_own(pool: &PoolConfig, out: &mut String) {
         ("expect_continue", Some(own.expect_continue), Some(usual.expect_continue)),
     ];
     describe_timeouts(timeouts, out);
+}
+
+/// How shards that are reached by `https` are known, if there are any or more than the usual is
+/// said.
+fn describe_tls(pool: &PoolConfig, out: &mut String) {
+    let tls = &pool.tls;
+    if *tls == PoolTlsConfig::default() && !pool.shards.iter().any(|shard| shard.spec.url.is_tls())
+    {
+        return;
+    }
+    let ca = tls.ca.as_ref().map_or("the system's authorities".to_owned(), |path| {
+        format!("the authorities in {}", path.display())
+    });
+    let name = tls
+        .server_name
+        .as_ref()
+        .map_or(String::new(), |name| format!(", for the name `{}`", name.to_str()));
+    let own = tls.identity.as_ref().map_or(String::new(), |(certificate, _)| {
+        format!("; this node shows {}", certificate.display())
+    });
+    line(out, format!("  shards with https are known by certificates of {ca}{name}{own}"));
 }
 
 fn describe_shards(pool: &PoolConfig, out: &mut String) {

@@ -35,6 +35,7 @@ mod describe;
 mod diagnostic;
 mod json_schema;
 mod load;
+mod placement;
 mod pools;
 mod process;
 mod raw;
@@ -52,7 +53,8 @@ mod values;
 pub use checked::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, ClusterConfig, Config,
     Election, ForwardedFields, ForwardedRule, HostRule, ListenConfig, LogConfig, LogFormat,
-    LogLevel, NodeConfig, PoolConfig, ShardConfig, TlsConfig, VNODES_DEFAULT, Workers,
+    LogLevel, NodeConfig, PoolConfig, PoolTlsConfig, ShardConfig, TlsConfig, VNODES_DEFAULT,
+    Workers,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use json_schema::json_schema;

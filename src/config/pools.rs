@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use rustls_pki_types::ServerName;
+
 use crate::cluster::{
-    AdminState, Kind, Mode, POOLS_MAX, Placement, PoolSpec, SEED_BYTES_MAX, ShardSpec,
-    URL_BYTES_MAX,
+    AdminState, Kind, Mode, POOLS_MAX, Placement, PoolSpec, ShardSpec, URL_BYTES_MAX,
 };
 use crate::ids::{BaseUrl, PoolName, ShardId, Weight, Zone};
 use crate::limits::{PoolLimits, RetryPolicy, UpstreamTimeouts};
@@ -13,7 +14,9 @@ use crate::protocol::health::{
 };
 use crate::ring::TOKENS_MAX;
 
-use super::checked::{HostRule, PoolConfig, ShardConfig, VNODES_DEFAULT};
+use super::checked::{HostRule, PoolConfig, PoolTlsConfig, ShardConfig};
+use super::placement::{Names, Placed, placed};
+use super::process::path;
 use super::schema;
 use super::section::{Section, Unique};
 use super::spot::Spot;
@@ -81,20 +84,8 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
     let mut kind = Kind::Cache;
     let kinds = [("cache", Kind::Cache)];
     section.set("kind", &mut kind, |spot| spot.one_of(&kinds, &["replicated", "register"]));
-    let mut placement = Placement::Ring;
-    let placements = [("ring", Placement::Ring)];
-    section
-        .set("placement", &mut placement, |spot| spot.one_of(&placements, &["balanced", "ketama"]));
-    let mut hash_seed = name.as_ref().map(|(name, _)| name.to_string()).unwrap_or_default();
-    section.set("hash_seed", &mut hash_seed, |spot| match spot.text("a text")? {
-        text if (1..=SEED_BYTES_MAX).contains(&text.len()) => Some(text.to_owned()),
-        text => {
-            let help = format!("write from 1 to {SEED_BYTES_MAX} bytes");
-            spot.refuse(format!("a seed of {} bytes", text.len()), help)
-        }
-    });
-    let mut vnodes = VNODES_DEFAULT;
-    section.set("vnodes", &mut vnodes, |spot| spot.number(1..=4096));
+    let Placed { placement, hash_seed, vnodes } =
+        placed(section, name.as_ref().map(|(name, _)| name));
     let mut immutable = false;
     section.set("immutable", &mut immutable, Spot::boolean);
     let mut mode = Mode::default();
@@ -107,16 +98,27 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
     let timeouts = timeouts(section);
     let limits = limits(section);
     let retry = retry(section);
+    let tls = tls(section);
     let settings_only = clustered && section.get("shards").is_none();
     let (shards, urls) = match settings_only {
         true => (vec![], vec![]),
-        false => shards(section, vnodes),
+        false => shards(section, placement, vnodes),
     };
     for spot in AGREED.into_iter().filter(|_| settings_only).filter_map(|key| section.get(key)) {
         spot.warn(
             "has no effect: the cluster decides it",
             "remove it, or write the `shards` too, for a new cluster to begin with",
         );
+    }
+    judge_names(&urls, &tls);
+    if let Some(spot) = section.get("tls")
+        && tls != PoolTlsConfig::default()
+        && !settings_only
+        && !urls.is_empty()
+        && !urls.iter().any(|(url, _)| url.is_tls())
+    {
+        let help = "write `https://` for a shard that is reached by TLS, or remove this";
+        spot.warn("no shard of the pool is reached by TLS", help);
     }
     if let Some(spot) = section.get("mode")
         && mode == Mode::Primary
@@ -134,14 +136,61 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
         timeouts,
         limits,
         retry,
+        tls,
         shards,
     });
     WrittenPool { config, name, urls }
 }
 
+fn tls(pool: &Section<'_>) -> PoolTlsConfig {
+    let mut tls = PoolTlsConfig::default();
+    let Some(section) = pool.sub("tls", &schema::POOL_TLS) else { return tls };
+    let file = |spot: &Spot<'_>| path(spot, "the path of a PEM file");
+    section.set("ca", &mut tls.ca, |spot| spot.or_word("system", file));
+    section.set("server_name", &mut tls.server_name, |spot| {
+        let name = |text: &str| ServerName::try_from(text.to_owned());
+        spot.or_word("none", |spot| spot.parsed_as("a host name or an IP address", name))
+    });
+    let (mut cert, mut key) = (None, None);
+    for (name, into) in [("cert", &mut cert), ("key", &mut key)] {
+        section.set(name, into, |spot| spot.or_word("none", file));
+    }
+    tls.identity = match (cert, key) {
+        (Some(cert), Some(key)) => Some((cert, key)),
+        (None, None) => None,
+        (Some(_), None) => lone(&section, "cert", "key"),
+        (None, Some(_)) => lone(&section, "key", "cert"),
+    };
+    tls
+}
+
+/// A certificate without its key, or the other way round.
+fn lone<T>(section: &Section<'_>, there: &'static str, missing: &str) -> Option<T> {
+    let help = format!("write `{missing}` too, or remove this");
+    section.get(there)?.refuse(format!("`{missing}` is missing"), help)
+}
+
+/// Whether a certificate can be for each host that is reached by TLS.
+fn judge_names(urls: &Urls<'_>, tls: &PoolTlsConfig) {
+    if tls.server_name.is_some() {
+        return;
+    }
+    for (url, spot) in urls.iter().filter(|(url, _)| url.is_tls()) {
+        if ServerName::try_from(url.host()).is_err() {
+            let message = format!("no certificate can be for the host `{}`", url.host());
+            let help = "write a host name or an IP address, or `server_name` in the pool's `tls`";
+            spot.refuse::<()>(message, help);
+        }
+    }
+}
+
 type Urls<'a> = Vec<(BaseUrl, Spot<'a>)>;
 
-fn shards<'a>(section: &Section<'a>, vnodes: u16) -> (Vec<ShardConfig>, Urls<'a>) {
+fn shards<'a>(
+    section: &Section<'a>,
+    placement: Placement,
+    vnodes: u16,
+) -> (Vec<ShardConfig>, Urls<'a>) {
     let mut urls: Urls<'a> = Vec::new();
     let Some(spot) = section.need("shards", "a list with at least one shard") else {
         return (vec![], urls);
@@ -157,6 +206,7 @@ fn shards<'a>(section: &Section<'a>, vnodes: u16) -> (Vec<ShardConfig>, Urls<'a>
     }
     let mut ids = Unique::new();
     let mut addresses = Unique::new();
+    let mut names = Names::of(placement);
     let mut shards = Vec::new();
     for section in spots.iter().filter_map(|spot| spot.section(&schema::SHARD)) {
         let id = shard_id(&section, &mut ids);
@@ -171,10 +221,13 @@ fn shards<'a>(section: &Section<'a>, vnodes: u16) -> (Vec<ShardConfig>, Urls<'a>
         let mut state = AdminState::default();
         let states = [("ready", AdminState::Ready), ("maint", AdminState::Maint)];
         section.set("state", &mut state, |spot| spot.one_of(&states, &[]));
+        let ketama_name = names.read(&section, url.as_ref());
         if let (Some(id), Some((url, _))) = (id, url) {
-            shards.push(ShardConfig { id, spec: ShardSpec { url, zone, weight, state } });
+            let spec = ShardSpec { url, zone, weight, state, ketama_name };
+            shards.push(ShardConfig { id, spec });
         }
     }
+    names.judge_order(&spot, &shards);
     judge_shards(&spot, &shards, vnodes);
     (shards, urls)
 }
@@ -196,7 +249,7 @@ fn shard_url<'a>(
     servers: &mut Unique<'a, Server>,
 ) -> Option<(BaseUrl, Spot<'a>)> {
     let spot = section.need("url", "where the shard is, such as `http://10.0.0.1:9000`")?;
-    let url = spot.parsed("`http://HOST[:PORT][/BASE]`", BaseUrl::parse)?;
+    let url = spot.parsed("`http://HOST[:PORT][/BASE]`, or `https://`", BaseUrl::parse)?;
     let length = url.to_string().len();
     if length > URL_BYTES_MAX {
         let help = format!("write at most {URL_BYTES_MAX}");

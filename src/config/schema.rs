@@ -97,6 +97,7 @@ pub(super) const POOL: Keys = Keys {
         "timeouts",
         "limits",
         "retry",
+        "tls",
         "shards",
     ],
     later: &[
@@ -106,7 +107,6 @@ pub(super) const POOL: Keys = Keys {
         "remove_after",
         "replicas",
         "stale_reads_max",
-        "tls",
         "tombstone_min_age",
         "warm_up",
         "write_once",
@@ -163,9 +163,12 @@ pub(super) const RETRY: Keys = Keys {
     later: &[],
 };
 
+pub(super) const POOL_TLS: Keys =
+    Keys { at: "pools[].tls", known: &["ca", "server_name", "cert", "key"], later: &[] };
+
 pub(super) const SHARD: Keys = Keys {
     at: "pools[].shards[]",
-    known: &["id", "url", "zone", "weight", "state"],
+    known: &["id", "url", "zone", "weight", "state", "ketama_name"],
     later: &["tls"],
 };
 
@@ -201,7 +204,7 @@ pub(super) const KEY: Keys = Keys {
 };
 
 /// Every section.
-pub(super) const ALL: [&Keys; 22] = [
+pub(super) const ALL: [&Keys; 23] = [
     &FILE,
     &NODE,
     &LISTEN,
@@ -219,6 +222,7 @@ pub(super) const ALL: [&Keys; 22] = [
     &POOL_TIMEOUTS,
     &POOL_LIMITS,
     &RETRY,
+    &POOL_TLS,
     &SHARD,
     &ROUTE,
     &RATE_LIMIT,

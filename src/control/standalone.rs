@@ -191,6 +191,7 @@ mod tests {
                 zone: Zone::default(),
                 weight: Weight::ONE,
                 state: AdminState::Ready,
+                ketama_name: None,
             };
             (ShardId::new(id).expect("a name"), spec)
         };

@@ -23,8 +23,9 @@ use crate::net::http1::chunked::{CHUNK_HEAD_BYTES, chunk_head};
 use crate::net::http1::framing::Framing;
 use crate::net::http1::head::{FieldKind, Persistence};
 use crate::net::http1::response::{ResponseError, ResponseHead};
-use crate::net::http1::scan::Scanner;
+use crate::net::http1::scan::{HeadLimits, Scanner};
 use crate::net::timers::Timer;
+use crate::net::tls::Reason;
 use crate::net::upstream::Upstream;
 use crate::net::wire::{Pace, WireError};
 use crate::protocol::health::{Class, Observation, Outcome};
@@ -60,6 +61,25 @@ struct Receiving {
     scanner: Scanner,
     head: ResponseHead,
     interims: u32,
+}
+
+impl Receiving {
+    /// Parses the head if all of it has come; returns its length then.
+    fn look(&mut self, head_asked: bool, limits: &HeadLimits) -> Result<Option<usize>, TryError> {
+        let bytes = self.buffer.filled();
+        if self.scanner.is_fresh()
+            && let Some(length) = self.head.parse_at_once(bytes, head_asked, limits)
+        {
+            return Ok(Some(length));
+        }
+        let scanned = self.scanner.scan(bytes, limits);
+        let Some(length) = scanned.map_err(|_| TryError::BadAnswer("head_limits"))? else {
+            return Ok(None);
+        };
+        let parsed = self.head.parse(&bytes[..length], head_asked);
+        parsed.map_err(|error| TryError::BadAnswer(reason(error)))?;
+        Ok(Some(length))
+    }
 }
 
 /// Why the sending of the request stopped.
@@ -107,8 +127,7 @@ impl Attempt<'_> {
             interims: 0,
         };
         let length = {
-            let head = self.receive_head(upstream, &mut receiving, &said, answer);
-            let mut head = pin!(head);
+            let mut head = pin!(self.receive_head(upstream, &mut receiving, &said, answer));
             let mut deadline_ms = u64::MAX;
             poll_fn(|cx| {
                 if let Poll::Ready(sent) = poll_sending(&mut state, sending.as_mut(), cx) {
@@ -129,8 +148,7 @@ impl Attempt<'_> {
         };
         said.set(Said::Answer);
         if self.holds_back(&receiving, length) {
-            let first = self.receive_first_byte(upstream, &mut receiving.buffer);
-            let mut first = pin!(first);
+            let mut first = pin!(self.receive_first_byte(upstream, &mut receiving.buffer));
             poll_fn(|cx| {
                 // If the upload stops now, the answer is passed on all the same.
                 let _: Poll<Result<bool, TryError>> =
@@ -264,12 +282,7 @@ impl Attempt<'_> {
         let mut pace = Pace::until(u64::MAX);
         let limits = &self.pool.head_limits;
         loop {
-            let bytes = receiving.buffer.filled();
-            let scanned = receiving.scanner.scan(bytes, limits);
-            if let Some(length) = scanned.map_err(|_| TryError::BadAnswer("head_limits"))? {
-                let whole = &bytes[..length];
-                let parsed = receiving.head.parse(whole, self.request.head_asked);
-                parsed.map_err(|error| TryError::BadAnswer(reason(error)))?;
+            if let Some(length) = receiving.look(self.request.head_asked, limits)? {
                 if !receiving.head.is_interim() {
                     return Ok(length);
                 }
@@ -282,6 +295,7 @@ impl Attempt<'_> {
                     said.set(Said::Continue);
                     wake_self().await;
                 } else if self.request.interim_wanted {
+                    let whole = &receiving.buffer.filled()[..length];
                     answer.interim(&receiving.head, whole).await?;
                 }
                 receiving.buffer.consume(length);
@@ -293,9 +307,25 @@ impl Attempt<'_> {
                 receiving.buffer.grow(limits.head_bytes_max + 1);
             }
             match upstream.wire.read(self.timer, &mut receiving.buffer, &mut pace).await {
-                Ok(0) | Err(_) => return Err(TryError::Reset),
+                Ok(0) => return Err(TryError::Reset),
+                Err(error) => {
+                    self.tell_alert(&error);
+                    return Err(TryError::Reset);
+                }
                 Ok(_) => {}
             }
+        }
+    }
+
+    /// Says why a shard ended a TLS session. By TLS 1.3 a shard judges this node's certificate
+    /// after the handshake (RFC 8446, section 4.4.2.4), so this is where one that is missing shows.
+    fn tell_alert(&self, error: &WireError) {
+        let WireError::Broken(error) = error else { return };
+        let reason = Reason::of(error);
+        if matches!(reason, Reason::NoCertificate | Reason::Alert) {
+            let now_ms = self.timer.timers().now_ms();
+            let pool = &self.pool.agreed.name;
+            self.shard.tls_failed(pool, reason, &error.to_string(), now_ms);
         }
     }
 

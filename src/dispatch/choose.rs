@@ -135,6 +135,7 @@ mod tests {
                 zone: Zone::default(),
                 weight: Weight::ONE,
                 state: if maint == Some(number) { AdminState::Maint } else { AdminState::Ready },
+                ketama_name: None,
             };
             (ShardId::new(&format!("s{number}")).expect("a name"), spec)
         };

@@ -7,6 +7,7 @@ use prometheus::proto::MetricFamily;
 
 use super::view::View;
 use crate::metrics::{Counter, Group, Kind, Latency, Sample, StatusClasses};
+use crate::net::tls::ReasonCounts;
 
 /// Counters of one shard.
 #[derive(Debug)]
@@ -19,6 +20,7 @@ pub struct ShardMetrics {
     pub(super) cx_total: Counter,
     pub(super) cx_connect_fail: Counter,
     pub(super) cx_connect_timeout: Counter,
+    pub(super) tls_fail: ReasonCounts,
     pub(super) rx_bytes: Counter,
     pub(super) tx_bytes: Counter,
     pub(super) rq_time: Latency,
@@ -36,6 +38,7 @@ impl ShardMetrics {
             cx_total: counter(),
             cx_connect_fail: counter(),
             cx_connect_timeout: counter(),
+            tls_fail: ReasonCounts::default(),
             rx_bytes: counter(),
             tx_bytes: counter(),
             rq_time: Latency::new(workers),
@@ -143,7 +146,7 @@ const POOL_COUNTERS: [(&str, &str, PickPool); 7] = [
 /// Writes out everything counted about the shards and pools of `view`.
 #[must_use]
 pub fn export(view: &View) -> Vec<MetricFamily> {
-    let mut families = vec![by_class(view), latencies(view), in_flight(view)];
+    let mut families = vec![by_class(view), latencies(view), in_flight(view), tls_failures(view)];
     families.extend(SHARD_COUNTERS.iter().map(|&(name, help, pick)| {
         let mut group = Group::new(name, help, Kind::Counter, SHARD);
         each_shard(view, |labels, shard| group.push(labels, Sample::Counter(pick(shard).sum())));
@@ -186,6 +189,19 @@ fn latencies(view: &View) -> Group {
     let help = "From the choice of a shard to the end of its answer.";
     let mut group = Group::new(name, help, Kind::Latency, SHARD);
     each_shard(view, |labels, shard| group.push(labels, Sample::Latency(&shard.rq_time)));
+    group
+}
+
+fn tls_failures(view: &View) -> Group {
+    let name = "ringway_upstream_tls_fail_total";
+    let help = "TLS sessions with a shard that failed, by what was wrong; handshakes are also \
+                counted as connections that could not be opened.";
+    let mut group = Group::new(name, help, Kind::Counter, &["pool", "shard", "reason"]);
+    each_shard(view, |labels, shard| {
+        for (reason, count) in shard.tls_fail.met() {
+            group.push(&[labels[0], labels[1], reason.label()], Sample::Counter(count));
+        }
+    });
     group
 }
 

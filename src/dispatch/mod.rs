@@ -25,6 +25,7 @@ mod attempt;
 mod choose;
 pub mod metrics;
 pub mod outcome;
+mod places;
 mod relay;
 pub mod run;
 pub mod seam;

@@ -23,11 +23,13 @@
 //! "Not applied" is said only if it is true of *every* try: a write that may have been applied by
 //! the first stays unknown, even if the last could not be sent.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use super::attempt::{Attempt, Source};
 use super::choose::{Chosen, NoShard, choose, may_go_on};
 use super::outcome::{Failure, Note, TryError};
+use super::places::Place;
 use super::seam::{Answer, Body, BodyError, Part, Request};
 use super::view::{Pool, Shard};
 use super::worker::Worker;
@@ -56,14 +58,14 @@ pub async fn run<B: Body, A: Answer>(
         Some(limit) => {
             let begun_ms = timer.timers().now_ms();
             let deadline_ms = timer.timers().after(limit);
-            let tries = run.tries(body, answer, note);
-            match timer.limit(deadline_ms, tries).await {
-                Some(done) => done,
-                None => {
-                    run.deadline_passed(note, begun_ms);
-                    Err(Failure::RequestTimeout)
-                }
-            }
+            let done = {
+                let tries = pin!(run.tries(body, answer, note));
+                timer.limit(deadline_ms, tries).await
+            };
+            done.unwrap_or_else(|| {
+                run.deadline_passed(note, begun_ms);
+                Err(Failure::RequestTimeout)
+            })
         }
     }
 }
@@ -242,9 +244,17 @@ impl Run<'_> {
             retries_gateway_errors,
             begun_ms: self.timer.timers().now_ms(),
         };
-        let _place = self.place(shard).await?;
+        let _place = match shard.places.try_take(self.worker.stripe) {
+            Some(place) => place,
+            None => self.wait_for_place(shard).await?,
+        };
         let surely = !self.request.repeatable || matches!(source, Source::Stream(_));
-        let upstream = match self.connection(shard, anew, surely).await {
+        let idle = if anew { None } else { self.idle_connection(shard, surely) };
+        let opened = match idle {
+            Some(upstream) => Ok(upstream),
+            None => self.connection(shard).await,
+        };
+        let upstream = match opened {
             Ok(upstream) => upstream,
             Err(error) => {
                 if !matches!(error, ConnectError::Local(_)) {
@@ -371,50 +381,41 @@ impl Run<'_> {
         Ok(held)
     }
 
-    /// One of the shard's places; waits for one if all are taken.
-    async fn place<'s>(
-        &self,
-        shard: &'s Shard,
-    ) -> Result<tokio::sync::SemaphorePermit<'s>, Failure> {
-        if let Ok(permit) = shard.places.try_acquire() {
-            return Ok(permit);
-        }
+    /// Waits for one of the shard's places, all of which are taken.
+    async fn wait_for_place<'s>(&self, shard: &'s Shard) -> Result<Place<'s>, Failure> {
+        let stripe = self.worker.stripe;
         let deadline_ms = self.timer.timers().after(self.pool.settings.timeouts.pool_wait);
-        match self.timer.limit(deadline_ms, shard.places.acquire()).await {
-            Some(Ok(permit)) => Ok(permit),
-            _ => {
-                shard.metrics.pending_overflow.inc(self.worker.stripe);
-                Err(Failure::Overflow)
-            }
-        }
+        let place = pin!(shard.places.wait(stripe));
+        self.timer.limit(deadline_ms, place).await.ok_or_else(|| {
+            shard.metrics.pending_overflow.inc(stripe);
+            Failure::Overflow
+        })
     }
 
-    async fn connection(
-        &self,
-        shard: &Shard,
-        anew: bool,
-        surely: bool,
-    ) -> Result<Upstream, ConnectError> {
+    /// An idle connection to the shard, if a usable one is left.
+    fn idle_connection(&self, shard: &Shard, surely: bool) -> Option<Upstream> {
+        let now_ms = self.timer.timers().now_ms();
+        let generation = shard.generation();
+        self.worker.upstreams.checkout(shard.key, generation, now_ms, surely, &self.pool.keep)
+    }
+
+    async fn connection(&self, shard: &Shard) -> Result<Upstream, ConnectError> {
         let now_ms = self.timer.timers().now_ms();
         let (key, generation) = (shard.key, shard.generation());
-        let idle = match anew {
-            true => None,
-            false => {
-                self.worker.upstreams.checkout(key, generation, now_ms, surely, &self.pool.keep)
-            }
-        };
-        if let Some(upstream) = idle {
-            return Ok(upstream);
-        }
         let wait: Duration = self.pool.settings.timeouts.connect;
         let deadline_ms = self.timer.timers().after(wait);
-        let opened = connect(&shard.endpoint, key, generation, self.timer, deadline_ms).await;
+        let tls = &self.pool.settings.tls;
+        let opened = connect(&shard.endpoint, tls, key, generation, self.timer, deadline_ms).await;
         match &opened {
             Ok(_) => shard.metrics.cx_total.inc(self.worker.stripe),
             Err(error) => {
                 shard.metrics.cx_connect_fail.inc(self.worker.stripe);
                 if matches!(error, ConnectError::TimedOut) {
                     shard.metrics.cx_connect_timeout.inc(self.worker.stripe);
+                }
+                if let ConnectError::Tls(refused) = error {
+                    let pool = &self.pool.agreed.name;
+                    shard.tls_failed(pool, refused.reason(), &refused.to_string(), now_ms);
                 }
             }
         }

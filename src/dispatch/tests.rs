@@ -96,7 +96,7 @@ async fn follow(listener: TcpListener, script: &[Does], asked: &AtomicUsize) {
             Does::SaysAndBreaks(part) => stream.write_all(part.as_bytes()).await.expect("taken"),
             Does::SaysAndWaits(part) => {
                 stream.write_all(part.as_bytes()).await.expect("taken");
-                std::future::pending().await
+                std::future::pending::<()>().await;
             }
             Does::Waits => std::future::pending().await,
         }
@@ -159,6 +159,7 @@ fn view(
         zone: Zone::default(),
         weight: Weight::ONE,
         state: AdminState::Ready,
+        ketama_name: None,
     };
     let id = |name: &str| ShardId::new(name).expect("a name");
     let command = Command::CreatePool {

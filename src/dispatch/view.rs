@@ -14,14 +14,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::sync::Semaphore;
-
 use super::metrics::{PoolMetrics, ShardMetrics};
+use super::places::Places;
 use crate::cluster::{AdminState, PoolTopology, ShardTopology, Topology};
 use crate::drivers::http::{Address, HostRule};
 use crate::ids::{BaseUrl, PoolName, ShardId};
 use crate::limits::{PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::net::http1::scan::HeadLimits;
+use crate::net::tls::{Reason, ShardTls};
 use crate::net::upstream::{Endpoint, Keep, UpstreamKey};
 use crate::protocol::health::{HealthSettings, PerClass, Seat, SharedHealth};
 use crate::protocol::retry::RetryBudget;
@@ -39,6 +39,8 @@ pub struct PoolSettings {
     pub health: HealthSettings,
     /// Whose name its shards are addressed by.
     pub host: HostRule,
+    /// How shards that are reached by `https` are known.
+    pub tls: Arc<ShardTls>,
 }
 
 /// One shard as this process sees it.
@@ -52,12 +54,16 @@ pub struct Shard {
     pub(super) key: UpstreamKey,
     /// Moves when a connection failed: idle ones from before are not used again.
     generation: AtomicU64,
-    /// One permit for each request in flight.
-    pub(super) places: Semaphore,
-    in_flight_max: usize,
+    /// One for each request in flight.
+    pub(super) places: Places,
     /// What is counted about it.
     pub metrics: ShardMetrics,
+    /// Until when the log has heard enough of failed handshakes with it.
+    tls_told_until_ms: AtomicU64,
 }
+
+/// How often the log hears that TLS with one shard fails.
+const TLS_TOLD_MS: u64 = 10_000;
 
 /// No number is used twice, so a connection can never be given to another shard.
 static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
@@ -68,12 +74,33 @@ impl Shard {
             id: id.clone(),
             url: url.clone(),
             address: Address::of(url),
-            endpoint: Endpoint::new(url.host(), url.port()),
+            endpoint: Endpoint::of(url),
             key: UpstreamKey(NEXT_KEY.fetch_add(1, Ordering::Relaxed)),
             generation: AtomicU64::new(0),
-            places: Semaphore::new(in_flight_max),
-            in_flight_max,
+            places: Places::new(in_flight_max, workers),
             metrics: ShardMetrics::new(workers),
+            tls_told_until_ms: AtomicU64::new(0),
+        }
+    }
+
+    /// Counts that TLS with the shard failed, and says so, but not for every request.
+    pub(super) fn tls_failed(&self, pool: &PoolName, reason: Reason, what: &str, now_ms: u64) {
+        self.metrics.tls_fail.inc(reason);
+        let told_until_ms = self.tls_told_until_ms.load(Ordering::Relaxed);
+        if now_ms < told_until_ms {
+            return;
+        }
+        let until_ms = now_ms + TLS_TOLD_MS;
+        let (own, other) = (Ordering::Relaxed, Ordering::Relaxed);
+        // Another worker may be about to say the same.
+        if self.tls_told_until_ms.compare_exchange(told_until_ms, until_ms, own, other).is_ok() {
+            tracing::warn!(
+                %pool,
+                shard = %self.id,
+                url = %self.url,
+                reason = reason.label(),
+                "TLS with a shard fails: {what}"
+            );
         }
     }
 
@@ -89,7 +116,7 @@ impl Shard {
     /// Requests in flight to it.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight_max.saturating_sub(self.places.available_permits())
+        self.places.taken()
     }
 }
 
@@ -120,7 +147,7 @@ impl Pool {
 }
 
 /// Where each shard of a view is: the places of its pool and, within it, of the shard.
-type Places = HashMap<UpstreamKey, (usize, usize)>;
+type Locations = HashMap<UpstreamKey, (usize, usize)>;
 
 /// Everything that a request reads, published whole.
 pub struct View {
@@ -128,7 +155,7 @@ pub struct View {
     pub topology: Arc<Topology>,
     /// The pools, in the topology's order, which is that of their names.
     pub pools: Vec<Arc<Pool>>,
-    places: Arc<Places>,
+    places: Arc<Locations>,
 }
 
 impl View {
@@ -199,7 +226,7 @@ impl View {
     }
 }
 
-fn places_of(pools: &[Arc<Pool>]) -> Places {
+fn places_of(pools: &[Arc<Pool>]) -> Locations {
     let places = pools.iter().enumerate().flat_map(|(p, pool)| {
         pool.shards.iter().enumerate().map(move |(s, shard)| (shard.key, (p, s)))
     });
@@ -244,7 +271,7 @@ fn shards_of(
 ) -> Arc<[Arc<Shard>]> {
     let in_flight_max = settings.limits.in_flight_per_shard_max;
     let fits = |old: &Shard, spec: &ShardTopology| {
-        old.id == spec.id && old.url == spec.url && old.in_flight_max == in_flight_max
+        old.id == spec.id && old.url == spec.url && old.places.max() == in_flight_max
     };
     let before = before.map(|pool| &pool.shards);
     if let Some(same) = before.filter(|old| {

@@ -9,7 +9,7 @@ use std::io::Write;
 
 use crate::ids::BaseUrl;
 use crate::net::http1::framing::Framing;
-use crate::net::http1::head::write_field;
+use crate::net::http1::head::{write_field, write_number};
 
 /// Whose name the shard is addressed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +48,7 @@ pub struct Outbound<'a> {
 /// Where the shard is, in the two forms that heads need.
 #[derive(Debug, Clone)]
 pub struct Address {
+    scheme: &'static str,
     authority: String,
     base_path: String,
 }
@@ -56,7 +57,11 @@ impl Address {
     /// Takes what a head needs from the shard's URL.
     #[must_use]
     pub fn of(url: &BaseUrl) -> Self {
-        Self { authority: url.authority(), base_path: url.base_path().to_owned() }
+        Self {
+            scheme: if url.is_tls() { "https" } else { "http" },
+            authority: url.authority(),
+            base_path: url.base_path().to_owned(),
+        }
     }
 }
 
@@ -81,8 +86,8 @@ pub fn write_head(out: &mut Vec<u8>, request: &Outbound<'_>, address: &Address, 
     write_field(out, b"Host", host);
     out.extend_from_slice(request.fields);
     if let Some(path) = request.destination {
-        let (authority, base_path) = (&address.authority, &address.base_path);
-        write!(out, "Destination: http://{authority}{base_path}").expect("a vector takes all");
+        let Address { scheme, authority, base_path } = address;
+        write!(out, "Destination: {scheme}://{authority}{base_path}").expect("a vector takes all");
         out.extend_from_slice(path);
         out.extend_from_slice(b"\r\n");
     }
@@ -112,7 +117,9 @@ pub fn write_framing(out: &mut Vec<u8>, framing: Framing, say_empty: bool) {
         }
         Framing::None | Framing::UntilClose => return,
     };
-    write!(out, "Content-Length: {length}\r\n").expect("a vector takes all");
+    out.extend_from_slice(b"Content-Length: ");
+    write_number(out, length);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
@@ -162,9 +169,12 @@ mod tests {
     #[test]
     fn a_destination_names_the_shard() {
         let request = Outbound { method: b"MOVE", destination: Some(b"/c"), ..REQUEST };
-        let head = head(&request, "http://shard.example:81/base", HostRule::Shard);
+        let plain = head(&request, "http://shard.example:81/base", HostRule::Shard);
         let line = "\r\nDestination: http://shard.example:81/base/c\r\n";
-        assert!(head.contains(line), "{head}");
+        assert!(plain.contains(line), "{plain}");
+        // A server takes another scheme for another server, and refuses the copy (RFC 4918, 9.8.4).
+        let tls = head(&request, "https://shard.example", HostRule::Shard);
+        assert!(tls.contains("\r\nDestination: https://shard.example/c\r\n"), "{tls}");
     }
 
     #[test]

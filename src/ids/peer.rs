@@ -40,6 +40,7 @@ impl PeerAddress {
             return Err(wrong());
         }
         let (host, port) = split_authority(text).ok_or_else(wrong)?;
+        let port = port.ok_or_else(wrong)?;
         if host.len() > HOST_BYTES_MAX {
             return Err(wrong());
         }

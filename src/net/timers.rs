@@ -14,6 +14,7 @@
 //! One [`Timers`] belongs to one worker thread; nothing here is shared between threads.
 
 use std::cell::{Cell, RefCell};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
@@ -195,8 +196,14 @@ impl Timer {
     }
 
     /// Runs `future` until `deadline_ms`; `None` when it did not end by then.
-    pub async fn limit<F: Future>(&self, deadline_ms: u64, future: F) -> Option<F::Output> {
-        let mut future = std::pin::pin!(future);
+    ///
+    /// It is pinned by the caller, because a future that is given away by value lies in its
+    /// caller's future three times: where it was made, as an argument, and where it is pinned.
+    pub async fn limit<F: Future>(
+        &self,
+        deadline_ms: u64,
+        mut future: Pin<&mut F>,
+    ) -> Option<F::Output> {
         std::future::poll_fn(|cx| match future.as_mut().poll(cx) {
             Poll::Ready(output) => Poll::Ready(Some(output)),
             Poll::Pending if self.poll_expired(cx, deadline_ms) => Poll::Ready(None),

@@ -7,20 +7,45 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::task::{Context, Waker};
 
+use rustls_pki_types::ServerName;
 use tokio::net::TcpStream;
 
 use super::timers::Timer;
+use super::tls::{ShardRefused, ShardTls};
 use super::wire::Wire;
+use crate::ids::BaseUrl;
 
 pub use super::upstream_stream::UpstreamStream;
 
 /// Which shard a connection belongs to: a number that is never used twice in a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct UpstreamKey(pub u64);
+
+/// Finds the connections to a shard. Keys are numbers that this process counted up itself, so
+/// nothing has to defend against chosen ones, and one multiplication spreads them. (The standard
+/// library's hash is some 100 instructions each time, twice a request.)
+#[derive(Default)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
 
 /// Where a connection is opened to.
 #[derive(Debug, Clone)]
@@ -29,14 +54,48 @@ pub struct Endpoint {
     port: u16,
     /// The address, if `host` is one and no lookup is needed.
     address: Option<SocketAddr>,
+    /// Whether bytes go in the clear.
+    security: Security,
+}
+
+#[derive(Debug, Clone)]
+enum Security {
+    Clear,
+    /// The name that the certificate must have, if the host can be one.
+    Tls(Option<ServerName<'static>>),
 }
 
 impl Endpoint {
-    /// An endpoint by name or address.
+    /// Where a URL leads.
     #[must_use]
-    pub fn new(host: &str, port: u16) -> Self {
+    pub fn of(url: &BaseUrl) -> Self {
+        let (host, port) = (url.host().to_owned(), url.port());
         let address = host.parse::<IpAddr>().ok().map(|ip| SocketAddr::new(ip, port));
-        Self { host: host.to_owned(), port, address }
+        let security = match url.is_tls() {
+            true => Security::Tls(ServerName::try_from(host.clone()).ok()),
+            false => Security::Clear,
+        };
+        Self { host, port, address, security }
+    }
+
+    /// Makes of a connection what the URL asks for. Never less: a shard that is to be reached by
+    /// TLS is not spoken to in the clear.
+    ///
+    /// # Errors
+    /// [`ConnectError::Tls`].
+    pub async fn secure(
+        &self,
+        tcp: TcpStream,
+        tls: &ShardTls,
+    ) -> Result<UpstreamStream, ConnectError> {
+        match &self.security {
+            Security::Clear => Ok(UpstreamStream::Plain(tcp)),
+            Security::Tls(name) => {
+                // Boxed: its state is many times that of a connection in the clear.
+                let stream = Box::pin(tls.connect(name.as_ref(), tcp)).await?;
+                Ok(UpstreamStream::Tls(Box::new(stream)))
+            }
+        }
     }
 }
 
@@ -52,6 +111,9 @@ pub enum ConnectError {
     /// This process has no descriptors, ports or memory left: not the shard's doing.
     #[error("this process cannot open more connections: {0}")]
     Local(io::Error),
+    /// The other side is there, and is not who it should be, or has no TLS.
+    #[error(transparent)]
+    Tls(#[from] ShardRefused),
 }
 
 impl ConnectError {
@@ -111,7 +173,7 @@ pub struct Keep {
 /// One worker's idle connections.
 #[derive(Default)]
 pub struct Upstreams {
-    idle: RefCell<HashMap<UpstreamKey, Vec<Idle>>>,
+    idle: RefCell<HashMap<UpstreamKey, Vec<Idle>, BuildHasherDefault<KeyHasher>>>,
 }
 
 impl Upstreams {
@@ -132,9 +194,8 @@ impl Upstreams {
             let fresh = upstream.generation == generation
                 && now_ms - since_ms <= keep.idle_ms_max
                 && now_ms - upstream.born_ms <= keep.age_ms_max;
-            let mut cx = Context::from_waker(Waker::noop());
-            let mut stale = |wire: &Wire<UpstreamStream>| {
-                if surely { wire.is_stale_now() } else { wire.is_stale(&mut cx) }
+            let stale = |wire: &Wire<UpstreamStream>| {
+                if surely { wire.is_stale_now() } else { wire.is_stale() }
             };
             if fresh && !stale(&upstream.wire) {
                 upstream.reused = true;
@@ -177,38 +238,35 @@ impl Upstreams {
     }
 }
 
-/// Opens a connection, names looked up anew each time.
+/// Opens a connection, names looked up anew each time, and shakes hands if the endpoint asks for
+/// TLS; all of it before the deadline.
 ///
 /// # Errors
-/// [`ConnectError`]; nothing was sent.
+/// [`ConnectError`]; nothing was sent of a request.
 pub async fn connect(
     endpoint: &Endpoint,
+    tls: &ShardTls,
     key: UpstreamKey,
     generation: u64,
     timer: &Timer,
     deadline_ms: u64,
 ) -> Result<Upstream, ConnectError> {
-    let opening = async {
-        match endpoint.address {
+    // Boxed, since it is rare and large: a session's handshake has a few KiB, which would lie in
+    // every request's future.
+    let mut opening = Box::pin(async {
+        let opened = match endpoint.address {
             Some(address) => TcpStream::connect(address).await,
             None => TcpStream::connect((endpoint.host.as_str(), endpoint.port)).await,
-        }
-    };
-    let stream = timer
-        .limit(deadline_ms, opening)
-        .await
-        .ok_or(ConnectError::TimedOut)?
-        .map_err(ConnectError::of)?;
-    // Head and body may leave in two writes; the second must not wait for an acknowledgement.
-    stream.set_nodelay(true).map_err(ConnectError::of)?;
+        };
+        let tcp = opened.map_err(ConnectError::of)?;
+        // Head and body may leave in two writes; the second must not wait for an acknowledgement.
+        tcp.set_nodelay(true).map_err(ConnectError::of)?;
+        endpoint.secure(tcp, tls).await
+    });
+    let opened = timer.limit(deadline_ms, opening.as_mut()).await;
+    let stream = opened.ok_or(ConnectError::TimedOut)??;
     let born_ms = timer.timers().now_ms();
-    Ok(Upstream {
-        wire: Wire::new(UpstreamStream::Plain(stream)),
-        key,
-        generation,
-        born_ms,
-        reused: false,
-    })
+    Ok(Upstream { wire: Wire::new(stream), key, generation, born_ms, reused: false })
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 
 use std::io::{self, IoSlice, Read};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use rustix::io::Errno;
 use rustix::net::{RecvFlags, recv};
@@ -25,6 +25,21 @@ pub enum UpstreamStream {
 }
 
 impl UpstreamStream {
+    /// Whether the peer has closed, broken or spoken out of turn, as far as the runtime has heard.
+    fn is_stale(&mut self) -> bool {
+        let mut byte = [0];
+        match self {
+            // Asks the kernel only if the runtime heard of something, and leaves no waker behind.
+            Self::Plain(tcp) => {
+                !matches!(tcp.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+            }
+            Self::Tls(tls) => {
+                let mut cx = Context::from_waker(Waker::noop());
+                Pin::new(tls).poll_read(&mut cx, &mut ReadBuf::new(&mut byte)).is_ready()
+            }
+        }
+    }
+
     /// Whether the peer has closed, broken or spoken out of turn, as the kernel knows it now,
     /// whatever the runtime knows of readiness.
     fn is_stale_now(&mut self) -> bool {
@@ -144,8 +159,14 @@ impl AsyncWrite for UpstreamStream {
 }
 
 impl Wire<UpstreamStream> {
+    /// Whether an idle connection has gone stale: closed, broken, or with bytes that nobody asked
+    /// for. Costs no system call on a connection of which nothing was heard.
+    pub fn is_stale(&self) -> bool {
+        self.with(UpstreamStream::is_stale)
+    }
+
     /// Whether the peer has closed, broken or spoken out of turn, as the kernel knows it now: one
-    /// system call more certain than [`is_stale`](Wire::is_stale), for requests that cannot be
+    /// system call more certain than [`is_stale`](Self::is_stale), for requests that cannot be
     /// repeated.
     pub fn is_stale_now(&self) -> bool {
         self.with(UpstreamStream::is_stale_now)

@@ -277,13 +277,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         let _: io::Result<()> =
             poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)).await;
     }
-
-    /// Whether an idle connection has gone stale: closed, broken, or with bytes that nobody asked
-    /// for. Costs no system call on a connection whose readiness is known.
-    pub fn is_stale(&self, cx: &mut Context<'_>) -> bool {
-        let mut byte = [0];
-        self.poll_read_into(cx, &mut byte).is_ready()
-    }
 }
 
 #[cfg(test)]

@@ -4,8 +4,6 @@
 //! large is written from where it lies. An answer whose shard ends it by closing is chunked for a
 //! client that understands it, so that its connection lives on and a cut is seen.
 
-use std::io::Write;
-
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
@@ -16,7 +14,7 @@ use crate::drivers::http::write_framing;
 use crate::net::buffer::{SMALL_BYTES, TextBuffer};
 use crate::net::http1::chunked::{CHUNK_HEAD_BYTES, chunk_head};
 use crate::net::http1::framing::Framing;
-use crate::net::http1::head::{Field, FieldKind, write_field};
+use crate::net::http1::head::{Field, FieldKind, Lines, write_field, write_number};
 use crate::net::http1::response::ResponseHead;
 use crate::net::wire::{Pace, WireError};
 
@@ -77,7 +75,9 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
 
     fn status_line(&mut self, status: u16, reason: &[u8]) {
         // A server says the version it speaks, also to HTTP/1.0 (RFC 9110, section 6.2).
-        write!(self.out, "HTTP/1.1 {status} ").expect("a vector takes all");
+        self.out.extend_from_slice(b"HTTP/1.1 ");
+        write_number(&mut self.out, u64::from(status));
+        self.out.push(b' ');
         self.out.extend_from_slice(reason);
         self.out.extend_from_slice(b"\r\n");
     }
@@ -108,8 +108,8 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
     /// Copies the fields that go on; tells whether `Date` was among them.
     fn copy_fields(&mut self, fields: &[Field], whole: &[u8], keep_length: bool) -> bool {
         let mut dated = false;
+        let mut lines = Lines::of(whole);
         for field in fields.iter().filter(|field| !field.nominated) {
-            let (name, value) = (field.name.of_bytes(whole), field.value.of_bytes(whole));
             match field.kind {
                 FieldKind::Connection
                 | FieldKind::HopByHop
@@ -117,19 +117,21 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
                 | FieldKind::TransferEncoding => continue,
                 // What a shard says of itself is between it and us; what became of a write is the
                 // client's to know.
-                FieldKind::Ringway if !tells_outcome(name, value) => continue,
+                FieldKind::Ringway if !tells_outcome(field, whole) => continue,
                 FieldKind::ContentLength if !keep_length => continue,
                 FieldKind::Date => dated = true,
                 _ => {}
             }
-            write_field(&mut self.out, name, value);
+            lines.push(&mut self.out, field);
         }
+        lines.flush(&mut self.out);
         dated
     }
 }
 
 /// Whether this is `Ringway-Outcome` with a value that there is.
-fn tells_outcome(name: &[u8], value: &[u8]) -> bool {
+fn tells_outcome(field: &Field, whole: &[u8]) -> bool {
+    let (name, value) = (field.name.of_bytes(whole), field.value.of_bytes(whole));
     let known = [Outcome::NotApplied, Outcome::Unknown];
     name.eq_ignore_ascii_case(b"Ringway-Outcome")
         && known.iter().any(|outcome| outcome.as_str().as_bytes() == value)
@@ -176,7 +178,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reply for ClientAnswer<'_, S> {
             write_field(out, b"Ringway-Outcome", outcome.as_str().as_bytes());
         }
         if let Some(seconds) = problem.retry_after {
-            write!(out, "Retry-After: {seconds}\r\n").expect("a vector takes all");
+            write_field(out, b"Retry-After", seconds.to_string().as_bytes());
         }
         if let Some(allow) = &problem.allow {
             write_field(out, b"Allow", allow.as_bytes());
@@ -241,7 +243,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Answer for ClientAnswer<'_, S> {
         let say_empty = !bodiless && self.status != 204;
         write_framing(&mut self.out, self.framing, say_empty);
         write_field(&mut self.out, b"Ringway-Shard", about.shard.as_bytes());
-        write!(self.out, "Ringway-Epoch: {}\r\n", about.epoch).expect("a vector takes all");
+        self.out.extend_from_slice(b"Ringway-Epoch: ");
+        write_number(&mut self.out, about.epoch.0);
+        self.out.extend_from_slice(b"\r\n");
         self.own_fields(!dated);
     }
 

@@ -159,7 +159,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
         let site = local.sites.read();
         let client = Client::new(local, &site, &self.wire, &self.timer);
         let exchange = Exchange::begin(local, &site, &self.timer, self.caller);
-        match self.head(buffer, &site).await {
+        let mut head = worker.spare_request_head();
+        match self.head(buffer, &site, &mut head).await {
             Head::Ended => Next::Cut,
             Head::TimedOut => {
                 local.metrics.head_timeout.inc(worker.stripe);
@@ -170,25 +171,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
                 refuse(&client, &exchange, &problem).await
             }
             Head::Complete { buffer, length } => {
-                let mut head = worker.spare_request_head();
-                match head.parse(&buffer.filled()[..length]) {
-                    Ok(()) => {
-                        let last = served >= site.limits.requests_per_connection_max;
-                        let next = answer(&client, &exchange, &head, buffer, length, last).await;
-                        worker.keep_request_head(head);
-                        next
-                    }
-                    Err(error) => {
-                        local.metrics.protocol_error.inc(worker.stripe);
-                        refuse(&client, &exchange, &Problem::of_request(error)).await
-                    }
-                }
+                let last = served >= site.limits.requests_per_connection_max;
+                let next = answer(&client, &exchange, &head, buffer, length, last).await;
+                worker.keep_request_head(head);
+                next
             }
         }
     }
 
-    /// Reads on until the head is complete.
-    async fn head(&self, mut buffer: ReadBuffer, site: &Site) -> Head {
+    /// Reads on until the head is complete, and judges it.
+    async fn head(&self, mut buffer: ReadBuffer, site: &Site, head: &mut RequestHead) -> Head {
+        if let Some(length) = head.parse_at_once(buffer.filled(), &site.head_limits) {
+            return Head::Complete { buffer, length };
+        }
         let deadline_ms = self.local.worker.timers.after(site.timeouts.head);
         let mut pace = Pace::until(deadline_ms);
         let mut scanner = Scanner::default();
@@ -202,7 +197,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
             }
             empty_line_allowed &= buffer.filled().len() < 2;
             match scanner.scan(buffer.filled(), &site.head_limits) {
-                Ok(Some(length)) => return Head::Complete { buffer, length },
+                Ok(Some(length)) => {
+                    return match head.parse(&buffer.filled()[..length]) {
+                        Ok(()) => Head::Complete { buffer, length },
+                        Err(error) => Head::Refused(Problem::of_request(error)),
+                    };
+                }
                 Ok(None) => {}
                 Err(error) => return Head::Refused(Problem::of_scan(error)),
             }

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::seam::Version;
 use super::site::{ForwardedRule, Site};
 use crate::key::canonical_path;
-use crate::net::http1::head::{Field, FieldKind, values, write_field};
+use crate::net::http1::head::{Field, FieldKind, Lines, values, write_address, write_field};
 use crate::net::http1::request::{RequestHead, strip_scheme};
 use crate::protocol::health::Class;
 use crate::route::Fields;
@@ -108,8 +108,8 @@ pub(super) fn render_fields(
     let mut forwarded_for = !x_forwarded;
     let (mut proto, mut host) = (!x_forwarded, !x_forwarded);
     let mut element = !forwarded;
+    let mut lines = Lines::of(whole);
     for field in head.fields().iter().filter(|field| !field.nominated) {
-        let (name, value) = (field.name.of_bytes(whole), field.value.of_bytes(whole));
         match field.kind {
             FieldKind::Connection
             | FieldKind::HopByHop
@@ -131,14 +131,17 @@ pub(super) fn render_fields(
             // Several lines are one list; ours ends it.
             FieldKind::ForwardedFor if x_forwarded => {
                 if !forwarded_for {
+                    lines.flush(out);
                     write_list(out, head, whole, (FieldKind::ForwardedFor, X_FORWARDED_FOR));
-                    write!(out, "{}\r\n", caller.address).expect("a vector takes all");
+                    write_address(out, caller.address);
+                    out.extend_from_slice(b"\r\n");
                 }
                 forwarded_for = true;
                 continue;
             }
             FieldKind::Forwarded if forwarded => {
                 if !element {
+                    lines.flush(out);
                     write_list(out, head, whole, (FieldKind::Forwarded, FORWARDED));
                     write_element(out, caller, head.host(whole), &site.forwarded_by);
                 }
@@ -148,6 +151,7 @@ pub(super) fn render_fields(
             FieldKind::ForwardedProto => proto = true,
             FieldKind::ForwardedHost => host = true,
             FieldKind::MaxForwards if let Some(hops) = hops_left(head, whole) => {
+                lines.flush(out);
                 write!(out, "Max-Forwards: {}\r\n", hops.saturating_sub(1))
                     .expect("a vector takes all");
                 continue;
@@ -155,10 +159,13 @@ pub(super) fn render_fields(
             FieldKind::Destination if !keep_destination => continue,
             _ => {}
         }
-        write_field(out, name, value);
+        lines.push(out, field);
     }
+    lines.flush(out);
     if !forwarded_for {
-        write!(out, "{X_FORWARDED_FOR}: {}\r\n", caller.address).expect("a vector takes all");
+        write_name(out, X_FORWARDED_FOR);
+        write_address(out, caller.address);
+        out.extend_from_slice(b"\r\n");
     }
     if !proto {
         write_field(out, b"X-Forwarded-Proto", caller.scheme().as_bytes());
@@ -167,14 +174,19 @@ pub(super) fn render_fields(
         write_field(out, b"X-Forwarded-Host", head.host(whole));
     }
     if !element {
-        write!(out, "{FORWARDED}: ").expect("a vector takes all");
+        write_name(out, FORWARDED);
         write_element(out, caller, head.host(whole), &site.forwarded_by);
     }
     write_via(out, hop.version, &site.via);
 }
 
-const X_FORWARDED_FOR: &str = "X-Forwarded-For";
-const FORWARDED: &str = "Forwarded";
+const X_FORWARDED_FOR: &[u8] = b"X-Forwarded-For";
+const FORWARDED: &[u8] = b"Forwarded";
+
+fn write_name(out: &mut Vec<u8>, name: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+}
 
 /// `Via` names the version in which the message was *received* (RFC 9110, section 7.6.3).
 fn write_via(out: &mut Vec<u8>, version: Version, by: &[u8]) {
@@ -189,9 +201,9 @@ fn write_list(
     out: &mut Vec<u8>,
     head: &RequestHead,
     whole: &[u8],
-    (kind, name): (FieldKind, &str),
+    (kind, name): (FieldKind, &[u8]),
 ) {
-    write!(out, "{name}: ").expect("a vector takes all");
+    write_name(out, name);
     for field in head.fields().iter().filter(|field| field.kind == kind) {
         out.extend_from_slice(field.value.of_bytes(whole));
         out.extend_from_slice(b", ");
@@ -203,11 +215,13 @@ fn write_list(
 /// name of ours after an underscore, which names a node without giving its address away (section
 /// 6.3).
 fn write_element(out: &mut Vec<u8>, caller: Caller, host: &[u8], by: &[u8]) {
-    match caller.address {
-        IpAddr::V4(address) => write!(out, "for={address}"),
-        IpAddr::V6(address) => write!(out, "for=\"[{address}]\""),
-    }
-    .expect("a vector takes all");
+    let (before, behind) = match caller.address {
+        IpAddr::V4(_) => (&b"for="[..], &b""[..]),
+        IpAddr::V6(_) => (&b"for=\"["[..], &b"]\""[..]),
+    };
+    out.extend_from_slice(before);
+    write_address(out, caller.address);
+    out.extend_from_slice(behind);
     if !host.is_empty() {
         out.extend_from_slice(b";host=\"");
         for &byte in host {
@@ -218,7 +232,8 @@ fn write_element(out: &mut Vec<u8>, caller: Caller, host: &[u8], by: &[u8]) {
         }
         out.push(b'"');
     }
-    write!(out, ";proto={}", caller.scheme()).expect("a vector takes all");
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(caller.scheme().as_bytes());
     out.extend_from_slice(by);
 }
 

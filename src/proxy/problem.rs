@@ -273,6 +273,14 @@ impl Problem {
             )
             .outcome(NotApplied)
             .retry_after(1),
+            Failure::Connect(ConnectError::Tls(refused)) => {
+                let detail = format!(
+                    "no TLS session with the shard ({}): look at its certificate, at `tls` of the \
+                     pool, and at this node's log",
+                    refused.reason().label()
+                );
+                Self::new(503, "shard-untrusted", "UF", detail).outcome(NotApplied).retry_after(1)
+            }
             Failure::Connect(_) => Self::new(
                 503,
                 "shard-unreachable",

@@ -185,12 +185,8 @@ fn begin(local: &Rc<Local>, stream: TcpStream, address: SocketAddr) {
         refuse(&stream);
         return;
     }
-    // Answers are written in as few pieces as can be; none waits for another. A socket that does
-    // not take the option is broken.
-    if stream.set_nodelay(true).is_ok() {
-        let caller = Caller { address: address.ip().to_canonical(), secure: false };
-        tokio::task::spawn_local(connection::serve(Open::count(local), stream, caller));
-    }
+    let caller = Caller { address: address.ip().to_canonical(), secure: false };
+    tokio::task::spawn_local(connection::serve(Open::count(local), stream, caller));
 }
 
 /// Tells a client that there are too many, if that can be done without waiting.

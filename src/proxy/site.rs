@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, Cache};
 
 use super::access_log::LogFormat;
 use super::metrics::RouteMetrics;
@@ -233,9 +233,9 @@ fn places(routes: &RouteTable, view: &View) -> Vec<Option<usize>> {
 pub type Published = Arc<ArcSwap<Site>>;
 
 /// One worker's copy of the published site. Taking it touches no counter that other threads
-/// write.
+/// write, and no locked instruction: while nothing new is published it is a comparison.
 pub struct SiteReader {
-    published: Published,
+    cache: RefCell<Cache<Published, Arc<Site>>>,
     #[allow(clippy::redundant_allocation, reason = "the outer count belongs to this thread")]
     current: RefCell<Rc<Arc<Site>>>,
 }
@@ -245,17 +245,18 @@ impl SiteReader {
     #[must_use]
     pub fn new(published: Published) -> Self {
         let current = RefCell::new(Rc::new(published.load_full()));
-        Self { published, current }
+        Self { cache: RefCell::new(Cache::new(published)), current }
     }
 
     /// The site as it is published now.
     #[must_use]
     #[allow(clippy::redundant_allocation, reason = "as above")]
     pub fn read(&self) -> Rc<Arc<Site>> {
-        let published = self.published.load();
+        let mut cache = self.cache.borrow_mut();
+        let published = cache.load();
         let mut current = self.current.borrow_mut();
-        if !Arc::ptr_eq(&published, &current) {
-            *current = Rc::new(Arc::clone(&published));
+        if !Arc::ptr_eq(published, &current) {
+            *current = Rc::new(Arc::clone(published));
         }
         Rc::clone(&current)
     }

@@ -30,8 +30,13 @@ fn pool_name(name: &str) -> PoolName {
 fn create(pool: &str, shards: usize) -> Command {
     let shard = |number: usize| {
         let url = BaseUrl::parse(&format!("http://127.0.0.1:9/s{number}")).expect("a URL");
-        let spec =
-            ShardSpec { url, zone: Zone::default(), weight: Weight::ONE, state: AdminState::Ready };
+        let spec = ShardSpec {
+            url,
+            zone: Zone::default(),
+            weight: Weight::ONE,
+            state: AdminState::Ready,
+            ketama_name: None,
+        };
         (ShardId::new(&format!("s{number}")).expect("a name"), spec)
     };
     Command::CreatePool {
@@ -157,6 +162,7 @@ fn a_change_rebuilds_only_what_it_touches() {
                 zone: Zone::default(),
                 weight: Weight::try_from(weight).expect("a weight"),
                 state: AdminState::Ready,
+                ketama_name: None,
             },
         )],
         remove: vec![],

@@ -73,9 +73,9 @@ impl Ring {
     fn vnode_found(&self, position: usize) -> VnodeFound {
         let token = self.token_at(position);
         let owner = self.member(self.owner_at(position));
-        let of = usize::from(self.spec().vnodes) * usize::from(owner.weight.get());
-        let number = self.hashing().tokens_of(&owner.id, of).position(|other| other == token);
-        VnodeFound { token: Token(token), owner: owner.id.clone(), number: number.unwrap_or(0), of }
+        let tokens = self.hashing().tokens_of(self.spec(), owner);
+        let number = tokens.iter().position(|other| *other == token).unwrap_or(0);
+        VnodeFound { token: Token(token), owner: owner.id.clone(), number, of: tokens.len() }
     }
 
     fn walk(&self, position: usize, set: &[ShardIx]) -> Vec<Step> {

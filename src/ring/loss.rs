@@ -96,7 +96,8 @@ mod tests {
     }
 
     fn ring(vnodes: u16, members: Vec<Member>) -> Option<Ring> {
-        let spec = RingSpec { hash_seed: "seed".to_owned(), vnodes, replicas: 1, members };
+        let spec =
+            RingSpec { hash_seed: "seed".to_owned(), vnodes, replicas: 1, members, ketama: None };
         Ring::build(&spec).ok()
     }
 

@@ -19,6 +19,8 @@
 //! token, a look at the few tokens of that bucket, and one slice. A walk per request costs three
 //! to ten times as much.
 //!
+//! A ring may also have its points where nginx has them; see `ketama`.
+//!
 //! # Invariants
 //!
 //! 1. Equal [`RingSpec`]s, in whatever order their members stand, give equal rings, on every
@@ -36,6 +38,7 @@
 //! *Dynamo* (2007), sections 4.2, 4.3 and 6.2.
 
 mod explain;
+mod ketama;
 mod loss;
 mod order;
 mod shares;
@@ -51,5 +54,5 @@ pub use explain::{Explanation, Step, Verdict, VnodeFound};
 pub use loss::ZoneLoss;
 pub use order::Order;
 pub use shares::{Ratio, Share, Shares};
-pub use spec::{MEMBERS_MAX, Member, REPLICAS_MAX, RingError, RingSpec, TOKENS_MAX};
+pub use spec::{KETAMA_POINTS, MEMBERS_MAX, Member, REPLICAS_MAX, RingError, RingSpec, TOKENS_MAX};
 pub use table::{Ring, ShardIx};

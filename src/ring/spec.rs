@@ -1,8 +1,10 @@
 //! What a ring is made of, and which of that is refused.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{ShardId, Weight, Zone};
+use crate::ids::{KetamaName, ShardId, Weight, Zone};
 
 /// Most virtual nodes of one ring: 4000 shards of weight 4, or 64 shards of weight 256, at 256
 /// virtual nodes a unit. A ring of this size takes about 90 MiB at three replicas.
@@ -14,6 +16,9 @@ pub const MEMBERS_MAX: usize = u16::MAX as usize;
 /// Most replicas of one key. Five is the most that storage systems use in earnest; the limit
 /// only keeps a slip of the pen from multiplying the table's size.
 pub const REPLICAS_MAX: u8 = 16;
+
+/// Points per unit of weight where keys are placed as nginx does.
+pub const KETAMA_POINTS: u16 = 160;
 
 /// One shard as the ring sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +43,10 @@ pub struct RingSpec {
     pub replicas: u8,
     /// The shards, in any order.
     pub members: Vec<Member>,
+    /// The names by which nginx knows the shards. If they are there, keys are placed as nginx does
+    /// (see `ketama`), and `hash_seed` and `vnodes` play no part; `None` places them by the tokens
+    /// of the shards' ids.
+    pub ketama: Option<BTreeMap<ShardId, KetamaName>>,
 }
 
 /// Why no ring can be made of a [`RingSpec`].
@@ -73,6 +82,21 @@ pub enum RingError {
     /// Two members have the same id.
     #[error("shard `{0}` stands twice in one ring: give each shard an id of its own")]
     Duplicate(ShardId),
+    /// A member is not known to nginx.
+    #[error("shard `{0}` has no name that nginx would know it by: give it a `ketama_name`")]
+    Nameless(ShardId),
+    /// Two members have the same points.
+    #[error(
+        "shards `{one}` and `{other}` are both `{name}` to nginx: give one another `ketama_name`, or remove it"
+    )]
+    SameName {
+        /// One of them.
+        one: ShardId,
+        /// The other.
+        other: ShardId,
+        /// What both are called.
+        name: KetamaName,
+    },
     /// More than [`MEMBERS_MAX`] members.
     #[error("{0} shards are more than one ring takes ({MEMBERS_MAX}): use several pools")]
     TooManyMembers(usize),
@@ -87,7 +111,7 @@ impl RingSpec {
         if self.members.len() > MEMBERS_MAX {
             return Err(RingError::TooManyMembers(self.members.len()));
         }
-        if self.vnodes == 0 {
+        if self.points_per_unit() == 0 {
             return Err(RingError::NoVnodes);
         }
         if !(1..=REPLICAS_MAX).contains(&self.replicas) {
@@ -105,6 +129,7 @@ impl RingSpec {
         if shards < usize::from(self.replicas) {
             return Err(RingError::TooFewShards { replicas: self.replicas, shards });
         }
+        self.check_names()?;
         let tokens = self.tokens();
         if tokens > TOKENS_MAX {
             return Err(RingError::TooManyTokens(tokens));
@@ -123,13 +148,46 @@ impl RingSpec {
         if self.replicas == 1 {
             members.iter_mut().for_each(|member| member.zone = Zone::default());
         }
-        RingSpec { members, hash_seed: self.hash_seed.clone(), ..*self }
+        let Some(names) = &self.ketama else {
+            return RingSpec {
+                members,
+                hash_seed: self.hash_seed.clone(),
+                vnodes: self.vnodes,
+                replicas: self.replicas,
+                ketama: None,
+            };
+        };
+        let owns = |id: &ShardId| members.binary_search_by(|member| member.id.cmp(id)).is_ok();
+        let owning = names.iter().filter(|(id, _)| owns(id));
+        let ketama = Some(owning.map(|(id, name)| (id.clone(), name.clone())).collect());
+        let (hash_seed, vnodes) = (String::new(), KETAMA_POINTS);
+        RingSpec { hash_seed, vnodes, replicas: self.replicas, members, ketama }
+    }
+
+    /// Points that a shard has on the circle for each unit of its weight.
+    pub(super) fn points_per_unit(&self) -> u16 {
+        if self.ketama.is_some() { KETAMA_POINTS } else { self.vnodes }
+    }
+
+    /// Shards of one name would share all their points, and the first have them all.
+    fn check_names(&self) -> Result<(), RingError> {
+        let Some(names) = &self.ketama else { return Ok(()) };
+        let mut known: BTreeMap<(&str, &str), &ShardId> = BTreeMap::new();
+        for member in self.members.iter().filter(|member| member.weight.get() > 0) {
+            let id = &member.id;
+            let name = names.get(id).ok_or_else(|| RingError::Nameless(id.clone()))?;
+            if let Some(one) = known.insert(name.host_and_port(), id) {
+                let (one, other, name) = (one.clone(), id.clone(), name.clone());
+                return Err(RingError::SameName { one, other, name });
+            }
+        }
+        Ok(())
     }
 
     /// Virtual nodes in all. Cannot overflow: 2^16 members of 2^8 units of 2^16 each at most
     /// within [`MEMBERS_MAX`].
     pub(super) fn tokens(&self) -> u64 {
         let units: u64 = self.members.iter().map(|member| u64::from(member.weight.get())).sum();
-        units * u64::from(self.vnodes)
+        units * u64::from(self.points_per_unit())
     }
 }

@@ -18,7 +18,8 @@ pub struct Ring {
     hashing: Hashing,
     /// As given, but with its members sorted by id.
     spec: RingSpec,
-    /// Members with a weight above 0.
+    /// Members that have a virtual node: those with a weight above 0, unless nginx drops all of
+    /// one's.
     owners: usize,
     /// The virtual nodes' tokens in ascending order. Lookups need them about once in 1000.
     tokens: Box<[u64]>,
@@ -59,7 +60,7 @@ impl Ring {
         spec.check()?;
         let mut spec = spec.clone();
         spec.members.sort_unstable_by(|a, b| a.id.cmp(&b.id));
-        let hashing = Hashing::new(&spec.hash_seed);
+        let hashing = Hashing::of(&spec);
         let vnodes = hashing.vnodes_of(&spec);
         Ok(Self::of_vnodes(spec, hashing, &vnodes))
     }
@@ -80,7 +81,7 @@ impl Ring {
         };
         Ring {
             hashing,
-            owners: spec.members.iter().filter(|member| member.weight.get() > 0).count(),
+            owners: owners_of(&spec, vnodes),
             tokens: sorted.iter().map(|vnode| vnode.token).collect(),
             buckets: starts.iter().enumerate().map(bucket).collect(),
             shift,
@@ -139,10 +140,27 @@ impl Ring {
         &self.spec
     }
 
-    /// Members with a weight above 0: how many shards [`Ring::order`] yields.
+    /// Members that own anything: how many shards [`Ring::order`] yields.
     #[must_use]
     pub fn owners(&self) -> usize {
         self.owners
+    }
+
+    /// Points of nginx's circle that two members drew: who keeps each, and who does not. None on a
+    /// token ring, where nothing is dropped. Computed anew at each call.
+    #[must_use]
+    pub fn shared_points(&self) -> Vec<(ShardId, ShardId)> {
+        let Hashing::Ketama = self.hashing else { return Vec::new() };
+        let mut shared = Vec::new();
+        for member in self.members() {
+            for token in self.hashing.tokens_of(&self.spec, member) {
+                let keeper = self.member(self.owner_at(self.position(Token(token))));
+                if keeper.id != member.id {
+                    shared.push((keeper.id.clone(), member.id.clone()));
+                }
+            }
+        }
+        shared
     }
 
     /// Bytes held by the tables.
@@ -155,7 +173,10 @@ impl Ring {
     /// send every key to the same shards. Computed anew at each call (about 3 ms for a large ring).
     #[must_use]
     pub fn digest(&self) -> Digest {
-        let mut hasher = blake3::Hasher::new_derive_key("ringway ring v1: digest");
+        let mut hasher = blake3::Hasher::new_derive_key(match self.spec.ketama {
+            None => "ringway ring v1: digest",
+            Some(_) => "ringway ketama v1: digest",
+        });
         let mut bytes = Vec::new();
         let text = |bytes: &mut Vec<u8>, text: &str| {
             bytes.extend((text.len() as u64).to_be_bytes());
@@ -170,6 +191,9 @@ impl Ring {
             text(&mut bytes, member.id.as_str());
             text(&mut bytes, member.zone.as_str());
             bytes.extend(member.weight.get().to_be_bytes());
+            if let Some(name) = deciding.ketama.as_ref().and_then(|names| names.get(&member.id)) {
+                text(&mut bytes, name.as_str());
+            }
         }
         // A shard is named by its place among those that own anything, so that one that owns
         // nothing leaves no trace.
@@ -243,6 +267,12 @@ impl Ring {
         let width = usize::from(self.spec.replicas);
         &self.sets[position * width..][..width]
     }
+}
+
+fn owners_of(spec: &RingSpec, vnodes: &[Vnode]) -> usize {
+    let mut owns = vec![false; spec.members.len()];
+    vnodes.iter().for_each(|vnode| owns[usize::from(vnode.owner.0)] = true);
+    owns.into_iter().filter(|owns| *owns).count()
 }
 
 /// The 16 bits of a token that follow its top bits.

@@ -4,7 +4,7 @@
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop};
 use proptest::{prop_assert, prop_assert_eq, prop_assume, prop_compose, prop_oneof, proptest};
 
-use super::vnodes::{Hashing, Vnode};
+use super::vnodes::{Hashing, Keys, Vnode};
 use super::*;
 use crate::ids::{ShardId, Token, Weight, Zone};
 
@@ -18,7 +18,7 @@ fn member(id: &str, zone: &str, units: u64) -> Member {
 }
 
 fn spec(vnodes: u16, replicas: u8, members: Vec<Member>) -> RingSpec {
-    RingSpec { hash_seed: "seed".to_owned(), vnodes, replicas, members }
+    RingSpec { hash_seed: "seed".to_owned(), vnodes, replicas, members, ketama: None }
 }
 
 fn build(spec: &RingSpec) -> Ring {
@@ -142,7 +142,7 @@ proptest! {
     #[test]
     fn lookups_agree_with_a_naive_walk(spec in specs()) {
         let ring = build(&spec);
-        let points = Hashing::new(&spec.hash_seed).vnodes_of(ring.spec());
+        let points = Hashing::of(&spec).vnodes_of(ring.spec());
         assert_matches_naive(&ring, &points);
     }
 
@@ -173,7 +173,7 @@ proptest! {
             })
             .collect();
         spec.members.sort_by(|a, b| a.id.cmp(&b.id));
-        let ring = Ring::of_vnodes(spec.clone(), Hashing::new(&spec.hash_seed), &points);
+        let ring = Ring::of_vnodes(spec.clone(), Hashing::of(&spec), &points);
         assert_matches_naive(&ring, &points);
     }
 
@@ -279,7 +279,7 @@ fn digests_tell_of_what_decides_and_of_nothing_else() {
 
 #[test]
 fn weight_only_adds_tokens() {
-    let hashing = Hashing::new("seed");
+    let hashing = Keys::new("seed");
     let id = ShardId::new("s1").expect("a plain name");
     let few: Vec<u64> = hashing.tokens_of(&id, 256).collect();
     let many: Vec<u64> = hashing.tokens_of(&id, 1024).collect();
@@ -389,7 +389,8 @@ mod vectors {
             vector.members.iter().map(|(id, zone, units)| member(id, zone, *units)).collect();
         let Vector { vnodes, replicas, .. } = *vector;
         let hash_seed = vector.hash_seed.clone();
-        let spec = RingSpec { hash_seed: hash_seed.clone(), vnodes, replicas, members };
+        let spec =
+            RingSpec { hash_seed: hash_seed.clone(), vnodes, replicas, members, ketama: None };
         let ring = Ring::build(&spec).expect("a good spec");
         let keys = vector.keys.iter().map(|frozen| {
             let explanation = ring.explain(frozen.key.as_bytes(), 2);

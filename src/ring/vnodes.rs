@@ -1,7 +1,8 @@
 //! Where keys and virtual nodes lie on the circle.
 
 use crate::ids::{ShardId, Token};
-use crate::ring::spec::RingSpec;
+use crate::ring::ketama;
+use crate::ring::spec::{Member, RingSpec};
 use crate::ring::table::ShardIx;
 
 // Both contexts name the version of the ring: a change of any rule in this file must change
@@ -9,13 +10,22 @@ use crate::ring::table::ShardIx;
 const KEYS: &str = "ringway ring v1: tokens of keys";
 const VNODES: &str = "ringway ring v1: tokens of virtual nodes";
 
+/// By which rule keys and virtual nodes get their places.
+#[derive(Clone)]
+pub(super) enum Hashing {
+    /// BLAKE3 under keys of the ring's own.
+    Keyed(Keys),
+    /// nginx's.
+    Ketama,
+}
+
 /// The two BLAKE3 keys of one ring, derived once from its seed.
 ///
 /// Keyed hashing costs what plain hashing costs, separates pools and the two uses of the hash,
 /// and lets an operator choose a secret seed where clients might pick keys that all fall on one
 /// shard.
 #[derive(Clone)]
-pub(super) struct Hashing {
+pub(super) struct Keys {
     keys: [u8; 32],
     vnodes: [u8; 32],
 }
@@ -28,7 +38,7 @@ pub(super) struct Vnode {
     pub(super) owner: ShardIx,
 }
 
-impl Hashing {
+impl Keys {
     pub(super) fn new(hash_seed: &str) -> Self {
         Self {
             keys: blake3::derive_key(KEYS, hash_seed.as_bytes()),
@@ -38,7 +48,7 @@ impl Hashing {
 
     /// The place of a key: the first 8 bytes of its keyed hash, big-endian.
     #[inline]
-    pub(super) fn token(&self, key: &[u8]) -> Token {
+    fn token(&self, key: &[u8]) -> Token {
         let hash = blake3::keyed_hash(&self.keys, key);
         let (first, _) = hash.as_bytes().split_first_chunk().expect("a hash has 32 bytes");
         Token(u64::from_be_bytes(*first))
@@ -56,14 +66,49 @@ impl Hashing {
             u64::from_be_bytes(*bytes)
         })
     }
+}
 
-    /// All virtual nodes of a checked spec whose members are sorted by id, in no order.
+impl Hashing {
+    pub(super) fn of(spec: &RingSpec) -> Self {
+        match spec.ketama {
+            None => Self::Keyed(Keys::new(&spec.hash_seed)),
+            Some(_) => Self::Ketama,
+        }
+    }
+
+    /// The place of a key.
+    #[inline]
+    pub(super) fn token(&self, key: &[u8]) -> Token {
+        match self {
+            Self::Keyed(keys) => keys.token(key),
+            Self::Ketama => ketama::token_of_key(key),
+        }
+    }
+
+    /// The tokens that a member of a checked spec draws: how many, its weight says.
+    pub(super) fn tokens_of(&self, spec: &RingSpec, member: &Member) -> Vec<u64> {
+        let count = usize::from(spec.points_per_unit()) * usize::from(member.weight.get());
+        match self {
+            Self::Keyed(keys) => keys.tokens_of(&member.id, count).collect(),
+            Self::Ketama => {
+                let name = spec.ketama.as_ref().and_then(|names| names.get(&member.id));
+                name.map(|name| ketama::tokens_of(name, count).collect()).unwrap_or_default()
+            }
+        }
+    }
+
+    /// All virtual nodes of a checked spec whose members are sorted by id, in no order. Where nginx
+    /// drops one of two with the same token, it is not among them.
     pub(super) fn vnodes_of(&self, spec: &RingSpec) -> Vec<Vnode> {
         let mut vnodes = Vec::with_capacity(usize::try_from(spec.tokens()).unwrap_or(0));
         for (number, member) in spec.members.iter().enumerate() {
             let owner = ShardIx(u16::try_from(number).expect("members are counted by `check`"));
-            let count = usize::from(spec.vnodes) * usize::from(member.weight.get());
-            vnodes.extend(self.tokens_of(&member.id, count).map(|token| Vnode { token, owner }));
+            let tokens = self.tokens_of(spec, member);
+            vnodes.extend(tokens.into_iter().map(|token| Vnode { token, owner }));
+        }
+        if let Self::Ketama = self {
+            vnodes.sort_unstable();
+            vnodes.dedup_by_key(|vnode| vnode.token);
         }
         vnodes
     }

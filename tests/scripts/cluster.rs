@@ -180,7 +180,7 @@ fn show(state: &ClusterState) -> String {
             "{name}: epoch {}, seed {hash_seed}, vnodes {vnodes}, immutable {immutable}\n",
             pool.epoch
         );
-        for (id, ShardSpec { url, zone, weight, state }) in &pool.shards {
+        for (id, ShardSpec { url, zone, weight, state, .. }) in &pool.shards {
             let (weight, state) = (weight.get(), format!("{state:?}").to_lowercase());
             output += &format!("  {id} {url} zone {zone} weight {weight} {state}\n");
         }
@@ -227,6 +227,7 @@ pub fn shards(args: &mut ArgumentConsumer<'_>) -> Outcome<Vec<(ShardId, ShardSpe
             zone: Zone::default(),
             weight: Weight::ONE,
             state: AdminState::Ready,
+            ketama_name: None,
         };
         for part in parts {
             match part.split_once('=') {

@@ -14,8 +14,13 @@ pub struct Runner {
 
 impl Default for Runner {
     fn default() -> Self {
-        let spec =
-            RingSpec { hash_seed: "pool".to_owned(), vnodes: 256, replicas: 1, members: vec![] };
+        let spec = RingSpec {
+            hash_seed: "pool".to_owned(),
+            vnodes: 256,
+            replicas: 1,
+            members: vec![],
+            ketama: None,
+        };
         Self { spec, marked: None }
     }
 }

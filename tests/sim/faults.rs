@@ -36,6 +36,7 @@ fn shard_spec(weight: u64) -> ShardSpec {
         zone: Zone::default(),
         weight: Weight::try_from(weight).expect("a small weight"),
         state: AdminState::Ready,
+        ketama_name: None,
     }
 }
 

@@ -98,6 +98,7 @@ pub fn shard(host: &str, zone: &str) -> ShardSpec {
         zone: Zone::new(zone).expect("a name"),
         weight: Weight::ONE,
         state: AdminState::Ready,
+        ketama_name: None,
     }
 }
 

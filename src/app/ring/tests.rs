@@ -21,6 +21,7 @@ fn shard(host: &str, zone: &str, weight: u64) -> ShardSpec {
         zone: Zone::new(zone).expect("a name"),
         weight: Weight::try_from(weight).expect("a weight"),
         state: AdminState::Ready,
+        ketama_name: None,
     }
 }
 
@@ -53,6 +54,7 @@ fn ring() -> RingDocument {
         url: shard.url.clone(),
         zone: shard.zone.clone(),
         weight: shard.weight,
+        ketama_name: shard.ketama_name.clone(),
         state: if id.as_str() == "s1" { AdminState::Ready } else { AdminState::Maint },
         verdict: if id.as_str() == "s1" { Verdict::CLEAR } else { down },
         share: "50.00 %".to_owned(),

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::future::pending;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HOST, USER_AGENT};
@@ -16,7 +17,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
 use crate::ids::BaseUrl;
-use crate::net::upstream::is_local;
+use crate::net::tls::{Reason, ShardTls};
+use crate::net::upstream::{ConnectError, Endpoint, UpstreamStream, is_local};
 use crate::protocol::health::{ActiveSettings, ProbeFailure};
 
 /// Bytes of an answer's head. Health pages have a few hundred; 16 KiB leaves room for the cookies
@@ -32,6 +34,8 @@ const BODY_BYTES_MAX: usize = 64 * 1024;
 pub(super) struct Question {
     host: String,
     port: u16,
+    endpoint: Endpoint,
+    tls: Arc<ShardTls>,
     authority: String,
     /// Base path, path and query.
     target: String,
@@ -39,8 +43,10 @@ pub(super) struct Question {
 }
 
 impl Question {
-    pub(super) fn new(url: &BaseUrl, settings: &ActiveSettings) -> Self {
+    pub(super) fn new(url: &BaseUrl, settings: &ActiveSettings, tls: &Arc<ShardTls>) -> Self {
         Self {
+            endpoint: Endpoint::of(url),
+            tls: Arc::clone(tls),
             host: url.host().to_owned(),
             port: url.port(),
             authority: url.authority(),
@@ -75,6 +81,14 @@ impl AskError {
         let local = is_local(&error);
         Self { local, ..Self::new(ProbeFailure::Connect, error) }
     }
+
+    fn untrusted(error: ConnectError) -> Self {
+        let reason = match &error {
+            ConnectError::Tls(refused) => refused.reason().label(),
+            _ => Reason::Other.label(),
+        };
+        Self::new(ProbeFailure::Tls(reason), error)
+    }
 }
 
 /// Asks once.
@@ -88,10 +102,14 @@ pub(super) async fn ask(question: &Question, names: &mut Names) -> Result<(), As
         .await
         .map_err(|_| ProbeFailure::ConnectTimeout)?
         .map_err(AskError::connect)?;
+    let stream = timeout_at(until, question.endpoint.secure(stream, &question.tls))
+        .await
+        .map_err(|_| ProbeFailure::ConnectTimeout)?
+        .map_err(AskError::untrusted)?;
     timeout_at(until, exchange(question, stream)).await.map_err(|_| ProbeFailure::AnswerTimeout)?
 }
 
-async fn exchange(question: &Question, stream: TcpStream) -> Result<(), AskError> {
+async fn exchange(question: &Question, stream: UpstreamStream) -> Result<(), AskError> {
     let broken = |error| AskError::new(ProbeFailure::Broken, error);
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)

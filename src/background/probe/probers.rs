@@ -11,6 +11,7 @@ use tokio::task::JoinHandle;
 use super::metrics::{Counts, export};
 use super::watch::Watch;
 use crate::ids::PoolName;
+use crate::net::tls::ShardTls;
 use crate::protocol::health::SharedHealth;
 
 /// One watch for each pool. Dropped, all stop.
@@ -43,19 +44,21 @@ impl Probers {
 
     /// Watches exactly these pools from now on: to be called after each publication.
     ///
-    /// The watch of a pool with the very same health goes on undisturbed. Where the health is
+    /// The watch of a pool with the very same health and TLS goes on undisturbed. Where either is
     /// another, the watch begins anew, and the counters of shards that stay go over to it. Pools
     /// that are not named are no longer watched, and have no series.
     pub fn follow<'a>(
         &mut self,
-        pools: impl IntoIterator<Item = (&'a PoolName, &'a Arc<SharedHealth>)>,
+        pools: impl IntoIterator<Item = (&'a PoolName, &'a Arc<SharedHealth>, &'a Arc<ShardTls>)>,
     ) {
         let mut before = std::mem::take(&mut self.running);
-        for (pool, health) in pools {
+        for (pool, health, tls) in pools {
             let former = before.remove(pool);
             let running = match former {
-                Some(same) if Arc::ptr_eq(&same.watch.health, health) => same,
-                former => self.start(pool, health, former),
+                Some(same) if Arc::ptr_eq(&same.watch.health, health) && same.watch.tls == *tls => {
+                    same
+                }
+                former => self.start(pool, health, tls, former),
             };
             self.running.insert(pool.clone(), running);
         }
@@ -71,6 +74,7 @@ impl Probers {
         &mut self,
         pool: &PoolName,
         health: &Arc<SharedHealth>,
+        tls: &Arc<ShardTls>,
         former: Option<Running>,
     ) -> Running {
         let counts = health.seats().iter().map(|seat| {
@@ -81,6 +85,7 @@ impl Probers {
         let watch = Arc::new(Watch {
             pool: pool.clone(),
             health: Arc::clone(health),
+            tls: Arc::clone(tls),
             counts: counts
                 .map(|found| found.unwrap_or_else(|| Arc::new(Counts::default())))
                 .collect(),

@@ -15,6 +15,7 @@ use super::Probers;
 use super::ask::{Names, Question, ask};
 use super::watch::{first_wait, varied};
 use crate::ids::{BaseUrl, PoolName, ShardId};
+use crate::net::tls::ShardTls;
 use crate::protocol::health::{
     ActiveSettings, Class, HealthSettings, Observation, Outcome, ProbeFailure, ProbeMethod,
     ProbePath, Seat, SharedHealth, Standing, StatusRange,
@@ -138,6 +139,11 @@ fn pool(name: &str) -> PoolName {
     PoolName::new(name).expect("a name")
 }
 
+/// For shards that are reached in the clear.
+fn clear() -> Arc<ShardTls> {
+    Arc::default()
+}
+
 fn probers() -> Probers {
     Probers::new(Handle::current(), Instant::now(), 7)
 }
@@ -156,7 +162,7 @@ fn series(probers: &Probers, name: &str) -> f64 {
 }
 
 async fn asked(url: &BaseUrl, active: &ActiveSettings) -> Result<(), ProbeFailure> {
-    let question = Question::new(url, active);
+    let question = Question::new(url, active, &clear());
     ask(&question, &mut Names::default()).await.map_err(|error| error.failure)
 }
 
@@ -255,7 +261,7 @@ async fn a_shard_goes_down_with_its_server_and_comes_back_with_it() {
     let server = Server::start(OK).await;
     let health = Arc::new(SharedHealth::new(settings(quick()), vec![seat("s1", server.url())]));
     let mut probers = probers();
-    probers.follow([(&pool("p"), &health)]);
+    probers.follow([(&pool("p"), &health, &clear())]);
 
     let standing = || health.views()[0].read.standing;
     let enough = || server.seen.requests.lock().expect("no panic").len() >= 3;
@@ -300,7 +306,7 @@ async fn one_slow_shard_does_not_delay_another() {
     let seats = vec![seat("slow", slow.url()), seat("sound", sound.url())];
     let health = Arc::new(SharedHealth::new(settings(quick()), seats));
     let mut probers = probers();
-    probers.follow([(&pool("p"), &health)]);
+    probers.follow([(&pool("p"), &health, &clear())]);
     // The slow one's probe takes 20 s; the test would not wait for two of them.
     let probed = |server: &Server| server.seen.requests.lock().expect("no panic").len();
     until("many probes of the sound one", || probed(&sound) >= 20).await;
@@ -312,7 +318,7 @@ async fn stopping_cuts_a_probe_off() {
     let server = Server::start(HANG).await;
     let health = Arc::new(SharedHealth::new(settings(quick()), vec![seat("s1", server.url())]));
     let mut probers = probers();
-    probers.follow([(&pool("p"), &health)]);
+    probers.follow([(&pool("p"), &health, &clear())]);
     until("a probe", || !server.seen.requests.lock().expect("no panic").is_empty()).await;
     drop(probers);
     // Long before its 20 s are over the connection is closed and nobody holds the health.
@@ -326,7 +332,7 @@ async fn a_reload_keeps_what_stays_and_drops_what_goes() {
     let seats = vec![seat("s1", server.url()), seat("s2", server.url())];
     let before = Arc::new(SharedHealth::new(settings(quick()), seats));
     let mut probers = probers();
-    probers.follow([(&pool("p"), &before)]);
+    probers.follow([(&pool("p"), &before, &clear())]);
     let attempts = |probers: &Probers, shard: &str| {
         let name = "ringway_health_check_attempt_total";
         series(probers, &format!("{name}{{pool=\"p\",shard=\"{shard}\"}}"))
@@ -335,13 +341,13 @@ async fn a_reload_keeps_what_stays_and_drops_what_goes() {
         .await;
 
     // The same health: nothing begins anew.
-    probers.follow([(&pool("p"), &before)]);
+    probers.follow([(&pool("p"), &before, &clear())]);
 
     // s1 goes, s3 comes: s2 has its count, s3 none, and s1 no series.
     let s2 = attempts(&probers, "s2");
     let seats = vec![seat("s2", server.url()), seat("s3", server.url())];
     let after = SharedHealth::renewed(&before, settings(quick()), seats);
-    probers.follow([(&pool("p"), &after), (&pool("q"), &before)]);
+    probers.follow([(&pool("p"), &after, &clear()), (&pool("q"), &before, &clear())]);
     assert!(attempts(&probers, "s2") >= s2);
     assert!(!exported(&probers).contains("pool=\"p\",shard=\"s1\""));
     until("probes of the new one", || attempts(&probers, "s3") >= 1.0).await;
@@ -383,7 +389,7 @@ async fn ejections_end_by_themselves_and_every_change_is_logged_and_counted() {
     let seats = (0..4).map(|ix| seat(&format!("s{ix}"), server.url())).collect();
     let health = Arc::new(SharedHealth::new(settings, seats));
     let mut probers = probers();
-    probers.follow([(&pool("p"), &health)]);
+    probers.follow([(&pool("p"), &health, &clear())]);
     for shard in [1, 2, 3] {
         for key in 0..3 {
             let outcome = Outcome::ConnectFailed;

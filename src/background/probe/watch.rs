@@ -11,6 +11,7 @@ use super::ask::{Names, Question, ask};
 use super::metrics::Counts;
 use crate::ids::PoolName;
 use crate::metrics::Stripe;
+use crate::net::tls::ShardTls;
 use crate::protocol::health::{ActiveSettings, Change, SharedHealth};
 
 /// How long a change that a request caused waits for the log at most.
@@ -27,6 +28,8 @@ const JITTER: f64 = 0.1;
 pub(super) struct Watch {
     pub(super) pool: PoolName,
     pub(super) health: Arc<SharedHealth>,
+    /// How shards that are reached by `https` are known.
+    pub(super) tls: Arc<ShardTls>,
     pub(super) counts: Vec<Arc<Counts>>,
     /// Where `now_ms` begins, for this task as for whoever else tells the health anything.
     pub(super) origin: Instant,
@@ -69,7 +72,8 @@ impl Watch {
 
     async fn probe_one(self: Arc<Self>, shard: usize, active: ActiveSettings) {
         let seat = &self.health.seats()[shard];
-        let (question, counts) = (Question::new(&seat.url, &active), &self.counts[shard]);
+        let question = Question::new(&seat.url, &active, &self.tls);
+        let counts = &self.counts[shard];
         let mut rng = fastrand::Rng::with_seed(self.seed.wrapping_add(shard as u64));
         let mut names = Names::default();
         let mut next = tokio::time::Instant::now() + first_wait(active.interval, &mut rng);

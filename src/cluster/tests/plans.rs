@@ -40,7 +40,7 @@ proptest! {
     #[test]
     fn a_plan_does_what_it_shows(changes in prop::collection::vec(any_change(), 1..4)) {
         let changes: Vec<Change> = changes.into_iter().map(light).collect();
-        let mut state = founded();
+        let mut state = ClusterState { feature_level: FEATURE_LEVEL, ..founded() };
         let at_once = {
             let mut state = state.clone();
             give(&mut state, Command::ChangeNow { changes: changes.clone() }).map(|applied| (state, applied))

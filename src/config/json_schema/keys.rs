@@ -361,8 +361,9 @@ pub(super) const SECTIONS: &[Described] = &[
                 .usually("cache"),
             key(
                 "placement",
-                Words(&["ring"]),
-                "ring: consistent hashing; a shard that joins or leaves moves only its own keys.",
+                Words(&["ring", "ketama"]),
+                "ring: consistent hashing; a shard that joins or leaves moves only its own keys. \
+                 ketama: the same as nginx's `hash … consistent`.",
             )
             .usually("ring"),
             key(
@@ -404,6 +405,7 @@ pub(super) const SECTIONS: &[Described] = &[
             ),
             key("limits", Section(&schema::POOL_LIMITS), "What the pool's connections may grow to."),
             key("retry", Section(&schema::RETRY), "When a request is tried again."),
+            key("tls", Section(&schema::POOL_TLS), "How shards with https are known."),
             key("shards", List(&Section(&schema::SHARD), 1, 4096), "The pool's shards."),
         ],
     },
@@ -570,12 +572,39 @@ pub(super) const SECTIONS: &[Described] = &[
         ],
     },
     Described {
+        section: &schema::POOL_TLS,
+        says: "How shards with https are known: always by a certificate for their name.",
+        rule: "",
+        keys: &[
+            key(
+                "ca",
+                Either(&[Words(&["system"]), PATH]),
+                "Whose signature is good: the system's authorities, or those of a PEM file.",
+            )
+            .usually("system"),
+            key(
+                "server_name",
+                Either(&[Words(&["none"]), PATH]),
+                "The name in their certificates, if not the host in the URL.",
+            )
+            .usually("none"),
+            key(
+                "cert",
+                Either(&[Words(&["none"]), PATH]),
+                "A certificate that this node shows them, in PEM; with `key`.",
+            )
+            .usually("none"),
+            key("key", Either(&[Words(&["none"]), PATH]), "Its private key, in PEM.")
+                .usually("none"),
+        ],
+    },
+    Described {
         section: &schema::SHARD,
         says: "One shard.",
         rule: "",
         keys: &[
             key("id", NAME, "Its place on the ring hangs on the id, not on the address.").needed(),
-            key("url", Text("^[Hh][Tt][Tt][Pp]://[^/?#]"), "http://HOST[:PORT][/BASE].").needed(),
+            key("url", Text("^[Hh][Tt][Tt][Pp][Ss]?://[^/?#]"), "http://HOST[:PORT][/BASE], or https.").needed(),
             key("zone", NAME, "What fails together.").usually("default"),
             key("weight", Number(0, 256), "Its share of the keys; 0 owns nothing.").usually("1"),
             key(
@@ -584,6 +613,12 @@ pub(super) const SECTIONS: &[Described] = &[
                 "maint: it owns its keys, but is sent nothing.",
             )
             .usually("ready"),
+            key(
+                "ketama_name",
+                Text("^[!-~]{1,512}$"),
+                "With placement ketama: the word after `server` in nginx's file; url: HOST:PORT.",
+            )
+            .usually("url"),
         ],
     },
     Described {

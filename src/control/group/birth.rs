@@ -78,6 +78,12 @@ impl Group {
         };
         // Waits, like every proposal, until there is a leader and its membership is committed.
         self.propose_bare(actor, found).await.map_err(FoundError::First)?;
+        // A node that is alone speaks for all; the level that its pools need is agreed with them.
+        let needs = seed.iter().map(Command::feature_level).max();
+        if let Some(level) = needs.filter(|needs| *needs > self.state().feature_level()) {
+            let command = Command::RaiseFeatureLevel { level };
+            self.propose(actor, command).await.map_err(FoundError::Seed)?;
+        }
         for command in seed {
             self.propose(actor, command).await.map_err(FoundError::Seed)?;
         }

@@ -122,6 +122,7 @@ pub fn first_pool(shards: usize) -> Command {
         zone: Zone::default(),
         weight: Weight::try_from(1).expect("a weight"),
         state: AdminState::Ready,
+        ketama_name: None,
     };
     Command::CreatePool {
         pool: pool(),

@@ -44,12 +44,15 @@ pub(crate) fn each(stream: &[u8], mut take: impl FnMut(&RequestHead, &[u8], Vec<
     let mut rest = stream;
     loop {
         rest = rest.strip_prefix(b"\r\n").unwrap_or(rest);
-        let mut head = RequestHead::default();
-        let Ok(Some(length)) = Scanner::default().scan(rest, &LIMITS) else { return };
+        let (mut head, mut at_once) = (RequestHead::default(), RequestHead::default());
+        let length_at_once = at_once.parse_at_once(rest, &LIMITS);
+        let scanned = Scanner::default().scan(rest, &LIMITS).ok().flatten();
+        let length = scanned.filter(|&length| head.parse(&rest[..length]).is_ok());
+        // The short way takes exactly what the long way takes, and as the same.
+        assert_eq!(length_at_once, length, "{:?}", String::from_utf8_lossy(rest));
+        let Some(length) = length else { return };
+        assert_eq!(format!("{at_once:?}"), format!("{head:?}"));
         let (whole, behind) = rest.split_at(length);
-        if head.parse(whole).is_err() {
-            return;
-        }
         let Some((body, used)) = body_of(&head, behind) else { return };
         if head.target() == Target::Authority {
             return;

@@ -53,14 +53,14 @@ pub(super) fn stated(
     let mut length = None;
     let mut chunked = false;
     for field in fields {
-        let value = field.value.of_bytes(whole);
+        let value = || field.value.of_bytes(whole);
         match field.kind {
             FieldKind::ContentLength if length.is_some() => return Err(FramingError::LengthTwice),
-            FieldKind::ContentLength => length = Some(parse_length(value)?),
+            FieldKind::ContentLength => length = Some(parse_length(value())?),
             FieldKind::TransferEncoding if version_minor == 0 => {
                 return Err(FramingError::EncodingInOldVersion);
             }
-            FieldKind::TransferEncoding if chunked || !value.eq_ignore_ascii_case(b"chunked") => {
+            FieldKind::TransferEncoding if chunked || !value().eq_ignore_ascii_case(b"chunked") => {
                 return Err(FramingError::Encoding);
             }
             FieldKind::TransferEncoding => chunked = true,
@@ -76,16 +76,15 @@ pub(super) fn stated(
 }
 
 fn parse_length(value: &[u8]) -> Result<u64, FramingError> {
-    if value.contains(&b',') {
-        return Err(FramingError::LengthTwice);
+    let add = |sum: u64, byte: &u8| {
+        let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
+        sum.checked_mul(10)?.checked_add(u64::from(digit))
+    };
+    match value.iter().try_fold(0, add) {
+        Some(length) if !value.is_empty() => Ok(length),
+        _ if value.contains(&b',') => Err(FramingError::LengthTwice),
+        _ => Err(FramingError::LengthSyntax),
     }
-    if value.is_empty() || !value.iter().all(u8::is_ascii_digit) {
-        return Err(FramingError::LengthSyntax);
-    }
-    value
-        .iter()
-        .try_fold(0u64, |sum, digit| sum.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
-        .ok_or(FramingError::LengthSyntax)
 }
 
 /// How a request's body is delimited: none unless stated.

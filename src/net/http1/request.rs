@@ -2,6 +2,7 @@
 
 use super::framing::{self, Framing, FramingError};
 use super::head::{self, Field, FieldKind, HeadError, Persistence, Span, list};
+use super::scan::HeadLimits;
 
 /// The most fields that any limit can allow; the array for them lives on the stack.
 pub const FIELDS_MAX: usize = 256;
@@ -85,13 +86,38 @@ impl RequestHead {
         let mut parsed = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(whole, &mut parsed) {
-            Ok(httparse::Status::Complete(n)) if n == whole.len() => {}
-            Ok(_) => return Err(HeadError::FirstLine.into()),
+            Ok(httparse::Status::Complete(n)) if n == whole.len() => self.judge(whole, &request),
+            Ok(_) => Err(HeadError::FirstLine.into()),
             Err(httparse::Error::Version) if !names_a_version(whole) => {
-                return Err(HeadError::FirstLine.into());
+                Err(HeadError::FirstLine.into())
             }
-            Err(error) => return Err(HeadError::from(error).into()),
+            Err(error) => Err(HeadError::from(error).into()),
         }
+    }
+
+    /// Parses the head that `bytes` begin with, as most requests do that were read at once. `None`
+    /// is no verdict: the head is not complete, or something is wrong with it, and the scanner and
+    /// [`parse`](Self::parse) are to tell what. Returns its length otherwise.
+    pub fn parse_at_once(&mut self, bytes: &[u8], limits: &HeadLimits) -> Option<usize> {
+        self.facts = None;
+        head::check_first_byte(bytes).ok()?;
+        let mut parsed = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
+        let mut request = httparse::Request::new(&mut []);
+        let Ok(httparse::Status::Complete(length)) =
+            request.parse_with_uninit_headers(bytes, &mut parsed)
+        else {
+            return None;
+        };
+        let whole = &bytes[..length];
+        let sound = head::has_sound_lines(whole, request.headers, limits);
+        (sound && self.judge(whole, &request).is_ok()).then_some(length)
+    }
+
+    fn judge(
+        &mut self,
+        whole: &[u8],
+        request: &httparse::Request<'_, '_>,
+    ) -> Result<(), RequestError> {
         let (method, target) = (request.method.unwrap_or(""), request.path.unwrap_or(""));
         self.minor = request.version.unwrap_or(0);
         if method.is_empty() || method.len() > METHOD_BYTES_MAX {
@@ -307,13 +333,39 @@ fn is_authority(text: &[u8]) -> bool {
         [b'[', inner @ .., b']'] => {
             std::str::from_utf8(inner).is_ok_and(|text| text.parse::<std::net::Ipv6Addr>().is_ok())
         }
-        name => {
-            !name.is_empty()
-                && name.iter().all(|b| b.is_ascii_alphanumeric() || b"-._~!$&'()*+;=".contains(b))
-        }
+        name => !name.is_empty() && name.iter().all(|&byte| NAME_BYTES[usize::from(byte)]),
     };
     host_is_fine && port_is_fine
 }
+
+/// What a host's name may consist of, by byte.
+const NAME_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut at = 0;
+    while at < table.len() {
+        #[allow(clippy::cast_possible_truncation, reason = "the loop ends at 256")]
+        let byte = at as u8;
+        let mark = matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b';'
+                | b'='
+        );
+        table[at] = byte.is_ascii_alphanumeric() || mark;
+        at += 1;
+    }
+    table
+};
 
 fn is_port(digits: &[u8]) -> bool {
     digits.len() <= 5

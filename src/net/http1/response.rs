@@ -3,6 +3,7 @@
 use super::framing::{self, Framing, FramingError};
 use super::head::{self, Field, HeadError, Persistence, Span};
 use super::request::FIELDS_MAX;
+use super::scan::HeadLimits;
 
 /// Why a shard's answer is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -40,10 +41,43 @@ impl ResponseHead {
         let mut response = httparse::Response::new(&mut []);
         let config = httparse::ParserConfig::default();
         match config.parse_response_with_uninit_headers(&mut response, whole, &mut parsed) {
-            Ok(httparse::Status::Complete(n)) if n == whole.len() => {}
-            Ok(_) => return Err(HeadError::FirstLine.into()),
-            Err(error) => return Err(HeadError::from(error).into()),
+            Ok(httparse::Status::Complete(n)) if n == whole.len() => {
+                self.judge(whole, &response, head_asked)
+            }
+            Ok(_) => Err(HeadError::FirstLine.into()),
+            Err(error) => Err(HeadError::from(error).into()),
         }
+    }
+
+    /// Parses the head that `bytes` begin with, as most answers do that were read at once; as
+    /// [`RequestHead::parse_at_once`](super::request::RequestHead::parse_at_once).
+    pub fn parse_at_once(
+        &mut self,
+        bytes: &[u8],
+        head_asked: bool,
+        limits: &HeadLimits,
+    ) -> Option<usize> {
+        self.facts = None;
+        head::check_first_byte(bytes).ok()?;
+        let mut parsed = [const { std::mem::MaybeUninit::uninit() }; FIELDS_MAX];
+        let mut response = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        let Ok(httparse::Status::Complete(length)) =
+            config.parse_response_with_uninit_headers(&mut response, bytes, &mut parsed)
+        else {
+            return None;
+        };
+        let whole = &bytes[..length];
+        let sound = head::has_sound_lines(whole, response.headers, limits);
+        (sound && self.judge(whole, &response, head_asked).is_ok()).then_some(length)
+    }
+
+    fn judge(
+        &mut self,
+        whole: &[u8],
+        response: &httparse::Response<'_, '_>,
+        head_asked: bool,
+    ) -> Result<(), ResponseError> {
         self.status = response.code.unwrap_or(0);
         if !(100..600).contains(&self.status) || self.status == 101 {
             return Err(ResponseError::Status(self.status));

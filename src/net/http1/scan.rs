@@ -44,6 +44,12 @@ pub struct Scanner {
 }
 
 impl Scanner {
+    /// Whether it has looked at nothing yet.
+    #[must_use]
+    pub fn is_fresh(&self) -> bool {
+        self.looked_at == 0
+    }
+
     /// Looks at the bytes that are new since the last call; `bytes` always begins where the head
     /// begins. Returns the head's length once its last line is there.
     ///

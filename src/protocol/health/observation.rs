@@ -174,6 +174,9 @@ pub enum ProbeFailure {
     /// The connection was not made in time.
     #[error("no connection in time")]
     ConnectTimeout,
+    /// It is there, and its certificate is not accepted, or it has no TLS: in a word.
+    #[error("no TLS session ({0})")]
+    Tls(&'static str),
     /// The answer was not complete in time.
     #[error("no answer in time")]
     AnswerTimeout,

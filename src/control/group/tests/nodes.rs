@@ -247,6 +247,7 @@ pub fn create(pool: &str) -> Command {
         zone: crate::ids::Zone::default(),
         weight: crate::ids::Weight::ONE,
         state: crate::cluster::AdminState::Ready,
+        ketama_name: None,
     };
     let shards = vec![(crate::ids::ShardId::new("s1").expect("a name"), shard)];
     Command::CreatePool { pool: PoolName::new(pool).expect("a name"), spec, shards }
