@@ -46,6 +46,10 @@ const TIME_MASK: u64 = (1 << TIME_BITS) - 1;
 /// No limit lets a client's time lie further ahead: 25 days.
 const AHEAD_MAX: u64 = 1 << 44;
 
+/// How far a worker's clock may be behind that of the worker which wrote last: each looks at it
+/// when a request begins, and then reads the request.
+const BEHIND_MAX: u64 = TICKS_PER_SECOND;
+
 /// What clients have asked, on all routes with a limit.
 #[derive(Debug)]
 pub struct Rates {
@@ -166,7 +170,7 @@ fn find(slots: &[AtomicU64; SLOTS], tag: u64, now: u64) -> (&AtomicU64, u64) {
 /// the limit was lowered, counts as past.
 fn ahead_of(seen: u64, now: u64, limit: &Limit) -> u64 {
     let ahead = seen.wrapping_sub(now) & TIME_MASK;
-    if ahead <= limit.tolerance + limit.interval { ahead } else { 0 }
+    if ahead <= limit.tolerance + limit.interval + BEHIND_MAX { ahead } else { 0 }
 }
 
 /// What tells one client from another.
@@ -276,6 +280,22 @@ mod tests {
             ["a", "b"].map(|name| rates.limit(&RouteName::new(name).expect("a name"), once));
         assert!(rates.take(&a, client(1), 0).is_ok() && rates.take(&b, client(1), 0).is_ok());
         assert!(rates.take(&a, client(1), 0).is_err() && rates.take(&b, client(1), 0).is_err());
+    }
+
+    /// Workers look at the clock at different moments, so one may think it earlier than another
+    /// that has just written; that made a client's debt look impossible, and forgave it.
+    #[test]
+    fn a_worker_whose_clock_is_behind_forgives_nobody() {
+        let rates = Rates::new([7; 16]);
+        for burst in [1, 3] {
+            let limit = limit(&rates, 1, burst);
+            let now = 5_000_000 + 60_000_000 * u64::from(burst);
+            (0..burst).for_each(|_| rates.take(&limit, client(burst), now).expect("a burst"));
+            for behind in [0, 1, 900_000] {
+                let told = rates.take(&limit, client(burst), now - behind);
+                assert_eq!(told, Err(TooMany { wait_micros: 1_000_000 + behind }));
+            }
+        }
     }
 
     /// A year later the time has come round, and what stands in the table means nothing.
