@@ -10,6 +10,9 @@
 //!   escaped, as browsers and `curl` disagree about who does that;
 //! - NUL in any spelling, an escape that is none (`%g1`, `%4`), a control character, and the
 //!   segments `.` and `..` in any spelling are refused: what they mean depends on who reads them.
+//!   That holds as well for servers that decode `%2F` and `%5C` *before* they resolve dot segments
+//!   (nginx and most file servers), or cut parameters off (`..;x`, Java servers): a path that a
+//!   route took to be under `/public/` would be another one for its shard.
 //!
 //! Empty segments stay: `a//b` and `a/b` are two keys, as they are for S3.
 //!
@@ -167,11 +170,24 @@ fn escape(byte: u8, form: &mut Vec<u8>) {
     form.extend_from_slice(&[b'%', HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
 }
 
-/// Whether a canonical path has a segment `.` or `..`. Escaped dots were decoded before.
+/// Whether a canonical path has a segment `.` or `..`, be it only for a server that takes `%2F` or
+/// `%5C` for a separator, or `;` for a segment's end. Escaped dots were decoded before.
 fn has_dot_segment(path: &[u8]) -> bool {
-    // Nearly no path has the two letters; a search that is prepared costs more than the path.
-    path.windows(2).any(|pair| pair == b"/.")
-        && path.split(|&b| b == b'/').any(|segment| segment == b"." || segment == b"..")
+    // Nearly no path has a dot behind a separator; a search that is prepared costs more than the path.
+    path.iter().enumerate().any(|(at, &byte)| {
+        if byte != b'.' {
+            return false;
+        }
+        let before = &path[..at];
+        let begins = [&b"/"[..], b"%2F", b"%5C"].iter().any(|end| before.ends_with(end));
+        let behind = &path[at + 1..];
+        let behind = behind.strip_prefix(b".").unwrap_or(behind);
+        begins
+            && matches!(
+                behind,
+                [] | [b'/' | b';', ..] | [b'%', b'2', b'F', ..] | [b'%', b'5', b'C', ..]
+            )
+    })
 }
 
 /// Checks a query, which is forwarded as it came: it selects nothing but what a route asks of it.
@@ -278,6 +294,8 @@ mod tests {
             ("/%7Euser", "/~user"),
             ("/.hidden/..data/a..b/...", "/.hidden/..data/a..b/..."),
             ("/a%3Fb", "/a%3Fb"),
+            ("/a..%2Fb%2F.c/..d%5C..e/..%3B/...%2F", "/a..%2Fb%2F.c/..d%5C..e/..%3B/...%2F"),
+            ("/a;../b;.", "/a;../b;."),
         ] {
             assert_eq!(canonical(raw).as_deref(), Ok(form), "{raw}");
         }
@@ -305,6 +323,13 @@ mod tests {
             ("/a/%2e%2E/b", DotSegment),
             ("/a/.%2e", DotSegment),
             ("/a/./b", DotSegment),
+            ("/a/..%2fb", DotSegment),
+            ("/a%2f..", DotSegment),
+            ("/a%2F%2e%2fb", DotSegment),
+            ("/a\\..\\b", DotSegment),
+            ("/a%5c.", DotSegment),
+            ("/a/..;/b", DotSegment),
+            ("/a/.;x=y", DotSegment),
         ] {
             assert_eq!(canonical(raw), Err(error), "{raw:?}");
         }

@@ -24,7 +24,7 @@ pub enum FramingError {
     /// More than one `Content-Length`, or a list in one.
     #[error("Content-Length is given more than once")]
     LengthTwice,
-    /// Anything but digits, or more than fits 64 bits.
+    /// Anything but digits, or more than [`LENGTH_MAX`].
     #[error("Content-Length is not a number of bytes")]
     LengthSyntax,
     /// `Content-Length` beside `Transfer-Encoding`.
@@ -75,13 +75,17 @@ pub(super) fn stated(
     }
 }
 
+/// The longest body. Whoever keeps lengths in signed numbers, as many servers do, would take a
+/// longer one for a negative length or none, and the body for requests of its own.
+const LENGTH_MAX: u64 = i64::MAX as u64;
+
 fn parse_length(value: &[u8]) -> Result<u64, FramingError> {
     let add = |sum: u64, byte: &u8| {
         let digit = byte.checked_sub(b'0').filter(|digit| *digit < 10)?;
         sum.checked_mul(10)?.checked_add(u64::from(digit))
     };
     match value.iter().try_fold(0, add) {
-        Some(length) if !value.is_empty() => Ok(length),
+        Some(length) if !value.is_empty() && length <= LENGTH_MAX => Ok(length),
         _ if value.contains(&b',') => Err(FramingError::LengthTwice),
         _ => Err(FramingError::LengthSyntax),
     }

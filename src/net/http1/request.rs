@@ -248,7 +248,9 @@ fn take_target_apart(
     whole: &[u8],
 ) -> Result<(Target, Option<Span>), RequestError> {
     if method == "CONNECT" {
-        return match is_authority(target) {
+        // Here a port is not optional (RFC 9112, section 3.2.3).
+        let has_port = matches!(target, [.., b'0'..=b'9']) && target.contains(&b':');
+        return match has_port && is_authority(target) {
             true => Ok((Target::Authority, None)),
             false => Err(RequestError::Target),
         };

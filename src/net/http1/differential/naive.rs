@@ -90,8 +90,8 @@ fn framing(fields: &Fields, old: bool) -> Option<Framing> {
         ([], [coding]) if !old && coding.eq_ignore_ascii_case("chunked") => Some(Framing::Chunked),
         ([length], []) if length.chars().all(|c| c.is_ascii_digit()) => match length.parse() {
             Ok(0) => Some(Framing::None),
-            Ok(length) => Some(Framing::Length(length)),
-            Err(_) => None,
+            Ok(length) if length >> 63 == 0 => Some(Framing::Length(length)),
+            _ => None,
         },
         _ => None,
     }
@@ -108,7 +108,7 @@ fn host(fields: &Fields, method: &str, target: &str, old: bool) -> Option<Vec<u8
     }
     let lower = target.to_ascii_lowercase();
     let authority = match lower.strip_prefix("http://").or(lower.strip_prefix("https://")) {
-        _ if method == "CONNECT" => return is_host(target).then(|| bytes(host)),
+        _ if method == "CONNECT" => return is_connectable(target).then(|| bytes(host)),
         _ if target == "*" => return (method == "OPTIONS").then(|| bytes(host)),
         _ if target.starts_with('/') => return Some(bytes(host)),
         None => return None,
@@ -120,6 +120,10 @@ fn host(fields: &Fields, method: &str, target: &str, old: bool) -> Option<Vec<u8
     };
     let agrees = host.is_none_or(|host| host.eq_ignore_ascii_case(&authority));
     (is_host(&authority) && agrees).then(|| bytes(Some(authority)))
+}
+
+fn is_connectable(target: &str) -> bool {
+    is_host(target) && target.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok())
 }
 
 fn bytes(text: Option<String>) -> Vec<u8> {

@@ -145,6 +145,10 @@ fn targets() {
         ("CONNECT", "http://h/"),
         ("CONNECT", "u@h:80"),
         ("CONNECT", "h:x"),
+        ("CONNECT", "h"),
+        ("CONNECT", "h:"),
+        ("CONNECT", "[::1]"),
+        ("CONNECT", "*"),
         ("connect", "h:80"),
     ] {
         refused(with(method, target), RequestError::Target);
