@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::AppError;
+use super::operators::random;
 use crate::cluster::Topology;
 use crate::config::{
     AccessLogFormat, AccessLogTarget, Config, ForwardedFields as Fields,
@@ -15,6 +16,7 @@ use crate::ids::{NodeName, PoolName};
 use crate::limits::ClientLimits;
 use crate::net::tls::{Ca, ShardTls, ShardTlsSettings};
 use crate::proxy::access_log::{LogFormat, LogTarget};
+use crate::proxy::rate_limit::Rates;
 use crate::proxy::site::{ForwardedFields, ForwardedRule, Site, SiteParts};
 use crate::route::RouteTable;
 
@@ -77,6 +79,7 @@ pub fn site(
     };
     let limits = &config.client.limits;
     let parts = SiteParts {
+        rates: rates(&routes, previous)?,
         routes,
         limits: ClientLimits {
             connections_max: connections_max(limits, topology, descriptors(), previous),
@@ -106,6 +109,19 @@ pub fn site(
     }
     let unknown = site.unknown_pools().next();
     unknown.map_or(Ok(site), |unknown| Err(unknown.into()))
+}
+
+/// Where the requests of clients are counted, if a route has a limit: as before, so that a reload
+/// forgives nobody.
+fn rates(routes: &RouteTable, previous: Option<&Site>) -> Result<Option<Arc<Rates>>, AppError> {
+    if routes.routes().iter().all(|route| route.rate_limit.is_none()) {
+        return Ok(None);
+    }
+    if let Some(rates) = previous.and_then(|site| site.rates.as_ref()) {
+        return Ok(Some(Arc::clone(rates)));
+    }
+    let key = random().map_err(AppError::system("cannot draw a key"))?;
+    Ok(Some(Arc::new(Rates::new(key))))
 }
 
 /// What requests read after a change of the agreed state: `previous` over another topology. The

@@ -186,9 +186,12 @@ pub(super) const SHARD: Keys = Keys {
 
 pub(super) const ROUTE: Keys = Keys {
     at: "routes[]",
-    known: &["name", "match", "pool", "key", "hash_tag", "allow_methods"],
+    known: &["name", "match", "pool", "key", "hash_tag", "allow_methods", "rate_limit"],
     later: &[],
 };
+
+pub(super) const RATE_LIMIT: Keys =
+    Keys { at: "routes[].rate_limit", known: &["requests_per_second", "burst"], later: &[] };
 
 pub(super) const MATCH: Keys = Keys {
     at: "routes[].match",
@@ -213,7 +216,7 @@ pub(super) const KEY: Keys = Keys {
 };
 
 /// Every section.
-pub(super) const ALL: [&Keys; 25] = [
+pub(super) const ALL: [&Keys; 26] = [
     &FILE,
     &NODE,
     &LISTEN,
@@ -237,6 +240,7 @@ pub(super) const ALL: [&Keys; 25] = [
     &POOL_TLS,
     &SHARD,
     &ROUTE,
+    &RATE_LIMIT,
     &MATCH,
     &KEY,
 ];

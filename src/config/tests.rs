@@ -120,7 +120,8 @@ routes:
   - { name: by-prefix, pool: objects, match: { path_prefix: /after }, key: { path_after: /after/ } }
   - { name: by-segment, pool: objects, match: { path_prefix: /users }, key: { path_segment: 2 } }
   - { name: by-query, pool: objects, match: { path_prefix: /search }, key: { query: user_id } }
-  - { name: by-cookie, pool: objects, match: { path_prefix: /app }, key: { cookie: sid } }
+  - { name: by-cookie, pool: objects, match: { path_prefix: /app }, key: { cookie: sid },
+      rate_limit: { requests_per_second: 100, burst: 200 } }
   - name: by-regex
     match: { path_prefix: /img }
     pool: objects

@@ -343,6 +343,7 @@ impl Run<'_> {
     fn take_down(&self, note: &mut Note, chosen: Chosen) {
         note.attempts += 1;
         note.shard = Some(chosen.shard);
+        note.upstream_status = 0;
         note.spilled = chosen.spilled;
         note.owes_head = false;
         if chosen.spilled {

@@ -6,7 +6,7 @@
 use std::str::from_utf8;
 
 use super::client::{Caller, Local};
-use super::forward::{Hop, class_of, hops_left, is_repeatable, render_fields};
+use super::forward::{Hop, asking_client, class_of, hops_left, is_repeatable, render_fields};
 use super::problem::{Outcome, Problem, ProblemAbout};
 use super::routing::{ALLOWED, canonical, route};
 use super::seam::{Reply, Upload};
@@ -141,6 +141,9 @@ impl<'a> Exchange<'a> {
             Ok(routed) => routed,
             Err(problem) => return self.tell(&problem, seen, note, body, answer).await,
         };
+        if let Err(problem) = self.check_rate(head, whole, seen) {
+            return self.tell(&problem, seen, note, body, answer).await;
+        }
         let mut fields = self.local.worker.buffers.text();
         let rewrites = routed.pool.settings.host == HostRule::Shard;
         let destination = routed.destination.as_ref().filter(|_| rewrites);
@@ -180,6 +183,18 @@ impl<'a> Exchange<'a> {
             Ok(()) => Ok(()),
             Err(failure) => self.fail(&failure, request.class, seen, note, body, answer).await,
         }
+    }
+
+    /// Counts the request against what its route takes of one client.
+    fn check_rate(&self, head: &RequestHead, whole: &[u8], seen: &Seen<'_>) -> Result<(), Problem> {
+        let Some(route) = seen.route else { return Ok(()) };
+        let Some((rates, limit)) = self.site.limit_of(route) else { return Ok(()) };
+        let client = asking_client(head, whole, self.site, self.caller);
+        rates.take(limit, client, self.local.worker.timers.now_micros()).map_err(|too_many| {
+            let metrics = &self.site.route_metrics[usize::from(route.0)];
+            metrics.rate_limited.inc(self.local.worker.stripe);
+            Problem::rate_limited(too_many.wait_micros)
+        })
     }
 
     /// Tells the client of a failure, if it can still be told.

@@ -163,7 +163,7 @@ pub(super) fn render_fields(
     }
     lines.flush(out);
     if !forwarded_for {
-        out.extend_from_slice(b"X-Forwarded-For: ");
+        write_name(out, X_FORWARDED_FOR);
         write_address(out, caller.address);
         out.extend_from_slice(b"\r\n");
     }
@@ -174,14 +174,19 @@ pub(super) fn render_fields(
         write_field(out, b"X-Forwarded-Host", head.host(whole));
     }
     if !element {
-        write!(out, "{FORWARDED}: ").expect("a vector takes all");
+        write_name(out, FORWARDED);
         write_element(out, caller, head.host(whole), &site.forwarded_by);
     }
     write_via(out, hop.version, &site.via);
 }
 
-const X_FORWARDED_FOR: &str = "X-Forwarded-For";
-const FORWARDED: &str = "Forwarded";
+const X_FORWARDED_FOR: &[u8] = b"X-Forwarded-For";
+const FORWARDED: &[u8] = b"Forwarded";
+
+fn write_name(out: &mut Vec<u8>, name: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
+}
 
 /// `Via` names the version in which the message was *received* (RFC 9110, section 7.6.3).
 fn write_via(out: &mut Vec<u8>, version: Version, by: &[u8]) {
@@ -196,9 +201,9 @@ fn write_list(
     out: &mut Vec<u8>,
     head: &RequestHead,
     whole: &[u8],
-    (kind, name): (FieldKind, &str),
+    (kind, name): (FieldKind, &[u8]),
 ) {
-    write!(out, "{name}: ").expect("a vector takes all");
+    write_name(out, name);
     for field in head.fields().iter().filter(|field| field.kind == kind) {
         out.extend_from_slice(field.value.of_bytes(whole));
         out.extend_from_slice(b", ");
@@ -210,11 +215,13 @@ fn write_list(
 /// name of ours after an underscore, which names a node without giving its address away (section
 /// 6.3).
 fn write_element(out: &mut Vec<u8>, caller: Caller, host: &[u8], by: &[u8]) {
-    match caller.address {
-        IpAddr::V4(address) => write!(out, "for={address}"),
-        IpAddr::V6(address) => write!(out, "for=\"[{address}]\""),
-    }
-    .expect("a vector takes all");
+    let (before, behind) = match caller.address {
+        IpAddr::V4(_) => (&b"for="[..], &b""[..]),
+        IpAddr::V6(_) => (&b"for=\"["[..], &b"]\""[..]),
+    };
+    out.extend_from_slice(before);
+    write_address(out, caller.address);
+    out.extend_from_slice(behind);
     if !host.is_empty() {
         out.extend_from_slice(b";host=\"");
         for &byte in host {
@@ -225,8 +232,44 @@ fn write_element(out: &mut Vec<u8>, caller: Caller, host: &[u8], by: &[u8]) {
         }
         out.push(b'"');
     }
-    write!(out, ";proto={}", caller.scheme()).expect("a vector takes all");
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(caller.scheme().as_bytes());
     out.extend_from_slice(by);
+}
+
+/// Who is counted as the client. Where all clients are proxies of the operator's own
+/// (`forwarded: append`), that is who asked the last of them: the last address that such a proxy
+/// has appended. Elsewhere it is the connection's address, whatever the fields say, since anybody
+/// can write them.
+pub(super) fn asking_client(
+    head: &RequestHead,
+    whole: &[u8],
+    site: &Site,
+    caller: Caller,
+) -> IpAddr {
+    if site.forwarded == ForwardedRule::Replace {
+        return caller.address;
+    }
+    let last = |kind| {
+        let fields = head.fields().iter().rev();
+        let mut fields = fields.filter(|field| field.kind == kind && !field.nominated);
+        std::str::from_utf8(fields.next()?.value.of_bytes(whole)).ok()?.rsplit(',').next()
+    };
+    let plain = || address_of(last(FieldKind::ForwardedFor)?.trim());
+    let standard = || {
+        let mut pairs =
+            last(FieldKind::Forwarded)?.split(';').filter_map(|pair| pair.split_once('='));
+        let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+        address_of(node.trim().trim_matches('"'))
+    };
+    plain().or_else(standard).unwrap_or(caller.address)
+}
+
+/// An address, with or without a port; one of IPv6 may have brackets.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let bracketed = || text.strip_prefix('[')?.split(']').next()?.parse().ok();
+    let with_port = || text.rsplit_once(':')?.0.parse().ok();
+    text.parse().ok().or_else(bracketed).or_else(with_port)
 }
 
 /// The canonical path of WebDAV's `Destination` (RFC 4918, section 10.3): an absolute URL of the
@@ -287,6 +330,23 @@ mod tests {
             ("192.0.2.1", false, "a\"b\\", "for=192.0.2.1;host=\"a\\\"b\\\\\";proto=http"),
         ] {
             assert_eq!(element(address, secure, host), format!("{expected};by=_n1\r\n"));
+        }
+    }
+
+    #[test]
+    fn addresses_may_have_ports() {
+        for (text, expected) in [
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("192.0.2.1:80", Some("192.0.2.1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("[2001:db8::1]:80", Some("2001:db8::1")),
+            ("unknown", None),
+            ("_hidden", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|text| text.parse().expect("an address"));
+            assert_eq!(address_of(text), expected, "{text}");
         }
     }
 

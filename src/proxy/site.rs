@@ -16,11 +16,12 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::access_log::LogFormat;
 use super::metrics::RouteMetrics;
+use super::rate_limit::{Limit, Rates};
 use crate::dispatch::view::{Pool, View};
 use crate::ids::NodeName;
 use crate::limits::{ClientLimits, ClientTimeouts};
 use crate::net::http1::scan::HeadLimits;
-use crate::route::{RouteIx, RouteTable};
+use crate::route::{RouteIx, RouteSpec, RouteTable};
 
 /// What is done with the `X-Forwarded-…` fields that a client sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,6 +65,10 @@ pub struct Site {
     route_pools: Vec<Option<usize>>,
     /// What is counted of each route.
     pub route_metrics: Arc<[Arc<RouteMetrics>]>,
+    /// What clients have asked of routes with a limit; `None` if no route has one.
+    pub rates: Option<Arc<Rates>>,
+    /// The limit of each route.
+    route_limits: Arc<[Option<Limit>]>,
     /// What a client may send.
     pub limits: ClientLimits,
     /// How long a client may take.
@@ -96,6 +101,8 @@ pub struct UnknownPool {
 pub struct SiteParts {
     /// The routes.
     pub routes: Arc<RouteTable>,
+    /// Where the requests of clients are counted, if a route has a limit.
+    pub rates: Option<Arc<Rates>>,
     /// What a client may send.
     pub limits: ClientLimits,
     /// How long a client may take.
@@ -119,7 +126,8 @@ impl Site {
         previous: Option<&Site>,
         workers: usize,
     ) -> Self {
-        let SiteParts { routes, limits, timeouts, forwarded, forwarded_fields, node, log } = parts;
+        let SiteParts { routes, rates, limits, timeouts, forwarded, forwarded_fields, node, log } =
+            parts;
         let route_metrics = match previous {
             Some(site) if Arc::ptr_eq(&site.routes, &routes) => Arc::clone(&site.route_metrics),
             _ => {
@@ -138,12 +146,16 @@ impl Site {
         let via = format!("{node} (ringway)\r\n").into_bytes();
         // A name is made of the characters that an obfuscated identifier may have.
         let forwarded_by = format!(";by=_{node}\r\n").into_bytes();
+        let limit = |route: &RouteSpec| Some(rates.as_ref()?.limit(&route.name, route.rate_limit?));
+        let route_limits = routes.routes().iter().map(limit).collect();
         let route_pools = places(&routes, &view);
         Self {
             view,
             routes,
             route_pools,
             route_metrics,
+            rates,
+            route_limits,
             limits,
             timeouts,
             head_limits,
@@ -164,6 +176,8 @@ impl Site {
             view,
             routes: Arc::clone(&self.routes),
             route_metrics: Arc::clone(&self.route_metrics),
+            rates: self.rates.clone(),
+            route_limits: Arc::clone(&self.route_limits),
             limits: self.limits.clone(),
             timeouts: self.timeouts.clone(),
             head_limits: self.head_limits,
@@ -181,6 +195,12 @@ impl Site {
     pub fn pool_of(&self, route: RouteIx) -> Option<&Pool> {
         let place = self.route_pools[usize::from(route.0)]?;
         Some(&self.view.pools[place])
+    }
+
+    /// Where a route's requests are counted, and what it takes of one client.
+    pub(super) fn limit_of(&self, route: RouteIx) -> Option<(&Rates, &Limit)> {
+        let rates = self.rates.as_ref()?;
+        Some((rates, self.route_limits[usize::from(route.0)].as_ref()?))
     }
 
     /// The routes whose pool is not there: requests by them are answered 503.

@@ -67,9 +67,11 @@ fn site(pool: &str, view: Arc<View>) -> Site {
         key: KeyRule::Path,
         hash_tag: None,
         allowed_methods: Methods::default(),
+        rate_limit: None,
     };
     let parts = SiteParts {
         routes: Arc::new(RouteTable::compile(vec![route]).expect("a table")),
+        rates: None,
         limits: ClientLimits::default(),
         timeouts: ClientTimeouts::default(),
         forwarded: ForwardedRule::default(),

@@ -16,6 +16,7 @@ mod ccache;
 mod dav;
 mod dev;
 mod failover;
+mod front;
 mod gateway;
 mod http_client;
 mod limits;
