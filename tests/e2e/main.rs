@@ -22,6 +22,7 @@ mod http_client;
 mod limits;
 mod operators;
 mod outlet;
+mod proxy_protocol;
 mod refused_upload;
 mod reload;
 mod store_child;
@@ -33,3 +34,5 @@ mod strict;
 #[allow(dead_code, reason = "the cluster tests use the rest of it")]
 mod support;
 mod telemetry;
+mod tls_clients;
+mod tls_shards;
