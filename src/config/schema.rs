@@ -58,8 +58,14 @@ pub(super) const ACCESS_LOG: Keys =
 
 pub(super) const CLIENT: Keys = Keys {
     at: "client",
-    known: &["forwarded", "forwarded_fields", "limits", "timeouts"],
+    known: &["forwarded", "forwarded_fields", "http2", "limits", "timeouts"],
     later: &["tls"],
+};
+
+pub(super) const CLIENT_HTTP2: Keys = Keys {
+    at: "client.http2",
+    known: &["streams", "stream_window", "connection_window"],
+    later: &[],
 };
 
 pub(super) const CLIENT_LIMITS: Keys = Keys {
@@ -109,12 +115,12 @@ pub(super) const POOL: Keys = Keys {
         "timeouts",
         "limits",
         "retry",
+        "hash_balance_factor",
         "tls",
         "shards",
     ],
     later: &[
         "driver",
-        "hash_balance_factor",
         "max_value",
         "remove_after",
         "replicas",
@@ -125,8 +131,11 @@ pub(super) const POOL: Keys = Keys {
     ],
 };
 
-pub(super) const HEALTH: Keys =
-    Keys { at: "pools[].health", known: &["active", "passive", "panic_percent"], later: &[] };
+pub(super) const HEALTH: Keys = Keys {
+    at: "pools[].health",
+    known: &["active", "passive", "panic_percent", "slow_start"],
+    later: &[],
+};
 
 pub(super) const ACTIVE: Keys = Keys {
     at: "pools[].health.active",
@@ -216,7 +225,7 @@ pub(super) const KEY: Keys = Keys {
 };
 
 /// Every section.
-pub(super) const ALL: [&Keys; 26] = [
+pub(super) const ALL: [&Keys; 27] = [
     &FILE,
     &NODE,
     &LISTEN,
@@ -226,6 +235,7 @@ pub(super) const ALL: [&Keys; 26] = [
     &LOG,
     &ACCESS_LOG,
     &CLIENT,
+    &CLIENT_HTTP2,
     &CLIENT_LIMITS,
     &CLIENT_TIMEOUTS,
     &CLUSTER,

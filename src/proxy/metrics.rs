@@ -64,6 +64,10 @@ pub struct ClientMetrics {
     pub(super) tls_fail: ReasonCounts,
     /// By version, 1.3 and 1.2, and by whether a session was resumed.
     pub(super) tls_handshakes: [[Counter; 2]; 2],
+    pub(super) h2_cx_total: Counter,
+    pub(super) h2_streams: Counter,
+    pub(super) h2_resets: Counter,
+    pub(super) h2_floods: Counter,
 }
 
 impl ClientMetrics {
@@ -90,6 +94,10 @@ impl ClientMetrics {
             tls_in_the_clear: counter(),
             tls_fail: ReasonCounts::default(),
             tls_handshakes: [[counter(), counter()], [counter(), counter()]],
+            h2_cx_total: counter(),
+            h2_streams: counter(),
+            h2_resets: counter(),
+            h2_floods: counter(),
         }
     }
 
@@ -114,7 +122,7 @@ const NO_ROUTE: &str = "-";
 
 type Pick = fn(&ClientMetrics) -> &Counter;
 
-const CLIENT_COUNTERS: [(&str, &str, Pick); 14] = [
+const CLIENT_COUNTERS: [(&str, &str, Pick); 18] = [
     ("ringway_downstream_cx_total", "Client connections accepted.", |m| &m.cx_total),
     (
         "ringway_downstream_cx_overflow_total",
@@ -176,6 +184,18 @@ const CLIENT_COUNTERS: [(&str, &str, Pick); 14] = [
         "ringway_access_log_dropped_total",
         "Lines of the access log that were dropped because its writer could not keep up.",
         |m| &m.log_dropped,
+    ),
+    ("ringway_downstream_h2_cx_total", "Client connections that speak HTTP/2.", |m| &m.h2_cx_total),
+    (
+        "ringway_downstream_h2_streams_total",
+        "Streams that clients opened, each with a request.",
+        |m| &m.h2_streams,
+    ),
+    ("ringway_downstream_h2_rx_reset_total", "Streams that clients reset.", |m| &m.h2_resets),
+    (
+        "ringway_downstream_h2_flood_total",
+        "Connections of HTTP/2 ended with ENHANCE_YOUR_CALM.",
+        |m| &m.h2_floods,
     ),
 ];
 

@@ -23,6 +23,7 @@ mod connection;
 pub mod door;
 mod exchange;
 mod forward;
+mod h2;
 pub mod metrics;
 #[cfg(test)]
 mod passage_tests;

@@ -15,9 +15,12 @@
 mod ccache;
 mod dav;
 mod dev;
+mod easing;
 mod failover;
 mod front;
 mod gateway;
+mod http2;
+mod http2_floods;
 mod http_client;
 mod limits;
 mod operators;

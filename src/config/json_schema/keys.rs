@@ -140,8 +140,25 @@ const SECTIONS: &[Described] = &[
                  Forwarded (RFC 7239), or all of them.",
             )
             .usually("x_forwarded"),
+            key(
+                "http2",
+                Either(&[Words(&["off"]), Section(&schema::CLIENT_HTTP2)]),
+                "HTTP/2 beside HTTP/1.1, on the same port; or off.",
+            ),
             key("limits", Section(&schema::CLIENT_LIMITS), "What clients may send."),
             key("timeouts", Section(&schema::CLIENT_TIMEOUTS), "How long clients may take."),
+        ],
+    },
+    Described {
+        section: &schema::CLIENT_HTTP2,
+        says: "What a connection of HTTP/2 may do.",
+        rule: "",
+        keys: &[
+            key("streams", Number(1, 1000), "Requests in flight at once.").usually("100"),
+            key("stream_window", Size(64 * KIB, 16 * MIB), "Of one body under way.")
+                .usually("64KiB"),
+            key("connection_window", Size(64 * KIB, GIB), "Of all bodies under way together.")
+                .usually("1MiB"),
         ],
     },
     Described {
@@ -305,6 +322,13 @@ const SECTIONS: &[Described] = &[
             ),
             key("limits", Section(&schema::POOL_LIMITS), "What the pool's connections may grow to."),
             key("retry", Section(&schema::RETRY), "When a request is tried again."),
+            key(
+                "hash_balance_factor",
+                Either(&[Words(&["none"]), Number(101, 10_000)]),
+                "The most that a shard may have in flight, in percent of its fair share; what is \
+                 more goes to the next shard.",
+            )
+            .usually("none"),
             key("tls", Section(&schema::POOL_TLS), "How shards with https are known."),
             key("shards", List(&Section(&schema::SHARD), 1, 4096), "The pool's shards."),
         ],
@@ -330,6 +354,12 @@ const SECTIONS: &[Described] = &[
                 "When more shards than this look down, all are tried.",
             )
             .usually("50"),
+            key(
+                "slow_start",
+                Either(&[Words(&["none"]), TIME]),
+                "How long a shard that is back takes to get all of its keys again.",
+            )
+            .usually("none"),
         ],
     },
     Described {
