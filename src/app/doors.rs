@@ -12,11 +12,11 @@ use prometheus::proto::MetricFamily;
 use super::error::AppError;
 use super::store::unix_ms;
 use crate::config::{
-    ClientCertificates as Asked, DataListener, ListenConfig, ListenerTls as Written,
+    ClientCertificates as Asked, Config, DataListener, ListenConfig, ListenerTls as Written,
 };
 use crate::metrics::{Group, Kind, Sample};
 use crate::net::tls::{ClientCertificates, ListenerFiles, ListenerTls, LoadedListener, Served};
-use crate::proxy::door::{Door, PROTOCOLS};
+use crate::proxy::door::{Door, protocols};
 
 /// How often somebody looks whether a certificate ends soon.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -33,9 +33,10 @@ impl Doors {
     ///
     /// # Errors
     /// Which file is wrong, and what to do.
-    pub fn open(listen: &ListenConfig) -> Result<Self, AppError> {
+    pub fn open(config: &Config) -> Result<Self, AppError> {
+        let (listen, protocols) = (&config.listen, offered(config));
         let door = |listener: &DataListener| {
-            let load = |tls| ListenerTls::load(&files(tls), PROTOCOLS).map(Arc::new);
+            let load = |tls| ListenerTls::load(&files(tls), protocols).map(Arc::new);
             let tls = listener.tls.as_ref().map(load).transpose();
             let tls = tls.map_err(|error| AppError::listener_tls(listener.address, error))?;
             Ok(Arc::new(Door { tls, proxy_protocol: listener.proxy_protocol }))
@@ -48,14 +49,15 @@ impl Doors {
         self.0.iter()
     }
 
-    /// Reads the files that `listen` names, whose listeners are those of the start.
+    /// Reads the files that `config` names, whose listeners are those of the start.
     ///
     /// # Errors
     /// Which file is wrong, and what to do.
-    pub fn read_again(&self, listen: &ListenConfig) -> Result<Reread, AppError> {
+    pub fn read_again(&self, config: &Config) -> Result<Reread, AppError> {
+        let (listen, protocols) = (&config.listen, offered(config));
         let read = |(door, listener): (&Arc<Door>, &DataListener)| {
             let (Some(tls), Some(written)) = (&door.tls, &listener.tls) else { return Ok(None) };
-            let loaded = tls.read_again(&files(written), PROTOCOLS);
+            let loaded = tls.read_again(&files(written), protocols);
             loaded.map(Some).map_err(|error| AppError::listener_tls(listener.address, error))
         };
         self.0.iter().zip(&listen.data).map(read).collect::<Result<_, _>>().map(Reread)
@@ -113,6 +115,10 @@ impl Doors {
         }
         group.finish().into_iter().collect()
     }
+}
+
+fn offered(config: &Config) -> &'static [&'static [u8]] {
+    protocols(config.client.limits.http2.is_some())
 }
 
 fn files(tls: &Written) -> ListenerFiles {

@@ -140,7 +140,7 @@ impl Node {
         let workers = publisher.workers();
 
         let mut data = Vec::new();
-        let doors = Doors::open(&config.listen)?;
+        let doors = Doors::open(config)?;
         for listener in &config.listen.data {
             data.push(bind(listener.address, workers, "data")?);
         }
@@ -259,7 +259,7 @@ impl Node {
     fn try_reload(&mut self, config: Config) -> Result<Report, AppError> {
         refuse_restarts(&self.publisher.config(), &config)?;
         // Whatever might be refused comes before anything is changed.
-        let certificates = self.doors.read_again(&config.listen)?;
+        let certificates = self.doors.read_again(&config)?;
         let report = match &mut self.authority {
             Authority::Standalone(standalone, agreed) => {
                 let prepared = standalone.prepare(&config.desired())?;

@@ -43,7 +43,14 @@ pub struct Door {
 }
 
 /// What listeners offer by ALPN, the best first.
-pub const PROTOCOLS: &[&[u8]] = &[b"http/1.1"];
+#[must_use]
+pub fn protocols(http2: bool) -> &'static [&'static [u8]] {
+    const BOTH: [&[u8]; 2] = [HTTP2, b"http/1.1"];
+    if http2 { &BOTH } else { &BOTH[1..] }
+}
+
+/// HTTP/2 in ALPN (RFC 9113, section 3.2).
+const HTTP2: &[u8] = b"h2";
 
 impl Door {
     /// Whether a connection's first bytes are its first request's.
@@ -84,7 +91,11 @@ pub(super) async fn enter(open: Open, door: Arc<Door>, stream: TcpStream, addres
     match entered {
         Ok(stream) => {
             count(&local, &stream);
-            connection::serve(open, stream, Caller { secure: true, ..caller }, None).await;
+            let caller = Caller { secure: true, ..caller };
+            match stream.get_ref().1.alpn_protocol() == Some(HTTP2) {
+                true => connection::serve_http2(open, stream, caller, None).await,
+                false => connection::serve(open, stream, caller, None).await,
+            }
         }
         Err(Refused::InTheClear(stream)) => {
             local.metrics.tls_fail.inc(Reason::NotTls);

@@ -38,4 +38,5 @@ mod strict;
 mod support;
 mod telemetry;
 mod tls_clients;
+mod tls_http2;
 mod tls_shards;

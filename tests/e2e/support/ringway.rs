@@ -154,6 +154,12 @@ impl Serve {
         self.process.signal(Signal::HUP);
     }
 
+    /// The same, with the whole of the file.
+    pub fn reload_as_written(&self, text: &str) {
+        std::fs::write(self.file(), text).expect("written");
+        self.process.signal(Signal::HUP);
+    }
+
     /// What `/v1/status` says.
     #[track_caller]
     pub fn status(&self) -> serde_json::Value {
