@@ -58,6 +58,10 @@ impl Config {
             }
         });
         line(out, format!("  access log     {access_log}"));
+        if let Some(tracing) = &self.tracing {
+            let (percent, otlp) = (tracing.sample_percent, &tracing.otlp);
+            line(out, format!("  traces         {percent} % of the requests, to {otlp}"));
+        }
         let client = &self.client.timeouts;
         let usual = ClientTimeouts::default();
         let timeouts = [

@@ -25,6 +25,7 @@ pub(super) const FILE: Keys = Keys {
         "access_log",
         "drain_delay",
         "drain_timeout",
+        "tracing",
         "client",
         "cluster",
         "pools",
@@ -43,6 +44,9 @@ pub(super) const LOG: Keys = Keys { at: "log", known: &["level", "format"], late
 
 pub(super) const ACCESS_LOG: Keys =
     Keys { at: "access_log", known: &["format", "path"], later: &[] };
+
+pub(super) const TRACING: Keys =
+    Keys { at: "tracing", known: &["otlp", "sample_percent"], later: &[] };
 
 pub(super) const CLIENT: Keys = Keys {
     at: "client",
@@ -204,12 +208,13 @@ pub(super) const KEY: Keys = Keys {
 };
 
 /// Every section.
-pub(super) const ALL: [&Keys; 23] = [
+pub(super) const ALL: [&Keys; 24] = [
     &FILE,
     &NODE,
     &LISTEN,
     &LOG,
     &ACCESS_LOG,
+    &TRACING,
     &CLIENT,
     &CLIENT_LIMITS,
     &CLIENT_TIMEOUTS,

@@ -32,3 +32,4 @@ pub mod serve;
 pub mod site;
 #[cfg(test)]
 mod tests;
+pub mod traces;

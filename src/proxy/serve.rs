@@ -19,6 +19,7 @@ use super::connection::{self, Open};
 use super::metrics::ClientMetrics;
 use super::problem::{Problem, ProblemAbout};
 use super::site::{Published, SiteReader};
+use super::traces::Tracer;
 use crate::dispatch::worker::Worker;
 use crate::net::timers::TICK_MS;
 
@@ -49,6 +50,8 @@ pub struct WorkerParts {
     pub metrics: Arc<ClientMetrics>,
     /// Where log lines go.
     pub log: Option<LogSender>,
+    /// Where spans go, if requests are traced.
+    pub tracer: Option<Tracer>,
     /// The process's phase.
     pub phase: watch::Receiver<Phase>,
     /// Makes request ids differ between workers and starts.
@@ -70,7 +73,7 @@ pub fn run_worker(parts: WorkerParts) -> io::Result<()> {
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
     let sites = SiteReader::new(parts.published);
-    let local = Local::new(worker, sites, parts.metrics, parts.log, parts.seed);
+    let local = Local::new(worker, sites, parts.metrics, parts.log, parts.tracer, parts.seed);
     runtime.block_on(serve(local, parts.listeners, parts.phase))
 }
 

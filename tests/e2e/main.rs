@@ -33,3 +33,4 @@ mod strict;
 #[allow(dead_code, reason = "the cluster tests use the rest of it")]
 mod support;
 mod telemetry;
+mod tracing;
