@@ -34,6 +34,7 @@ use crate::config::Config;
 use crate::control::standalone::Standalone;
 use crate::ids::BaseUrl;
 use crate::net::listener::bind_all;
+use crate::net::splice::pipes_of_each;
 use crate::proxy::access_log::{LogSender, LogWriter};
 use crate::proxy::metrics::ClientMetrics;
 use crate::proxy::serve::{Phase, WorkerParts, run_worker};
@@ -211,6 +212,7 @@ impl Node {
                 log: self.log.as_ref().map(|(_, sender)| sender.clone()),
                 tracer: self.spans.as_ref().map(Spans::tracer),
                 phase: phase.clone(),
+                pipes_max: pipes_of_each(self.publisher.workers()),
                 seed: fastrand::u64(..),
             };
             let thread = std::thread::Builder::new()

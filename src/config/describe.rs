@@ -62,6 +62,9 @@ impl Config {
             let (percent, otlp) = (tracing.sample_percent, &tracing.otlp);
             line(out, format!("  traces         {percent} % of the requests, to {otlp}"));
         }
+        if self.client.limits.http2.is_none() {
+            line(out, "  HTTP/2         off");
+        }
         let client = &self.client.timeouts;
         let usual = ClientTimeouts::default();
         let timeouts = [

@@ -50,8 +50,14 @@ pub(super) const TRACING: Keys =
 
 pub(super) const CLIENT: Keys = Keys {
     at: "client",
-    known: &["forwarded", "forwarded_fields", "limits", "timeouts"],
+    known: &["forwarded", "forwarded_fields", "http2", "limits", "timeouts"],
     later: &["tls"],
+};
+
+pub(super) const CLIENT_HTTP2: Keys = Keys {
+    at: "client.http2",
+    known: &["streams", "stream_window", "connection_window"],
+    later: &[],
 };
 
 pub(super) const CLIENT_LIMITS: Keys = Keys {
@@ -208,7 +214,7 @@ pub(super) const KEY: Keys = Keys {
 };
 
 /// Every section.
-pub(super) const ALL: [&Keys; 24] = [
+pub(super) const ALL: [&Keys; 25] = [
     &FILE,
     &NODE,
     &LISTEN,
@@ -216,6 +222,7 @@ pub(super) const ALL: [&Keys; 24] = [
     &ACCESS_LOG,
     &TRACING,
     &CLIENT,
+    &CLIENT_HTTP2,
     &CLIENT_LIMITS,
     &CLIENT_TIMEOUTS,
     &CLUSTER,

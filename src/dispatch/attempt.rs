@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::outcome::{Note, TryError};
 use super::relay::Relay;
-use super::seam::{About, Answer, Body, BodyError, Part, Request};
+use super::seam::{About, Answer, Body, BodyError, Part, Passage, Request};
 use super::view::{Pool, Shard};
 use super::worker::Worker;
 use crate::drivers::http::{Outbound, write_head};
@@ -27,7 +27,7 @@ use crate::net::http1::scan::{HeadLimits, Scanner};
 use crate::net::timers::Timer;
 use crate::net::tls::Reason;
 use crate::net::upstream::Upstream;
-use crate::net::wire::{Pace, WireError};
+use crate::net::wire::{Pace, Turn, WireError};
 use crate::protocol::health::{Class, Observation, Outcome};
 
 /// Where the request's body comes from.
@@ -171,6 +171,7 @@ impl Attempt<'_> {
         let mut relay = Relay {
             worker: self.worker,
             timer: self.timer,
+            pool: self.pool,
             shard: self.shard,
             wire: &upstream.wire,
             buffer: receiving.buffer,
@@ -205,7 +206,7 @@ impl Attempt<'_> {
         let refused = |_| SendError::Shard;
         let body = match source {
             Source::Held(bytes) => {
-                self.count_sent(bytes);
+                self.count_sent(bytes.len());
                 return wire.write_all(timer, [&head, bytes], &mut pace).await.map_err(refused);
             }
             Source::Stream(body) => body,
@@ -220,12 +221,31 @@ impl Attempt<'_> {
         }
         body.ask().await.map_err(SendError::Client)?;
         let chunked = self.request.outbound.framing == Framing::Chunked;
+        let by_pipe = !chunked && wire.is_clear();
+        let mut overflowed = false;
+        let mut turn = Turn::default();
         // Small chunks that are here together leave together.
         let mut gathered = head;
         loop {
+            if by_pipe {
+                match body.next_piped().await.map_err(SendError::Client)? {
+                    Passage::Piped(mut pipe) => {
+                        let bytes = pipe.held();
+                        self.count_sent(bytes);
+                        wire.splice_out(timer, &mut pipe, &mut pace).await.map_err(refused)?;
+                        turn.moved(bytes).await;
+                        continue;
+                    }
+                    Passage::NoPipe if !std::mem::replace(&mut overflowed, true) => {
+                        self.pool.metrics.pipe_overflow.inc(self.worker.stripe);
+                    }
+                    Passage::NoPipe | Passage::Copied => {}
+                }
+            }
             match body.next().await.map_err(SendError::Client)? {
                 Part::Data(bytes) if chunked => {
-                    self.count_sent(bytes);
+                    let length = bytes.len();
+                    self.count_sent(length);
                     let mut line = [0; CHUNK_HEAD_BYTES];
                     let line = chunk_head(&mut line, bytes.len());
                     if gathered.len() + bytes.len() + CHUNK_HEAD_BYTES <= SMALL_BYTES {
@@ -241,10 +261,13 @@ impl Attempt<'_> {
                         wire.write_all(timer, parts, &mut pace).await.map_err(refused)?;
                     }
                     gathered.clear();
+                    turn.moved(length).await;
                 }
                 Part::Data(bytes) => {
-                    self.count_sent(bytes);
+                    let length = bytes.len();
+                    self.count_sent(length);
                     wire.write_all(timer, [bytes], &mut pace).await.map_err(refused)?;
+                    turn.moved(length).await;
                 }
                 Part::End(trailers) if chunked => {
                     let end = [&gathered[..], b"0\r\n", trailers, b"\r\n"];
@@ -268,8 +291,8 @@ impl Attempt<'_> {
         }
     }
 
-    fn count_sent(&self, bytes: &[u8]) {
-        self.shard.metrics.tx_bytes.add(self.worker.stripe, bytes.len() as u64);
+    fn count_sent(&self, bytes: usize) {
+        self.shard.metrics.tx_bytes.add(self.worker.stripe, bytes as u64);
     }
 
     /// Waits until the shard asks for the body, or for as long as one waits for a shard that knows

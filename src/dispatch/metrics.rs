@@ -53,6 +53,7 @@ pub struct PoolMetrics {
     pub(super) rq_retry_success: Counter,
     pub(super) rq_retry_overflow: Counter,
     pub(super) rq_deadline: Counter,
+    pub(super) pipe_overflow: Counter,
     pub(super) spilled: Counter,
     pub(super) none_healthy: Counter,
     pub(super) panic: Counter,
@@ -66,6 +67,7 @@ impl PoolMetrics {
             rq_retry_success: counter(),
             rq_retry_overflow: counter(),
             rq_deadline: counter(),
+            pipe_overflow: counter(),
             spilled: counter(),
             none_healthy: counter(),
             panic: counter(),
@@ -109,7 +111,7 @@ const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
     ("ringway_upstream_cx_tx_bytes_total", "Bytes of request bodies sent.", |m| &m.tx_bytes),
 ];
 
-const POOL_COUNTERS: [(&str, &str, PickPool); 7] = [
+const POOL_COUNTERS: [(&str, &str, PickPool); 8] = [
     ("ringway_upstream_rq_retry_total", "Requests tried once more.", |m| &m.rq_retry),
     (
         "ringway_upstream_rq_retry_success_total",
@@ -125,6 +127,11 @@ const POOL_COUNTERS: [(&str, &str, PickPool); 7] = [
         "ringway_upstream_rq_deadline_total",
         "Requests given up because they took longer as a whole than the pool allows.",
         |m| &m.rq_deadline,
+    ),
+    (
+        "ringway_upstream_pipe_overflow_total",
+        "Large bodies of which a part was copied because no pipe was to be had.",
+        |m| &m.pipe_overflow,
     ),
     (
         "ringway_upstream_rq_spilled_total",

@@ -1,18 +1,21 @@
 //! How does an answer's body reach the client?
 //!
-//! Piece by piece, through one buffer: what was read is written before more is read, so a slow
-//! client slows the shard and never fills memory.
+//! Piece by piece: what was read is written before more is read, so a slow client slows the shard
+//! and never fills memory. A large body of known length goes through pipes instead, where both
+//! sides are TCP in the clear (see [`splice`](crate::net::splice)); what is said of pieces holds of
+//! both.
 
 use super::outcome::TryError;
 use super::seam::Answer;
-use super::view::Shard;
+use super::view::{Pool, Shard};
 use super::worker::Worker;
 use crate::net::buffer::ReadBuffer;
 use crate::net::http1::chunked::{ChunkLimits, Decoder, Step, trailer_fields};
 use crate::net::http1::framing::Framing;
+use crate::net::splice::{SPLICED_BYTES_MIN, Spliced};
 use crate::net::timers::Timer;
 use crate::net::upstream::UpstreamStream;
-use crate::net::wire::{Pace, Wire};
+use crate::net::wire::{Pace, Turn, Wire, WireError};
 
 /// What a shard's chunked answer may carry beside data.
 const CHUNK_LIMITS: ChunkLimits =
@@ -22,6 +25,7 @@ const CHUNK_LIMITS: ChunkLimits =
 pub(super) struct Relay<'a> {
     pub(super) worker: &'a Worker,
     pub(super) timer: &'a Timer,
+    pub(super) pool: &'a Pool,
     pub(super) shard: &'a Shard,
     pub(super) wire: &'a Wire<UpstreamStream>,
     /// Begins with what came together with the head. What is left at the end nobody asked for.
@@ -55,6 +59,11 @@ impl Relay<'_> {
         answer: &mut A,
     ) -> Result<(), TryError> {
         let mut left = length.unwrap_or(u64::MAX);
+        let by_pipe = length.is_some_and(|length| length >= SPLICED_BYTES_MIN)
+            && answer.takes_pipes()
+            && self.wire.is_clear();
+        let mut overflowed = false;
+        let mut turn = Turn::default();
         loop {
             let bytes = self.buffer.filled();
             let here = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
@@ -63,6 +72,17 @@ impl Relay<'_> {
                 self.buffer.consume(here);
                 left -= here as u64;
                 self.received += here as u64;
+                turn.moved(here).await;
+            }
+            while by_pipe && left > 0 {
+                let Some(piped) = self.piece(left, answer).await? else {
+                    if !std::mem::replace(&mut overflowed, true) {
+                        self.pool.metrics.pipe_overflow.inc(self.worker.stripe);
+                    }
+                    break;
+                };
+                left -= piped as u64;
+                turn.moved(piped).await;
             }
             if left == 0 || !self.more(left, length.is_none(), answer).await? {
                 return Ok(answer.end(b"").await?);
@@ -70,14 +90,39 @@ impl Relay<'_> {
         }
     }
 
+    /// Passes the next piece on in a pipe, the client having all that came before; gives its
+    /// length. `None`: there is no pipe.
+    async fn piece<A: Answer>(
+        &mut self,
+        left: u64,
+        answer: &mut A,
+    ) -> Result<Option<usize>, TryError> {
+        answer.flush().await?;
+        let pipes = &self.worker.pipes;
+        match self.wire.splice_in(self.timer, pipes, left, &mut self.pace).await {
+            Ok(Spliced::Piped(mut pipe)) => {
+                let bytes = pipe.held();
+                answer.piped(&mut pipe).await?;
+                self.received += bytes as u64;
+                Ok(Some(bytes))
+            }
+            Ok(Spliced::NoPipe) => Ok(None),
+            Ok(Spliced::Ended) | Err(WireError::Broken(_) | WireError::TimedOut) => {
+                Err(TryError::AnswerBroke)
+            }
+        }
+    }
+
     async fn chunks<A: Answer>(&mut self, answer: &mut A) -> Result<(), TryError> {
         let mut decoder = Decoder::new(CHUNK_LIMITS);
+        let mut turn = Turn::default();
         loop {
             let (used, step) =
                 decoder.step(self.buffer.filled()).map_err(|_| TryError::AnswerBroke)?;
             if let Step::Data(range) = &step {
                 answer.data(&self.buffer.filled()[range.clone()]).await?;
                 self.received += range.len() as u64;
+                turn.moved(range.len()).await;
             }
             self.buffer.consume(used);
             match step {
@@ -104,10 +149,7 @@ impl Relay<'_> {
         answer: &mut A,
     ) -> Result<bool, TryError> {
         answer.flush().await?;
-        if left > self.buffer.capacity() as u64 {
-            self.buffer.enlarge();
-        }
-        match self.wire.read(self.timer, &mut self.buffer, &mut self.pace).await {
+        match self.wire.read_body(self.timer, &mut self.buffer, left, &mut self.pace).await {
             Ok(0) if may_end => Ok(false),
             Ok(0) | Err(_) => Err(TryError::AnswerBroke),
             Ok(_) => Ok(true),

@@ -9,6 +9,7 @@ use crate::ids::{Epoch, Token};
 use crate::net::http1::chunked::ChunkError;
 use crate::net::http1::framing::Framing;
 use crate::net::http1::response::ResponseHead;
+use crate::net::splice::Pipe;
 use crate::net::wire::WireError;
 use crate::protocol::health::Class;
 
@@ -61,11 +62,27 @@ pub enum Part<'a> {
     End(&'a [u8]),
 }
 
+/// The next bytes of a body, where whoever sends it on would rather have them in a pipe.
+pub enum Passage {
+    /// Some bytes, at least one.
+    Piped(Pipe),
+    /// The next part is to be copied, for want of a pipe.
+    NoPipe,
+    /// The next part is to be copied.
+    Copied,
+}
+
 /// A request's body on its way in.
 #[allow(async_fn_in_trait, reason = "one task drives it; nothing is sent to another thread")]
 pub trait Body {
     /// The next part. After [`Part::End`] it is not called again.
     async fn next(&mut self) -> Result<Part<'_>, BodyError>;
+
+    /// The next bytes in a pipe, if this body comes in that way; or else [`next`](Self::next) is to
+    /// be called. May be called again after each part.
+    async fn next_piped(&mut self) -> Result<Passage, BodyError> {
+        Ok(Passage::Copied)
+    }
 
     /// Tells a client that waits for it to send its body (`100 Continue`). Does nothing if the
     /// client does not wait, or was told before.
@@ -123,6 +140,17 @@ pub trait Answer {
 
     /// Sends some bytes of the body.
     async fn data(&mut self, bytes: &[u8]) -> Result<(), ClientGone>;
+
+    /// Whether bytes of the body may come in pipes: only where they go out as they are.
+    fn takes_pipes(&self) -> bool {
+        false
+    }
+
+    /// Sends the bytes that a pipe holds, as [`data`](Self::data) does. Only for an answer that
+    /// [takes pipes](Self::takes_pipes), and after [`flush`](Self::flush).
+    async fn piped(&mut self, _pipe: &mut Pipe) -> Result<(), ClientGone> {
+        unreachable!("an answer that takes no pipes is given none")
+    }
 
     /// Ends the answer; `trailers` are rendered field lines.
     async fn end(&mut self, trailers: &[u8]) -> Result<(), ClientGone>;

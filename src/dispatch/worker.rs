@@ -8,6 +8,7 @@ use crate::metrics::Stripe;
 use crate::net::buffer::Buffers;
 use crate::net::http1::request::RequestHead;
 use crate::net::http1::response::ResponseHead;
+use crate::net::splice::{PIPES_MAX, Pipes};
 use crate::net::timers::Timers;
 use crate::net::upstream::Upstreams;
 
@@ -17,6 +18,8 @@ pub struct Worker {
     pub timers: Rc<Timers>,
     /// Free buffers.
     pub buffers: Buffers,
+    /// Pipes that large bodies pass through.
+    pub pipes: Pipes,
     /// Idle connections to shards.
     pub upstreams: Upstreams,
     /// Which stripe of each counter this thread writes.
@@ -41,6 +44,7 @@ impl Worker {
         Self {
             timers: Timers::new(epoch),
             buffers: Buffers::new(),
+            pipes: Pipes::new(PIPES_MAX),
             upstreams: Upstreams::default(),
             stripe: Stripe::of_worker(number),
             draining: Cell::new(false),
@@ -48,6 +52,12 @@ impl Worker {
             spare_heads: RefCell::default(),
             spare_request_heads: RefCell::default(),
         }
+    }
+
+    /// The same, with at most `pipes_max` pipes; with none, all bodies are copied.
+    #[must_use]
+    pub fn with_pipes(self, pipes_max: usize) -> Self {
+        Self { pipes: Pipes::new(pipes_max), ..self }
     }
 
     /// A request's head to parse into.

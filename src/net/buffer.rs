@@ -1,8 +1,11 @@
 //! Where do bytes stay between two system calls?
 //!
 //! A connection that waits for its next request holds no buffer; one that reads a head holds a
-//! small one; only a body that is under way holds a large one. Buffers go back to their worker's
-//! [`Buffers`] and are used again, so that a request allocates nothing once the worker is warm.
+//! small one. A body holds bytes only from a read to the end of the write that passes them on, and
+//! none while its source is waited for: so a few *hot* buffers, used over and over and therefore in
+//! the processor's cache, serve all bodies. When all of them wait for slow readers, further bodies
+//! get by with less. Buffers go back to their worker's [`Buffers`] and are used again, so that a
+//! request allocates nothing once the worker is warm.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -10,8 +13,19 @@ use std::rc::Rc;
 /// The size that reading begins with: nearly every head, with a small body behind it.
 pub const SMALL_BYTES: usize = 8 * 1024;
 
-/// The size for bodies. The most of a stream that is ever held, per direction.
-pub const LARGE_BYTES: usize = 64 * 1024;
+/// The size for bodies: large enough that system calls do not count, and small enough for the
+/// cache next to the core.
+const HOT_BYTES: usize = 256 * 1024;
+
+/// Hot buffers in use at once. A body whose reader is slow keeps its buffer meanwhile.
+const HOT_LENT_MAX: usize = 8;
+
+/// Free hot buffers kept. The one given back last is the first to be used again, so that only as
+/// many are touched as are needed at once.
+const HOT_KEPT_MAX: usize = 2;
+
+/// The size for bodies beyond those: the most that a slow reader costs, per direction.
+const LARGE_BYTES: usize = 32 * 1024;
 
 /// Free small buffers and vectors kept: what some hundred requests in flight need. More go back to
 /// the allocator, so that a burst of connections does not hold its memory for ever.
@@ -27,6 +41,8 @@ const TEXT_KEPT_MAX: usize = 512;
 struct Free {
     small: Vec<Box<[u8]>>,
     large: Vec<Box<[u8]>>,
+    hot: Vec<Box<[u8]>>,
+    hot_lent: usize,
     text: Vec<Vec<u8>>,
 }
 
@@ -48,12 +64,22 @@ impl Buffers {
     pub fn small(&self) -> ReadBuffer {
         let bytes = self.free.borrow_mut().small.pop();
         let bytes = bytes.unwrap_or_else(|| vec![0; SMALL_BYTES].into_boxed_slice());
-        ReadBuffer { bytes, start: 0, end: 0, home: self.clone() }
+        ReadBuffer { bytes, start: 0, end: 0, is_hot: false, home: self.clone() }
     }
 
-    fn large_bytes(&self) -> Box<[u8]> {
-        let bytes = self.free.borrow_mut().large.pop();
-        bytes.unwrap_or_else(|| vec![0; LARGE_BYTES].into_boxed_slice())
+    /// Bytes for a body of which `due` bytes are still to come, and whether they are hot.
+    fn body_bytes(&self, due: u64) -> (Box<[u8]>, bool) {
+        let free = &mut *self.free.borrow_mut();
+        let is_hot = due > LARGE_BYTES as u64 && free.hot_lent < HOT_LENT_MAX;
+        let (shelf, size) = if due <= SMALL_BYTES as u64 {
+            (&mut free.small, SMALL_BYTES)
+        } else if is_hot {
+            free.hot_lent += 1;
+            (&mut free.hot, HOT_BYTES)
+        } else {
+            (&mut free.large, LARGE_BYTES)
+        };
+        (shelf.pop().unwrap_or_else(|| vec![0; size].into_boxed_slice()), is_hot)
     }
 
     /// An empty vector to write a head into.
@@ -63,12 +89,16 @@ impl Buffers {
         TextBuffer { text, home: self.clone() }
     }
 
-    fn take_back(&self, bytes: Box<[u8]>) {
-        let mut free = self.free.borrow_mut();
+    fn take_back(&self, bytes: Box<[u8]>, is_hot: bool) {
+        let free = &mut *self.free.borrow_mut();
         let (shelf, kept_max) = match bytes.len() {
+            _ if is_hot => {
+                free.hot_lent -= 1;
+                (&mut free.hot, HOT_KEPT_MAX)
+            }
             SMALL_BYTES => (&mut free.small, SMALL_KEPT_MAX),
             LARGE_BYTES => (&mut free.large, LARGE_KEPT_MAX),
-            // A head that outgrew both sizes: rare, not kept.
+            // Nothing was lent, or a head outgrew its buffer: rare, not kept.
             _ => return,
         };
         if shelf.len() < kept_max {
@@ -114,6 +144,8 @@ pub struct ReadBuffer {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
+    /// Whether `bytes` are among the few that are hot.
+    is_hot: bool,
     home: Buffers,
 }
 
@@ -168,35 +200,64 @@ impl ReadBuffer {
 
     /// Doubles a small buffer's size, up to `bytes_max`; returns whether there is more room now.
     pub fn grow(&mut self, bytes_max: usize) -> bool {
-        let size = (self.bytes.len() * 2).min(bytes_max);
+        let size = (self.bytes.len() * 2).max(SMALL_BYTES).min(bytes_max);
         if size <= self.bytes.len() {
             return false;
         }
-        self.replace(vec![0; size].into_boxed_slice());
+        self.replace((vec![0; size].into_boxed_slice(), false));
         true
     }
 
-    /// Makes the buffer [`LARGE_BYTES`] long, to take a body.
+    /// Gives a buffer that gathers what is to be sent the room of a body that is not hot.
     pub fn enlarge(&mut self) {
         if self.bytes.len() < LARGE_BYTES {
-            let bytes = self.home.large_bytes();
-            self.replace(bytes);
+            let large = self.home.body_bytes(LARGE_BYTES as u64);
+            self.replace(large);
         }
     }
 
-    fn replace(&mut self, mut bytes: Box<[u8]>) {
+    /// Gives an empty buffer room for a body of which `due` bytes are still to come. Asked before
+    /// each read; costs little if it has that room already.
+    pub(super) fn lend(&mut self, due: u64) {
+        let enough = due.min(LARGE_BYTES as u64);
+        if self.is_empty() && (self.bytes.len() as u64) < enough {
+            self.release();
+            (self.bytes, self.is_hot) = self.home.body_bytes(due);
+        }
+    }
+
+    /// Gives the room of an empty buffer back, for others to use while nothing is there to read.
+    pub(super) fn release(&mut self) {
+        if self.is_empty() {
+            (self.start, self.end) = (0, 0);
+            let is_hot = std::mem::take(&mut self.is_hot);
+            self.home.take_back(std::mem::take(&mut self.bytes), is_hot);
+        }
+    }
+
+    /// Moves what was read into a small buffer if it fits: behind a body, the next request's head
+    /// is to hold no more than any head.
+    pub fn shrink(&mut self) {
+        if self.bytes.len() > SMALL_BYTES && self.end - self.start <= SMALL_BYTES {
+            let small = self.home.body_bytes(SMALL_BYTES as u64);
+            self.replace(small);
+        }
+    }
+
+    fn replace(&mut self, (mut bytes, is_hot): (Box<[u8]>, bool)) {
         let held = self.end - self.start;
         bytes[..held].copy_from_slice(&self.bytes[self.start..self.end]);
         let old = std::mem::replace(&mut self.bytes, bytes);
+        let was_hot = std::mem::replace(&mut self.is_hot, is_hot);
         (self.start, self.end) = (0, held);
-        self.home.take_back(old);
+        self.home.take_back(old, was_hot);
     }
 }
 
 impl Drop for ReadBuffer {
     fn drop(&mut self) {
         let bytes = std::mem::take(&mut self.bytes);
-        self.home.take_back(bytes);
+        self.home.take_back(bytes, self.is_hot);
     }
 }
 
@@ -213,13 +274,45 @@ mod tests {
     fn bytes_survive_growth_and_moves() {
         let buffers = Buffers::new();
         let mut buffer = buffers.small();
+        buffer.lend(u64::MAX);
+        assert_eq!(buffer.capacity(), HOT_BYTES);
         read_in(&mut buffer, b"hello world");
         buffer.consume(6);
+        buffer.lend(1);
+        buffer.shrink();
+        assert_eq!((buffer.filled(), buffer.capacity()), (&b"world"[..], SMALL_BYTES));
+        buffer.enlarge();
         buffer.enlarge();
         assert_eq!((buffer.filled(), buffer.capacity()), (&b"world"[..], LARGE_BYTES));
+        buffer.shrink();
+        assert_eq!((buffer.filled(), buffer.capacity()), (&b"world"[..], SMALL_BYTES));
+        assert!(buffer.grow(SMALL_BYTES * 2));
+        assert_eq!(buffer.filled(), b"world");
+        buffer.release();
+        assert_eq!(buffer.filled(), b"world", "what holds bytes is not given back");
         buffer.consume(5);
-        assert!(buffer.is_empty());
-        assert_eq!(buffer.room().len(), LARGE_BYTES);
+        buffer.release();
+        assert_eq!(buffer.capacity(), 0);
+        assert!(buffer.grow(SMALL_BYTES) && buffer.room().len() == SMALL_BYTES);
+    }
+
+    #[test]
+    fn slow_readers_of_many_bodies_hold_little_each() {
+        let buffers = Buffers::new();
+        let mut bodies: Vec<_> = (0..100).map(|_| buffers.small()).collect();
+        for body in &mut bodies {
+            body.lend(1_000_000);
+            read_in(body, b"x");
+        }
+        let held: usize = bodies.iter().map(ReadBuffer::capacity).sum();
+        assert_eq!(held, HOT_LENT_MAX * HOT_BYTES + (100 - HOT_LENT_MAX) * LARGE_BYTES);
+        drop(bodies);
+        let free = buffers.free.borrow();
+        assert_eq!((free.hot_lent, free.hot.len()), (0, HOT_KEPT_MAX));
+        drop(free);
+        let mut next = buffers.small();
+        next.lend(SMALL_BYTES as u64 + 1);
+        assert_eq!(next.capacity(), LARGE_BYTES, "a body that fits into less takes less");
     }
 
     #[test]

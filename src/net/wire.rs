@@ -66,6 +66,25 @@ impl Pace {
         Self { rate, grace_ms: millis(grace), credit_ms: millis(grace), ..self }
     }
 
+    /// Waits for what `poll` brings, which tells how many bytes moved; `None` when it took too
+    /// long. For peers whose bytes do not come by a [`Wire`] of their own.
+    pub async fn wait<T>(
+        &mut self,
+        timer: &Timer,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<(usize, T)>,
+    ) -> Option<T> {
+        let mut waiting = Waiting::default();
+        poll_fn(|cx| match poll(cx) {
+            Poll::Ready((bytes, done)) => {
+                waiting.moved(timer, self, bytes);
+                Poll::Ready(Some(done))
+            }
+            Poll::Pending if waiting.poll_expired(cx, timer, self) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
     fn deadline(&self, now_ms: u64) -> u64 {
         let rate = if self.rate == 0 { NEVER } else { now_ms.saturating_add(self.credit_ms) };
         self.until_ms.min(now_ms.saturating_add(self.idle_ms)).min(rate)
@@ -86,20 +105,46 @@ fn millis(duration: Duration) -> u64 {
 
 /// One wait in progress: since when, and until when.
 #[derive(Default)]
-struct Waiting {
+pub struct Waiting {
     begun: Option<(u64, u64)>,
 }
 
 impl Waiting {
-    fn poll_expired(&mut self, cx: &Context<'_>, timer: &Timer, pace: &Pace) -> bool {
+    /// Whether the wait, begun now if it was not, has taken longer than `pace` allows; if not, the
+    /// task is woken when it has.
+    pub fn poll_expired(&mut self, cx: &Context<'_>, timer: &Timer, pace: &Pace) -> bool {
         let now_ms = timer.timers().now_ms();
         let (_, deadline_ms) = *self.begun.get_or_insert_with(|| (now_ms, pace.deadline(now_ms)));
         timer.poll_expired(cx, deadline_ms)
     }
 
-    fn moved(&mut self, timer: &Timer, pace: &mut Pace, bytes: usize) {
+    /// Ends the wait: bytes moved.
+    pub fn moved(&mut self, timer: &Timer, pace: &mut Pace, bytes: usize) {
         let waited_ms = self.begun.take().map_or(0, |(since, _)| timer.timers().now_ms() - since);
         pace.moved(waited_ms, bytes);
+    }
+}
+
+/// Lets the worker's other tasks have their turn while a body moves without ever waiting.
+///
+/// The runtime counts what a task does in operations, which for small requests is fair. An
+/// operation on a body moves up to a megabyte, so bytes are counted here.
+#[derive(Debug, Default)]
+pub struct Turn {
+    moved: usize,
+}
+
+/// How many bytes one transfer may move before others are served: about half a millisecond's work.
+const TURN_BYTES: usize = 1024 * 1024;
+
+impl Turn {
+    /// To be called after each piece.
+    pub async fn moved(&mut self, bytes: usize) {
+        self.moved += bytes;
+        if self.moved >= TURN_BYTES {
+            self.moved = 0;
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -135,6 +180,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Wraps a connected stream.
     pub fn new(stream: S) -> Self {
         Self { stream: RefCell::new(stream) }
+    }
+
+    /// The stream itself, to go on with by other means.
+    pub fn into_inner(self) -> S {
+        self.stream.into_inner()
     }
 
     /// Has the connection reset when it is dropped.
@@ -209,6 +259,45 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
                     Poll::Ready(Err(WireError::TimedOut))
                 }
                 Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Reads on in a body of which `due` bytes are still to come; zero bytes mean the peer has
+    /// ended. The buffer, whose bytes are all used, gets its room only when something has come: a
+    /// body that waits holds none.
+    ///
+    /// # Errors
+    /// [`WireError`]; nothing was read.
+    ///
+    /// # Panics
+    /// When bytes of the buffer are not yet used.
+    pub async fn read_body(
+        &self,
+        timer: &Timer,
+        buffer: &mut ReadBuffer,
+        due: u64,
+        pace: &mut Pace,
+    ) -> Result<usize, WireError> {
+        assert!(buffer.is_empty(), "what is here is used first");
+        let mut waiting = Waiting::default();
+        poll_fn(|cx| {
+            buffer.lend(due);
+            match self.poll_read_into(cx, buffer.room()) {
+                Poll::Ready(Ok(n)) => {
+                    buffer.fill(n);
+                    waiting.moved(timer, pace, n);
+                    Poll::Ready(Ok(n))
+                }
+                Poll::Ready(Err(error)) => Poll::Ready(Err(error.into())),
+                Poll::Pending => {
+                    buffer.release();
+                    match waiting.poll_expired(cx, timer, pace) {
+                        true => Poll::Ready(Err(WireError::TimedOut)),
+                        false => Poll::Pending,
+                    }
+                }
             }
         })
         .await

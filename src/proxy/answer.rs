@@ -16,7 +16,8 @@ use crate::net::http1::chunked::{CHUNK_HEAD_BYTES, chunk_head};
 use crate::net::http1::framing::Framing;
 use crate::net::http1::head::{Field, FieldKind, Lines, write_field, write_number};
 use crate::net::http1::response::ResponseHead;
-use crate::net::wire::{Pace, WireError};
+use crate::net::splice::Pipe;
+use crate::net::wire::{Pace, Transport, WireError};
 
 /// An answer on its way to the client.
 pub(super) struct ClientAnswer<'a, S> {
@@ -37,7 +38,7 @@ pub(super) struct ClientAnswer<'a, S> {
     pace: Pace,
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin + Transport> ClientAnswer<'a, S> {
     /// An answer to a request of HTTP/1.`minor`. `keep_alive`: the connection may go on after it.
     pub(super) fn new(
         client: &'a Client<'a, S>,
@@ -130,14 +131,25 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> ClientAnswer<'a, S> {
 }
 
 /// Whether this is `Ringway-Outcome` with a value that there is.
-fn tells_outcome(field: &Field, whole: &[u8]) -> bool {
+pub(super) fn tells_outcome(field: &Field, whole: &[u8]) -> bool {
     let (name, value) = (field.name.of_bytes(whole), field.value.of_bytes(whole));
     let known = [Outcome::NotApplied, Outcome::Unknown];
     name.eq_ignore_ascii_case(b"Ringway-Outcome")
         && known.iter().any(|outcome| outcome.as_str().as_bytes() == value)
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Reply for ClientAnswer<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Reply for ClientAnswer<'_, S> {
+    type Watch<'w>
+        = ()
+    where
+        Self: 'w;
+
+    fn watch<'w>(&self)
+    where
+        Self: 'w,
+    {
+    }
+
     fn version(&self) -> Version {
         Version::of_minor(self.minor)
     }
@@ -211,7 +223,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Reply for ClientAnswer<'_, S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Answer for ClientAnswer<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Answer for ClientAnswer<'_, S> {
     async fn interim(&mut self, head: &ResponseHead, whole: &[u8]) -> Result<(), ClientGone> {
         self.status_line(head.status(), head.reason(whole));
         self.copy_fields(head.fields(), whole, false);
@@ -274,6 +286,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Answer for ClientAnswer<'_, S> {
         self.begun = true;
         let parts = [&self.out, before, bytes, after];
         let written = self.client.write(parts, &mut self.pace).await;
+        self.written(written)
+    }
+
+    fn takes_pipes(&self) -> bool {
+        self.framing != Framing::Chunked && self.client.wire.is_clear()
+    }
+
+    async fn piped(&mut self, pipe: &mut Pipe) -> Result<(), ClientGone> {
+        debug_assert!(self.out.is_empty() && self.framing != Framing::Chunked);
+        self.begun = true;
+        self.sent += pipe.held() as u64;
+        let written = self.client.write_piped(pipe, &mut self.pace).await;
         self.written(written)
     }
 

@@ -6,11 +6,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::client::Client;
 use super::seam::Upload;
-use crate::dispatch::seam::{Body, BodyError, Part};
+use crate::dispatch::seam::{Body, BodyError, Part, Passage};
 use crate::net::buffer::ReadBuffer;
 use crate::net::http1::chunked::{ChunkLimits, Decoder, Step, trailer_fields};
 use crate::net::http1::framing::Framing;
-use crate::net::wire::{Pace, WireError};
+use crate::net::splice::{SPLICED_BYTES_MIN, Spliced};
+use crate::net::wire::{Pace, Transport, WireError};
 
 enum State {
     Bytes { left: u64 },
@@ -27,6 +28,8 @@ pub(super) struct RequestBody<'a, S> {
     /// Bytes at the buffer's front that were given out.
     given: usize,
     state: State,
+    /// Whether it comes in pipes, once what came with the head is used.
+    by_pipe: bool,
     pace: Pace,
     trailers: Vec<u8>,
     /// Whether the client waits to be told to send.
@@ -34,7 +37,7 @@ pub(super) struct RequestBody<'a, S> {
     received: u64,
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> RequestBody<'a, S> {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin + Transport> RequestBody<'a, S> {
     /// A body of which `buffer` holds the first bytes, if any came; `None` for no body.
     pub(super) fn new(
         client: &'a Client<'a, S>,
@@ -59,9 +62,19 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> RequestBody<'a, S> {
             client,
             buffer,
             given: 0,
+            by_pipe: matches!(framing, Framing::Length(SPLICED_BYTES_MIN..))
+                && client.wire.is_clear(),
             state,
             waits,
             received: 0,
+        }
+    }
+
+    fn count(&mut self, bytes: usize) -> Result<(), BodyError> {
+        self.received += bytes as u64;
+        match self.client.site.limits.body_bytes_max {
+            Some(max) if self.received > max => Err(BodyError::TooLarge),
+            _ => Ok(()),
         }
     }
 
@@ -69,6 +82,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> RequestBody<'a, S> {
     pub(super) fn into_rest(mut self) -> Option<ReadBuffer> {
         if let Some(buffer) = &mut self.buffer {
             buffer.consume(self.given);
+            buffer.shrink();
         }
         self.buffer
     }
@@ -115,38 +129,55 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> RequestBody<'a, S> {
 }
 
 /// Reads on; `left` is the most that the body still has.
-async fn read<S: AsyncRead + AsyncWrite + Unpin>(
+async fn read<S: AsyncRead + AsyncWrite + Unpin + Transport>(
     client: &Client<'_, S>,
     buffer: &mut ReadBuffer,
     pace: &mut Pace,
     left: u64,
 ) -> Result<(), BodyError> {
-    if left > buffer.capacity() as u64 {
-        buffer.enlarge();
-    }
-    match client.wire.read(client.timer, buffer, pace).await {
+    match client.wire.read_body(client.timer, buffer, left, pace).await {
         Ok(0) | Err(WireError::Broken(_)) => Err(BodyError::Gone),
         Ok(_) => Ok(()),
         Err(WireError::TimedOut) => Err(BodyError::TooSlow),
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Upload for RequestBody<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Upload for RequestBody<'_, S> {
     fn received(&self) -> u64 {
         self.received
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Body for RequestBody<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Body for RequestBody<'_, S> {
     async fn next(&mut self) -> Result<Part<'_>, BodyError> {
         let Some(range) = self.find().await? else { return Ok(Part::End(&self.trailers)) };
-        self.received += range.len() as u64;
-        if self.client.site.limits.body_bytes_max.is_some_and(|max| self.received > max) {
-            return Err(BodyError::TooLarge);
-        }
+        self.count(range.len())?;
         self.given = range.len();
         let buffer = self.buffer.as_ref().expect("data was found in it");
         Ok(Part::Data(&buffer.filled()[range]))
+    }
+
+    async fn next_piped(&mut self) -> Result<Passage, BodyError> {
+        let (true, Some(buffer), State::Bytes { left }) =
+            (self.by_pipe, &mut self.buffer, &mut self.state)
+        else {
+            return Ok(Passage::Copied);
+        };
+        buffer.consume(std::mem::take(&mut self.given));
+        if !buffer.is_empty() || *left == 0 {
+            return Ok(Passage::Copied);
+        }
+        let (client, pipes) = (self.client, &self.client.local.worker.pipes);
+        match client.wire.splice_in(client.timer, pipes, *left, &mut self.pace).await {
+            Ok(Spliced::Piped(pipe)) => {
+                *left -= pipe.held() as u64;
+                self.count(pipe.held())?;
+                Ok(Passage::Piped(pipe))
+            }
+            Ok(Spliced::NoPipe) => Ok(Passage::NoPipe),
+            Ok(Spliced::Ended) | Err(WireError::Broken(_)) => Err(BodyError::Gone),
+            Err(WireError::TimedOut) => Err(BodyError::TooSlow),
+        }
     }
 
     async fn ask(&mut self) -> Result<(), BodyError> {

@@ -15,8 +15,9 @@ use super::metrics::ClientMetrics;
 use super::site::{Site, SiteReader};
 use super::traces::Tracer;
 use crate::dispatch::worker::Worker;
+use crate::net::splice::Pipe;
 use crate::net::timers::Timer;
-use crate::net::wire::{Pace, Wire, WireError};
+use crate::net::wire::{Pace, Transport, Wire, WireError};
 use crate::trace::Ids;
 
 /// What one worker thread needs to serve clients.
@@ -71,8 +72,15 @@ impl Local {
         std::array::from_fn(|at| digits[usize::from((z >> (60 - 4 * at)) as u8 & 15)])
     }
 
-    /// Writes `Date`, made anew when the second changes.
+    /// Writes `Date`.
     pub(super) fn write_date(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(&self.date());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// The value of `Date`, made anew when the second changes.
+    pub(super) fn date(&self) -> [u8; DATE_BYTES] {
         let (second, mut date) = self.date.get();
         let now = self.worker.timers.now_ms() / 1000 + 1;
         if second != now {
@@ -83,9 +91,7 @@ impl Local {
             }
             self.date.set((now, date));
         }
-        out.extend_from_slice(b"Date: ");
-        out.extend_from_slice(&date);
-        out.extend_from_slice(b"\r\n");
+        date
     }
 
     /// Adds a line to the access log, if there is one.
@@ -163,7 +169,7 @@ impl Drop for Turn<'_> {
     }
 }
 
-impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
+impl<'a, S: AsyncRead + AsyncWrite + Unpin + Transport> Client<'a, S> {
     pub(super) fn new(
         local: &'a Local,
         site: &'a Site,
@@ -187,6 +193,26 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
         parts: [&[u8]; N],
         pace: &mut Pace,
     ) -> Result<(), WireError> {
+        let mut turn = self.turn().await?;
+        self.wire.write_all(self.timer, parts, pace).await?;
+        turn.done = true;
+        Ok(())
+    }
+
+    /// Writes all that a pipe holds before anybody else may write.
+    pub(super) async fn write_piped(
+        &self,
+        pipe: &mut Pipe,
+        pace: &mut Pace,
+    ) -> Result<(), WireError> {
+        let mut turn = self.turn().await?;
+        self.wire.splice_out(self.timer, pipe, pace).await?;
+        turn.done = true;
+        Ok(())
+    }
+
+    /// Waits for the turn to write.
+    async fn turn(&self) -> Result<Turn<'_>, WireError> {
         poll_fn(|cx| {
             if self.writing.get() {
                 self.waiting.set(Some(cx.waker().clone()));
@@ -199,10 +225,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin> Client<'a, S> {
             return Err(std::io::Error::from(std::io::ErrorKind::BrokenPipe).into());
         }
         self.writing.set(true);
-        let mut turn =
-            Turn { writing: &self.writing, torn: &self.torn, waiting: &self.waiting, done: false };
-        self.wire.write_all(self.timer, parts, pace).await?;
-        turn.done = true;
-        Ok(())
+        let (writing, torn, waiting) = (&self.writing, &self.torn, &self.waiting);
+        Ok(Turn { writing, torn, waiting, done: false })
     }
 }

@@ -22,6 +22,7 @@ use super::answer::ClientAnswer;
 use super::body::RequestBody;
 use super::client::{Caller, Client, Local};
 use super::exchange::Exchange;
+use super::h2;
 use super::problem::Problem;
 use super::seam::Reply;
 use super::site::Site;
@@ -40,14 +41,29 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Transport>(
     stream: S,
     caller: Caller,
 ) {
-    let local = &*open.0;
+    let local = Rc::clone(open.local());
     let connection = Connection {
         wire: Wire::new(stream),
         timer: local.worker.timers.register(),
-        local,
+        local: &local,
         caller,
     };
-    connection.requests().await;
+    if let Some(first) = connection.requests().await {
+        let stream = connection.wire.into_inner();
+        serve_http2(open, stream, caller, Some(first)).await;
+    }
+}
+
+/// Serves one client that speaks HTTP/2, as ALPN or its first bytes have said; those are `first`.
+pub(super) async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
+    open: Open,
+    stream: S,
+    caller: Caller,
+    first: Option<ReadBuffer>,
+) {
+    let limits = open.local().sites.read().limits.http2.clone().unwrap_or_default();
+    // Boxed: tasks that speak HTTP/1.1 then have no room for it.
+    Box::pin(h2::serve(open, stream, caller, &limits, first)).await;
 }
 
 /// A connection in the count, until dropped: also when its task panics. It is counted when it is
@@ -59,6 +75,10 @@ impl Open {
     pub(super) fn count(local: &Rc<Local>) -> Self {
         local.metrics.connection_opened();
         Self(Rc::clone(local))
+    }
+
+    pub(super) fn local(&self) -> &Rc<Local> {
+        &self.0
     }
 }
 
@@ -72,6 +92,8 @@ impl Drop for Open {
 enum Next {
     /// Another request may come; some of its bytes may be here already.
     Request(Option<ReadBuffer>),
+    /// It goes on in HTTP/2, of which these are the first bytes.
+    Http2(ReadBuffer),
     /// It ends, but the client may still be sending.
     Close,
     /// It ends at once.
@@ -103,7 +125,8 @@ enum Head {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
-    async fn requests(&self) {
+    /// Serves requests until the connection ends, or is found to be one of HTTP/2.
+    async fn requests(&self) -> Option<ReadBuffer> {
         let mut rest = None;
         let mut served = 0;
         loop {
@@ -111,10 +134,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
                 Some(buffer) => buffer,
                 None => match self.idle(served == 0).await {
                     Arrival::Bytes(buffer) => buffer,
-                    Arrival::Ended => return,
+                    Arrival::Ended => return None,
                     Arrival::TimedOut => {
                         self.local.metrics.idle_timeout.inc(self.local.worker.stripe);
-                        return;
+                        return None;
                     }
                 },
             };
@@ -122,9 +145,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
             // Boxed: an idle connection's task then holds a pointer, not a request's state.
             match Box::pin(self.one(buffer, served)).await {
                 Next::Request(buffer) => rest = buffer,
-                Next::Close => return self.linger().await,
-                Next::Cut => return,
-                Next::Reset => return self.wire.abort(),
+                Next::Http2(buffer) => return Some(buffer),
+                Next::Close => {
+                    self.linger().await;
+                    return None;
+                }
+                Next::Cut => return None,
+                Next::Reset => {
+                    self.wire.abort();
+                    return None;
+                }
             }
         }
     }
@@ -169,6 +199,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
             Head::Refused(problem) => {
                 local.metrics.protocol_error.inc(worker.stripe);
                 refuse(&client, &exchange, &problem).await
+            }
+            Head::Complete { buffer, .. }
+                if served == 1 && site.limits.http2.is_some() && is_preface(&buffer) =>
+            {
+                Next::Http2(buffer)
             }
             Head::Complete { buffer, length } => {
                 let last = served >= site.limits.requests_per_connection_max;
@@ -239,8 +274,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
     }
 }
 
+/// Whether a client with prior knowledge speaks HTTP/2 (RFC 9113, section 3.3). What it says first
+/// was made to look like a head that no server of HTTP/1.1 takes; the rest of the preface, the
+/// library looks at.
+fn is_preface(buffer: &ReadBuffer) -> bool {
+    let begin = b"PRI * HTTP/2.0\r\n\r\n";
+    debug_assert!(h2::PREFACE.starts_with(begin));
+    buffer.filled().starts_with(begin)
+}
+
 /// Answers what could not be read as a request.
-async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
+async fn refuse<S: AsyncRead + AsyncWrite + Unpin + Transport>(
     client: &Client<'_, S>,
     exchange: &Exchange<'_>,
     problem: &Problem,
@@ -252,7 +296,7 @@ async fn refuse<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Answers a request. `buffer` holds its head, `length` bytes, and perhaps more; `last` says
 /// that it is the last one that the connection may carry.
-async fn answer<S: AsyncRead + AsyncWrite + Unpin>(
+async fn answer<S: AsyncRead + AsyncWrite + Unpin + Transport>(
     client: &Client<'_, S>,
     exchange: &Exchange<'_>,
     head: &RequestHead,

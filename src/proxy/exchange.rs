@@ -4,13 +4,16 @@
 //! came on made them, and goes on with what is left of them.
 
 use std::cell::OnceCell;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::str::from_utf8;
+use std::task::Poll;
 
 use super::client::{Caller, Local};
 use super::forward::{Hop, asking_client, class_of, hops_left, is_repeatable, render_fields};
 use super::problem::{Outcome, Problem, ProblemAbout};
 use super::routing::{ALLOWED, canonical, route};
-use super::seam::{Reply, Upload};
+use super::seam::{Reply, Upload, Watch};
 use super::seen::Seen;
 use super::site::Site;
 use super::traces::Part;
@@ -191,7 +194,16 @@ impl<'a> Exchange<'a> {
             trace: part.and_then(Part::trace),
         };
         let worker = &self.local.worker;
-        let done = run(worker, self.timer, routed.pool, &request, body, answer, note).await;
+        let watch = answer.watch();
+        let done = {
+            let run = run(worker, self.timer, routed.pool, &request, body, answer, note);
+            let mut run = pin!(run);
+            poll_fn(|cx| match run.as_mut().poll(cx) {
+                Poll::Pending => watch.poll_gone(cx).map(|()| Err(Failure::ClientGone)),
+                done => done,
+            })
+            .await
+        };
         match done {
             Ok(()) => Ok(()),
             Err(failure) => self.fail(&failure, request.class, seen, note, body, answer).await,

@@ -22,7 +22,10 @@ mod client;
 mod connection;
 mod exchange;
 mod forward;
+mod h2;
 pub mod metrics;
+#[cfg(test)]
+mod passage_tests;
 pub mod problem;
 pub mod rate_limit;
 mod routing;

@@ -54,6 +54,8 @@ pub struct WorkerParts {
     pub tracer: Option<Tracer>,
     /// The process's phase.
     pub phase: watch::Receiver<Phase>,
+    /// The most pipes that large bodies pass through at once.
+    pub pipes_max: usize,
     /// Makes request ids differ between workers and starts.
     pub seed: u64,
 }
@@ -66,7 +68,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// # Errors
 /// When the runtime or a listener cannot be set up.
 pub fn run_worker(parts: WorkerParts) -> io::Result<()> {
-    let worker = Worker::new(parts.number, parts.epoch);
+    let worker = Worker::new(parts.number, parts.epoch).with_pipes(parts.pipes_max);
     let clock = Rc::clone(&worker.timers);
     clock.refresh();
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -95,6 +97,8 @@ async fn serve(
     };
     reached(&mut phase, Phase::Draining).await;
     local.worker.draining.set(true);
+    // Connections of HTTP/2 tell their clients at once, not with the next answer.
+    local.worker.timers.wake_all();
     reached(&mut phase, Phase::Closing).await;
     local.worker.closing.set(true);
     for task in accepting {

@@ -18,6 +18,8 @@ mod dev;
 mod failover;
 mod front;
 mod gateway;
+mod http2;
+mod http2_floods;
 mod http_client;
 mod limits;
 mod operators;
