@@ -118,7 +118,12 @@ enum Arrival {
 
 /// A head, or why there is none.
 enum Head {
-    Complete { buffer: ReadBuffer, length: usize },
+    Complete {
+        buffer: ReadBuffer,
+        length: usize,
+    },
+    /// None, but the first bytes of HTTP/2.
+    Preface(ReadBuffer),
     Refused(Problem),
     Ended,
     TimedOut,
@@ -190,7 +195,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
         let client = Client::new(local, &site, &self.wire, &self.timer);
         let exchange = Exchange::begin(local, &site, &self.timer, self.caller);
         let mut head = worker.spare_request_head();
-        match self.head(buffer, &site, &mut head).await {
+        let may_be_http2 = served == 1 && site.limits.http2.is_some();
+        match self.head(buffer, &site, &mut head, may_be_http2).await {
             Head::Ended => Next::Cut,
             Head::TimedOut => {
                 local.metrics.head_timeout.inc(worker.stripe);
@@ -200,11 +206,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
                 local.metrics.protocol_error.inc(worker.stripe);
                 refuse(&client, &exchange, &problem).await
             }
-            Head::Complete { buffer, .. }
-                if served == 1 && site.limits.http2.is_some() && is_preface(&buffer) =>
-            {
-                Next::Http2(buffer)
-            }
+            Head::Preface(buffer) => Next::Http2(buffer),
             Head::Complete { buffer, length } => {
                 let last = served >= site.limits.requests_per_connection_max;
                 let next = answer(&client, &exchange, &head, buffer, length, last).await;
@@ -215,7 +217,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
     }
 
     /// Reads on until the head is complete, and judges it.
-    async fn head(&self, mut buffer: ReadBuffer, site: &Site, head: &mut RequestHead) -> Head {
+    async fn head(
+        &self,
+        mut buffer: ReadBuffer,
+        site: &Site,
+        head: &mut RequestHead,
+        may_be_http2: bool,
+    ) -> Head {
         if let Some(length) = head.parse_at_once(buffer.filled(), &site.head_limits) {
             return Head::Complete { buffer, length };
         }
@@ -235,6 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
                 Ok(Some(length)) => {
                     return match head.parse(&buffer.filled()[..length]) {
                         Ok(()) => Head::Complete { buffer, length },
+                        Err(_) if may_be_http2 && is_preface(&buffer) => Head::Preface(buffer),
                         Err(error) => Head::Refused(Problem::of_request(error)),
                     };
                 }

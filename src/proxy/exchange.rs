@@ -239,7 +239,7 @@ impl<'a> Exchange<'a> {
             Failure::ClientGone if answer.was_too_slow() => metrics.too_slow.inc(stripe),
             Failure::Body(BodyError::Gone) | Failure::ClientGone => metrics.client_gone.inc(stripe),
             Failure::Body(BodyError::Malformed(_)) => metrics.protocol_error.inc(stripe),
-            Failure::AnswerBroke => metrics.answer_cut.inc(stripe),
+            Failure::AnswerBroke if answer.has_begun() => metrics.answer_cut.inc(stripe),
             _ => {}
         }
         if answer.has_begun() {

@@ -191,16 +191,15 @@ fn sound_trailers_of_an_answer_end_it() {
 #[test]
 fn a_client_that_waits_is_told_to_send() {
     let backend = Backend::start(|connection| {
-        while let Some(head) = connection.head() {
+        if let Some(head) = connection.head() {
             if head.starts_with("PUT /refused") {
                 connection.say("HTTP/1.1 403 No\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
                 connection.close();
                 return;
             }
             connection.say("HTTP/1.1 100 Continue\r\n\r\n");
-            while connection.more().is_some_and(|bytes| bytes > 0) {
+            if connection.more().is_some_and(|bytes| bytes > 0) {
                 connection.say("HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n");
-                return;
             }
         }
     });
@@ -256,7 +255,7 @@ fn an_answer_that_breaks_is_reset() {
 /// 5.4.2, 8.1: a stream that its client gives up is no work for a shard any more.
 #[test]
 fn a_request_that_is_given_up_is_given_up_at_the_shard() {
-    let (told, tells) = mpsc::channel();
+    let (told, tells) = mpsc::sync_channel(16);
     let told = Mutex::new(told);
     let backend = Backend::start(move |connection| {
         while let Some(request) = connection.request() {
@@ -317,13 +316,12 @@ fn a_malformed_request_goes_no_further() {
         assert_eq!(client.until_on(stream, HEADERS).status(), Some(400), "{what}");
         stream += 2;
     }
-    let reset: [(&str, Vec<u8>); 7] = [
+    let reset: [(&str, Vec<u8>); 6] = [
         ("a field of HTTP/1.1's connection", with(&[authority, ("connection", "close")])),
         ("a transfer coding", with(&[authority, ("transfer-encoding", "chunked")])),
         ("an upgrade", with(&[authority, ("upgrade", "h2c")])),
         ("TE of another kind", with(&[authority, ("te", "gzip")])),
         ("a pseudo-field behind the others", with(&[("x", "y"), authority])),
-        ("an unknown pseudo-field", with(&[authority, (":other", "1")])),
         ("content where there is none", with(&[authority, ("content-length", "3")])),
     ];
     for (what, section) in reset {
@@ -344,6 +342,7 @@ fn a_malformed_request_goes_no_further() {
     // What cannot be a field at all ends the connection: its decoder is not to be trusted.
     let never = [
         ("upper case", with(&[authority, ("X-Upper", "1")])),
+        ("an unknown pseudo-field", with(&[(":other", "1"), authority])),
         ("a line's end in a value", with(&[authority, ("x", "a\r\nb: c")])),
     ];
     for (what, section) in never {
@@ -414,7 +413,7 @@ fn it_can_be_switched_off() {
 /// 5.1.2: more streams than allowed are refused, not served.
 #[test]
 fn streams_beyond_the_limit_are_refused() {
-    let (release, released) = mpsc::channel::<()>();
+    let (release, released) = mpsc::sync_channel::<()>(1);
     let released = Mutex::new(released);
     let backend = Backend::start(move |connection| {
         while connection.request().is_some() {
@@ -451,7 +450,7 @@ fn a_connection_is_worn_out_in_order() {
 
 #[test]
 fn a_drain_tells_clients_and_lets_their_requests_end() {
-    let (release, released) = mpsc::channel::<()>();
+    let (release, released) = mpsc::sync_channel::<()>(1);
     let released = Mutex::new(released);
     let backend = Backend::start(move |connection| {
         while connection.request().is_some() {
