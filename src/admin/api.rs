@@ -45,7 +45,7 @@ pub type RouteKey = Box<dyn Fn(&RequestView<'_>) -> Result<Routed, String> + Sen
 pub struct Api {
     /// The node's name.
     pub node: NodeName,
-    /// When the process started.
+    /// When the process started; the workers' clock begins there.
     pub started: Instant,
     /// Says what is served now.
     pub served: Box<dyn Fn() -> Served + Send + Sync>,
@@ -108,14 +108,16 @@ impl Api {
         let (served, state) = ((self.served)(), self.state());
         let reload_error =
             self.reload_error.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        let uptime = self.started.elapsed();
+        let now_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         let pool = |pool: &Arc<Pool>| {
-            of_pool(pool, state.pools().get(&pool.agreed.name).map(|pool| &**pool))
+            of_pool(pool, state.pools().get(&pool.agreed.name).map(|pool| &**pool), now_ms)
         };
         let mut status = Status {
             node: self.node.to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             mode: mode.to_owned(),
-            uptime_seconds: self.started.elapsed().as_secs(),
+            uptime_seconds: uptime.as_secs(),
             ready: self.ready.load(Ordering::Relaxed),
             revision: served.view.topology.revision().0,
             routes_digest: short(&served.routes),

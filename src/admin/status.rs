@@ -82,13 +82,17 @@ pub struct ShardStatus {
     pub reads: String,
     /// What this node observes, for writes.
     pub writes: String,
+    /// What part of its keys it has again for reads, in percent, if it is back since less than
+    /// the pool's `slow_start`.
+    pub slow_start_percent: Option<u64>,
     /// Requests in flight.
     pub in_flight: usize,
 }
 
-/// The state of one pool that is served, with what is agreed about it.
+/// The state of one pool that is served, with what is agreed about it; `now_ms` by the clock of the
+/// workers.
 #[must_use]
-pub fn of_pool(pool: &Pool, state: Option<&PoolState>) -> PoolStatus {
+pub fn of_pool(pool: &Pool, state: Option<&PoolState>, now_ms: u64) -> PoolStatus {
     let agreed = &pool.agreed;
     let verdict = |shard: &ShardId| state.map_or(Verdict::CLEAR, |state| state.verdict(shard));
     let shares = agreed.ring.shares();
@@ -98,8 +102,8 @@ pub fn of_pool(pool: &Pool, state: Option<&PoolState>) -> PoolStatus {
         .iter()
         .zip(agreed.ring.members())
         .zip(&shares.shards)
-        .zip(pool.shards.iter().zip(views))
-        .map(|(((spec, member), share), (shard, view))| ShardStatus {
+        .zip(pool.shards.iter().zip(views).enumerate())
+        .map(|(((spec, member), share), (at, (shard, view)))| ShardStatus {
             id: spec.id.to_string(),
             url: spec.url.to_string(),
             zone: spec.zone.to_string(),
@@ -109,6 +113,7 @@ pub fn of_pool(pool: &Pool, state: Option<&PoolState>) -> PoolStatus {
             verdict: verdict_words(verdict(&spec.id)).to_owned(),
             reads: words(view.read),
             writes: words(view.write),
+            slow_start_percent: pool.health.eased(now_ms, at, Class::Read).map(|part| part / 10),
             in_flight: shard.in_flight(),
         })
         .collect();

@@ -22,6 +22,7 @@ use crate::route::RouteTable;
 
 fn settings(pool: &PoolConfig) -> PoolSettings {
     PoolSettings {
+        hash_balance_factor: pool.hash_balance_factor,
         timeouts: pool.timeouts.clone(),
         limits: pool.limits.clone(),
         retry: pool.retry.clone(),

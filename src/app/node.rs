@@ -164,6 +164,7 @@ impl Node {
 
         let (authority, report) = begun.run(&publisher, &parts.control)?;
         let shown = Shown {
+            started: origin,
             agreed: authority.agreed(),
             decides: authority.control(&publisher),
             cluster: authority.cluster(),

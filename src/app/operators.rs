@@ -49,6 +49,8 @@ pub struct Sockets {
 
 /// What is shown to operators, and what they may do.
 pub struct Shown {
+    /// When the process started; the workers' clock begins there.
+    pub started: Instant,
     /// What is served.
     pub publisher: Arc<Publisher>,
     /// How the last reload went.
@@ -127,7 +129,7 @@ fn api(shown: &Shown, control: Control, data_dir: &Path) -> Result<Api, AppError
     let routed = move |request: &RequestView<'_>| locate::routed(&published.load().routes, request);
     Ok(Api {
         node: shown.publisher.name().clone(),
-        started: Instant::now(),
+        started: shown.started,
         served: Box::new(served),
         routed: Box::new(routed),
         agreed: shown.agreed.clone(),

@@ -101,15 +101,18 @@ fn standing(words: &str) -> &str {
     words.split_once(':').map_or(words, |(standing, _)| standing)
 }
 
-/// Why a shard is not up, on lines of their own: in the table they would push its columns apart.
+/// Why a shard is not up, or has not all its keys yet, on lines of their own: in the table they would push its columns apart.
 fn reasons(shard: &ShardStatus) -> String {
     let (id, reads, writes) = (&shard.id, &shard.reads, &shard.writes);
     let line = |class: &str, words: &str| match words.contains(':') {
         true => format!("  {id}: {class} are {words}\n"),
         false => String::new(),
     };
+    let back = shard.slow_start_percent.filter(|_| reads == "up").map_or(String::new(), |part| {
+        format!("  {id}: is back and has {part} % of its keys again (slow_start)\n")
+    });
     match reads == writes {
-        true => line("reads and writes", reads),
-        false => line("reads", reads) + &line("writes", writes),
+        true => line("reads and writes", reads) + &back,
+        false => line("reads", reads) + &line("writes", writes) + &back,
     }
 }

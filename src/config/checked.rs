@@ -274,6 +274,8 @@ pub struct PoolConfig {
     pub limits: PoolLimits,
     /// When requests are repeated.
     pub retry: RetryPolicy,
+    /// The most that a shard may have in flight, in percent of its fair share. `None`: any.
+    pub hash_balance_factor: Option<u32>,
     /// How shards that are reached by `https` are known.
     pub tls: PoolTlsConfig,
     /// Its shards in the order of the file: at least one, and one with a weight above zero, so

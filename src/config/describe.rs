@@ -177,6 +177,13 @@ fn describe_own(pool: &PoolConfig, out: &mut String) {
         line(out, "  the client's Host field is kept");
     }
     describe_tls(pool, out);
+    if let Some(percent) = pool.hash_balance_factor {
+        line(out, format!("  no shard bears more than {percent} % of its fair share in flight"));
+    }
+    if let Some(window) = pool.health.slow_start {
+        let window = show_duration(window);
+        line(out, format!("  a shard that is back gets its keys again bit by bit, over {window}"));
+    }
     if pool.health.active.is_none() {
         line(out, "  no probes are sent: only failed requests show that a shard is down");
     }
@@ -262,5 +269,24 @@ fn describe_route(number: usize, route: &RouteSpec, out: &mut String) {
                 "     a client may ask {requests_per_second} a second, {burst} at once; then 429"
             ),
         );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+
+    /// What is not as usual is said; each example shows what is said otherwise.
+    #[test]
+    fn what_spares_shards_is_told() {
+        let text = "pools:\n  - name: p\n    hash_balance_factor: 125\n    health: { slow_start: 90s }\n    \
+                    shards: [{ id: s1, url: \"http://10.0.0.1\" }]\nroutes:\n  - { name: all, pool: p }\n";
+        let told = parse(text, "p").expect("no errors").config.describe();
+        for line in [
+            "  no shard bears more than 125 % of its fair share in flight\n",
+            "  a shard that is back gets its keys again bit by bit, over 90s\n",
+        ] {
+            assert!(told.contains(line), "{told}");
+        }
     }
 }

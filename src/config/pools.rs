@@ -98,6 +98,10 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
     let timeouts = timeouts(section);
     let limits = limits(section);
     let retry = retry(section);
+    let mut hash_balance_factor = None;
+    section.set("hash_balance_factor", &mut hash_balance_factor, |spot| {
+        spot.or_word("none", |spot| spot.number(101..=10_000))
+    });
     let tls = tls(section);
     let settings_only = clustered && section.get("shards").is_none();
     let (shards, urls) = match settings_only {
@@ -128,6 +132,7 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
         let message = "without probes nothing moves requests from a shard that is down";
         spot.warn(message, "switch `health.active` on, or write `mode: any`");
     }
+    judge_primary(section, mode);
     let config = name.as_ref().map(|(name, _)| PoolConfig {
         name: name.clone(),
         spec: PoolSpec { kind, placement, hash_seed, vnodes, immutable, mode },
@@ -136,10 +141,26 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
         timeouts,
         limits,
         retry,
+        hash_balance_factor,
         tls,
         shards,
     });
     WrittenPool { config, name, urls }
+}
+
+/// What moves requests by this node's own sight has no place where only agreed verdicts do.
+fn judge_primary(pool: &Section<'_>, mode: Mode) {
+    let Some(primary) = pool.get("mode").filter(|_| mode == Mode::Primary) else { return };
+    let written = [
+        pool.get("hash_balance_factor"),
+        pool.get("health").and_then(|health| health.entry("slow_start")),
+    ];
+    for spot in written.into_iter().flatten() {
+        if !spot.is_word("none") {
+            let other = (primary.place(), "all nodes ask the same shard first");
+            spot.warn_of("has no effect", other, "remove it, or write `mode: any`");
+        }
+    }
 }
 
 fn tls(pool: &Section<'_>) -> PoolTlsConfig {
@@ -295,6 +316,7 @@ fn health(pool: &Section<'_>) -> HealthSettings {
         spot.or_word("off", |spot| Some(passive(&spot.section(&schema::PASSIVE)?)))
     });
     section.set("panic_percent", &mut health.panic_percent, |spot| spot.number(0..=100));
+    section.set("slow_start", &mut health.slow_start, |spot| spot.or_word("none", Spot::duration));
     health
 }
 

@@ -107,12 +107,12 @@ pub(super) const POOL: Keys = Keys {
         "timeouts",
         "limits",
         "retry",
+        "hash_balance_factor",
         "tls",
         "shards",
     ],
     later: &[
         "driver",
-        "hash_balance_factor",
         "max_value",
         "remove_after",
         "replicas",
@@ -123,8 +123,11 @@ pub(super) const POOL: Keys = Keys {
     ],
 };
 
-pub(super) const HEALTH: Keys =
-    Keys { at: "pools[].health", known: &["active", "passive", "panic_percent"], later: &[] };
+pub(super) const HEALTH: Keys = Keys {
+    at: "pools[].health",
+    known: &["active", "passive", "panic_percent", "slow_start"],
+    later: &[],
+};
 
 pub(super) const ACTIVE: Keys = Keys {
     at: "pools[].health.active",

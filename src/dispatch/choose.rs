@@ -21,10 +21,25 @@
 //! from what is agreed alone, and so is the same on every node; panic is not, and decides nothing
 //! here but where a read is tried next.
 
+use super::ease::Easing;
 use super::view::Pool;
 use crate::cluster::Mode;
 use crate::ids::Token;
 use crate::protocol::health::Class;
+
+/// What a shard is chosen for.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked {
+    /// Where the key is on the circle.
+    pub token: Token,
+    /// Read or write.
+    pub class: Class,
+    /// So much of the pool looks down that health is not believed, and the ring's order alone
+    /// counts.
+    pub panic: bool,
+    /// The time.
+    pub now_ms: u64,
+}
 
 /// Why no shard can be asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,20 +57,26 @@ pub struct Chosen {
     pub shard: usize,
     /// Whether it is another than the key's owner.
     pub spilled: bool,
+    /// Why one before it, which may be asked, was spared.
+    pub spared: Option<Spared>,
 }
 
-/// Chooses a shard that is not in `tried`. `panic`: so much of the pool looks down that health is
-/// not believed, and the ring's order alone counts.
+/// Why a shard that may be asked is not.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Spared {
+    /// It has more in flight than its share of the pool's requests allows.
+    Loaded,
+    /// It is back since a short time, and does not have this key again yet.
+    SlowStart,
+}
+
+/// Chooses a shard that is not in `tried`. Where a request may go to another shard than the owner,
+/// shards that are to be spared are passed over, unless only such are left; see `ease`.
 ///
 /// # Errors
 /// [`NoShard`]; nothing was sent for this choice.
-pub fn choose(
-    pool: &Pool,
-    token: Token,
-    class: Class,
-    panic: bool,
-    tried: &[usize],
-) -> Result<Chosen, NoShard> {
+pub fn choose(pool: &Pool, asked: Asked, tried: &[usize]) -> Result<Chosen, NoShard> {
+    let Asked { token, class, panic, now_ms } = asked;
     if pool.agreed.spec.mode == Mode::Primary {
         let active = active(pool, token, class)?;
         if !tried.contains(&active.shard) {
@@ -65,9 +86,23 @@ pub fn choose(
             return Err(NoShard::NoneHealthy);
         }
     }
-    first(pool, token, class, |shard| {
-        !tried.contains(&shard) && (panic || pool.health.usable(shard, class))
-    })
+    let usable =
+        |shard: usize| !tried.contains(&shard) && (panic || pool.health.usable(shard, class));
+    let chosen = first(pool, token, class, usable)?;
+    if pool.eases && pool.agreed.spec.mode == Mode::Any && may_go_on(pool, class) {
+        let easing = Easing { pool, token, class, panic, now_ms };
+        if let Some(spared) = easing.spares(chosen.shard) {
+            let spares_not = |shard| usable(shard) && easing.spares(shard).is_none();
+            if let Ok(other) = first(pool, token, class, spares_not) {
+                return Ok(Chosen { spared: Some(spared), ..other });
+            }
+        }
+    }
+    Ok(chosen)
+}
+
+fn owner(pool: &Pool, token: Token) -> usize {
+    usize::from(pool.agreed.ring.replicas(token)[0].0)
 }
 
 /// Whether a request of this class that failed at one shard may be tried at another.
@@ -100,9 +135,9 @@ fn first(
 ) -> Result<Chosen, NoShard> {
     let usable = |shard: usize| !pool.in_maintenance(shard) && usable(shard);
     let ring = &pool.agreed.ring;
-    let owner = usize::from(ring.replicas(token)[0].0);
+    let owner = owner(pool, token);
     if usable(owner) {
-        return Ok(Chosen { shard: owner, spilled: false });
+        return Ok(Chosen { shard: owner, spilled: false, spared: None });
     }
     if class == Class::Write && !pool.agreed.spec.immutable {
         return Err(NoShard::OwnerDown);
@@ -110,7 +145,7 @@ fn first(
     ring.order(token)
         .map(|shard| usize::from(shard.0))
         .find(|&shard| usable(shard))
-        .map(|shard| Chosen { shard, spilled: true })
+        .map(|shard| Chosen { shard, spilled: true, spared: None })
         .ok_or(NoShard::NoneHealthy)
 }
 
@@ -192,7 +227,8 @@ mod tests {
         pool.health.set_agreed(&agreed);
         let panic = pool.health.in_panic(class);
         let (mut tried, mut distances) = (Vec::new(), Vec::new());
-        while let Ok(chosen) = choose(pool, token, class, panic, &tried) {
+        let asked = Asked { token, class, panic, now_ms: 0 };
+        while let Ok(chosen) = choose(pool, asked, &tried) {
             let distance = order.iter().position(|shard| *shard == chosen.shard);
             distances.push(distance.expect("every shard is on the ring"));
             assert_eq!(chosen.spilled, distance != Some(0));
@@ -245,7 +281,8 @@ mod tests {
         let view = view(Mode::Primary, true, None);
         let pool = &view.pools[0];
         let token = Token(7);
-        let put = || choose(pool, token, Class::Write, false, &[]).expect("a shard");
+        let asked = Asked { token, class: Class::Write, panic: false, now_ms: 0 };
+        let put = || choose(pool, asked, &[]).expect("a shard");
         let owner = put().shard;
         for key in 0..10 {
             let outcome = Outcome::answered(500);

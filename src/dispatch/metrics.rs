@@ -55,6 +55,8 @@ pub struct PoolMetrics {
     pub(super) rq_deadline: Counter,
     pub(super) pipe_overflow: Counter,
     pub(super) spilled: Counter,
+    pub(super) balance_spilled: Counter,
+    pub(super) slow_start_spilled: Counter,
     pub(super) none_healthy: Counter,
     pub(super) panic: Counter,
 }
@@ -69,6 +71,8 @@ impl PoolMetrics {
             rq_deadline: counter(),
             pipe_overflow: counter(),
             spilled: counter(),
+            balance_spilled: counter(),
+            slow_start_spilled: counter(),
             none_healthy: counter(),
             panic: counter(),
         }
@@ -111,7 +115,7 @@ const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
     ("ringway_upstream_cx_tx_bytes_total", "Bytes of request bodies sent.", |m| &m.tx_bytes),
 ];
 
-const POOL_COUNTERS: [(&str, &str, PickPool); 8] = [
+const POOL_COUNTERS: [(&str, &str, PickPool); 10] = [
     ("ringway_upstream_rq_retry_total", "Requests tried once more.", |m| &m.rq_retry),
     (
         "ringway_upstream_rq_retry_success_total",
@@ -137,6 +141,16 @@ const POOL_COUNTERS: [(&str, &str, PickPool); 8] = [
         "ringway_upstream_rq_spilled_total",
         "Requests that went to another shard than the owner of their key.",
         |m| &m.spilled,
+    ),
+    (
+        "ringway_lb_balance_spilled_total",
+        "Requests passed on because a shard had more in flight than hash_balance_factor allows.",
+        |m| &m.balance_spilled,
+    ),
+    (
+        "ringway_lb_slow_start_spilled_total",
+        "Requests passed on because a shard that is back does not have their key again yet.",
+        |m| &m.slow_start_spilled,
     ),
     (
         "ringway_upstream_cx_none_healthy_total",

@@ -23,6 +23,7 @@
 
 mod attempt;
 mod choose;
+mod ease;
 pub mod metrics;
 pub mod outcome;
 mod places;

@@ -27,7 +27,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use super::attempt::{Attempt, Source};
-use super::choose::{Chosen, NoShard, choose, may_go_on};
+use super::choose::{Asked, Chosen, NoShard, Spared, choose, may_go_on};
 use super::outcome::{Failure, Note, TryError};
 use super::places::Place;
 use super::seam::{Answer, Body, BodyError, Part, Request};
@@ -104,6 +104,8 @@ impl Run<'_> {
         if panic {
             metrics.panic.inc(stripe);
         }
+        let (token, class) = (self.request.token, self.request.class);
+        let asked = Asked { token, class, panic, now_ms: self.timer.timers().now_ms() };
         let mut tried = Vec::new();
         let mut last = None;
         let mut held = None;
@@ -112,8 +114,7 @@ impl Run<'_> {
         // Whether the next try must open a connection of its own.
         let mut anew = false;
         loop {
-            let (token, class) = (self.request.token, self.request.class);
-            let chosen = match choose(self.pool, token, class, panic, &tried) {
+            let chosen = match choose(self.pool, asked, &tried) {
                 Ok(chosen) => chosen,
                 Err(no_shard) => return Err(last.unwrap_or_else(|| self.no_shard(no_shard))),
             };
@@ -130,7 +131,7 @@ impl Run<'_> {
             let is_last = tried.len() + 1 >= self.pool.settings.retry.attempts_max as usize;
             let on_gateway_error = !is_last
                 && held.is_some()
-                && self.another_for_gateway_error(chosen, panic, &mut tried);
+                && self.another_for_gateway_error(chosen, asked, &mut tried);
             let tried_once =
                 self.one_try(chosen.shard, source, anew, on_gateway_error, answer, note).await;
             if let Some(trace) = self.request.trace {
@@ -198,15 +199,14 @@ impl Run<'_> {
     fn another_for_gateway_error(
         &self,
         chosen: Chosen,
-        panic: bool,
+        asked: Asked,
         tried: &mut Vec<usize>,
     ) -> bool {
-        let (token, class) = (self.request.token, self.request.class);
-        if !self.pool.settings.retry.on_gateway_error || class != Class::Read {
+        if !self.pool.settings.retry.on_gateway_error || asked.class != Class::Read {
             return false;
         }
         tried.push(chosen.shard);
-        let another = choose(self.pool, token, class, panic, tried).is_ok();
+        let another = choose(self.pool, asked, tried).is_ok();
         tried.pop();
         another
     }
@@ -355,6 +355,11 @@ impl Run<'_> {
         note.owes_head = false;
         if chosen.spilled {
             self.pool.metrics.spilled.inc(self.worker.stripe);
+        }
+        match chosen.spared {
+            None => {}
+            Some(Spared::Loaded) => self.pool.metrics.balance_spilled.inc(self.worker.stripe),
+            Some(Spared::SlowStart) => self.pool.metrics.slow_start_spilled.inc(self.worker.stripe),
         }
     }
 

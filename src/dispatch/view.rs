@@ -13,6 +13,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::metrics::{PoolMetrics, ShardMetrics};
 use super::places::Places;
@@ -39,6 +40,8 @@ pub struct PoolSettings {
     pub health: HealthSettings,
     /// Whose name its shards are addressed by.
     pub host: HostRule,
+    /// The most that a shard may have in flight, in percent of its fair share; see `ease`.
+    pub hash_balance_factor: Option<u32>,
     /// How shards that are reached by `https` are known.
     pub tls: Arc<ShardTls>,
 }
@@ -134,6 +137,10 @@ pub struct Pool {
     pub budget: Arc<RetryBudget>,
     /// What is counted about it.
     pub metrics: Arc<PoolMetrics>,
+    /// Whether shards may be spared requests; see `ease`.
+    pub(super) eases: bool,
+    /// Units of weight in all.
+    pub(super) weights: u64,
     pub(super) keep: Keep,
     pub(super) head_limits: HeadLimits,
 }
@@ -247,7 +254,7 @@ fn build_pool(
         Some(pool) if pool.settings.retry == settings.retry => Arc::clone(&pool.budget),
         _ => Arc::new(RetryBudget::new(&settings.retry, workers)),
     };
-    let millis = |d: std::time::Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
+    let millis = |d: Duration| u64::try_from(d.as_millis()).unwrap_or(u64::MAX);
     let keep = Keep {
         idle_max: settings.limits.idle_per_worker_max,
         idle_ms_max: millis(settings.limits.idle_max),
@@ -259,7 +266,9 @@ fn build_pool(
         line_bytes_max: head_bytes_max,
         fields_max: RESPONSE_FIELDS_MAX,
     };
-    Pool { agreed, settings, shards, health, budget, metrics, keep, head_limits }
+    let eases = settings.hash_balance_factor.is_some() || settings.health.slow_start.is_some();
+    let weights = agreed.ring.members().iter().map(|member| u64::from(member.weight.get())).sum();
+    Pool { agreed, settings, shards, health, budget, metrics, eases, weights, keep, head_limits }
 }
 
 /// The shards of a pool: the very list of `before` if nobody came, left or moved.

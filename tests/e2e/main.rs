@@ -15,6 +15,7 @@
 mod ccache;
 mod dav;
 mod dev;
+mod easing;
 mod failover;
 mod front;
 mod gateway;

@@ -368,6 +368,13 @@ const SECTIONS: &[Described] = &[
             ),
             key("limits", Section(&schema::POOL_LIMITS), "What the pool's connections may grow to."),
             key("retry", Section(&schema::RETRY), "When a request is tried again."),
+            key(
+                "hash_balance_factor",
+                Either(&[Words(&["none"]), Number(101, 10_000)]),
+                "The most that a shard may have in flight, in percent of its fair share; what is \
+                 more goes to the next shard.",
+            )
+            .usually("none"),
             key("tls", Section(&schema::POOL_TLS), "How shards with https are known."),
             key("shards", List(&Section(&schema::SHARD), 1, 4096), "The pool's shards."),
         ],
@@ -393,6 +400,12 @@ const SECTIONS: &[Described] = &[
                 "When more shards than this look down, all are tried.",
             )
             .usually("50"),
+            key(
+                "slow_start",
+                Either(&[Words(&["none"]), TIME]),
+                "How long a shard that is back takes to get all of its keys again.",
+            )
+            .usually("none"),
         ],
     },
     Described {

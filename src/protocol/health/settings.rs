@@ -16,6 +16,8 @@ pub struct HealthSettings {
     /// shards are tried: so many failures at once are more likely this node's own fault. 100
     /// never panics.
     pub panic_percent: u32,
+    /// How long a shard that is back takes to get all of its keys again. `None`: at once.
+    pub slow_start: Option<Duration>,
 }
 
 impl Default for HealthSettings {
@@ -24,6 +26,7 @@ impl Default for HealthSettings {
             active: Some(ActiveSettings::default()),
             passive: Some(PassiveSettings::default()),
             panic_percent: 50,
+            slow_start: None,
         }
     }
 }

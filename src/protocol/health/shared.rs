@@ -62,9 +62,17 @@ struct Inner {
 #[repr(align(64))]
 struct Cell {
     marks: AtomicU8,
+    /// Since when the shard is back, if it is getting its keys again; see [`SharedHealth::easing`].
+    back_ms: PerClass<AtomicU64>,
     /// Successes ever counted; they are only while the marks say so.
     good: PerClass<AtomicU64>,
 }
+
+/// Not back since any time: it was never away, or has all its keys again.
+const SETTLED: u64 = u64::MAX;
+
+/// Back since whenever it is asked for next.
+const JUST_BACK: u64 = u64::MAX - 1;
 
 const USABLE: u8 = 1;
 const WANTS_SUCCESS: u8 = 2;
@@ -109,7 +117,22 @@ impl SharedHealth {
             })
         };
         let goods = was.iter().map(good).collect();
-        Arc::new(Self::begun(settings, seats, machine, goods, changes))
+        let renewed = Self::begun(settings, seats, machine, goods, changes);
+        for (at, was) in was.iter().enumerate() {
+            let Some(was) = *was else { continue };
+            for class in Class::ALL {
+                let (old, new) = (&previous.cells[was], &renewed.cells[at]);
+                let was_away = previous.seats[was].maint || !previous.usable(was, class);
+                let is_back = was_away && !renewed.seats[at].maint && renewed.usable(at, class);
+                let back_ms = match (&renewed.settings.slow_start, is_back) {
+                    (None, _) => SETTLED,
+                    (Some(_), true) => JUST_BACK,
+                    (Some(_), false) => old.back_ms[class].load(Relaxed),
+                };
+                new.back_ms[class].store(back_ms, Relaxed);
+            }
+        }
+        Arc::new(renewed)
     }
 
     fn begun(
@@ -125,6 +148,7 @@ impl SharedHealth {
         }
         let cell = |good: PerClass<u64>| Cell {
             marks: AtomicU8::new(0),
+            back_ms: PerClass { read: SETTLED.into(), write: SETTLED.into() },
             good: PerClass { read: good.read.into(), write: good.write.into() },
         };
         let shared = Self {
@@ -135,6 +159,10 @@ impl SharedHealth {
             inner: Mutex::new(Inner { machine, changes: changes.into(), lost: 0 }),
         };
         shared.publish_all(&shared.lock().machine);
+        // Who is up at the beginning has not come back from anywhere.
+        for cell in &shared.cells {
+            Class::ALL.into_iter().for_each(|class| cell.back_ms[class].store(SETTLED, Relaxed));
+        }
         shared
     }
 
@@ -165,6 +193,38 @@ impl SharedHealth {
     #[must_use]
     pub fn in_panic(&self, class: Class) -> bool {
         self.panic[class].load(Relaxed)
+    }
+
+    /// How far a shard that was down, ejected or in maintenance is on its way back to all its keys,
+    /// in thousandths; `None` if it has them all, as nearly always. The time counts from the first
+    /// question of this kind after its return. One relaxed load, unless it is on its way.
+    #[must_use]
+    pub fn easing(&self, now_ms: u64, shard: usize, class: Class) -> Option<u64> {
+        let back_ms = &self.cells.get(shard)?.back_ms[class];
+        let found = back_ms.load(Relaxed);
+        if found == SETTLED {
+            return None;
+        }
+        let permille = self.progress(now_ms, found);
+        // Whoever writes first is right; a shard that went and came meanwhile has the last word.
+        let next = if permille.is_none() { SETTLED } else { now_ms };
+        if permille.is_none() || found == JUST_BACK {
+            let _: Result<u64, u64> = back_ms.compare_exchange(found, next, Relaxed, Relaxed);
+        }
+        permille
+    }
+
+    /// The same for who only looks: no time begins by it.
+    #[must_use]
+    pub fn eased(&self, now_ms: u64, shard: usize, class: Class) -> Option<u64> {
+        self.progress(now_ms, self.cells.get(shard)?.back_ms[class].load(Relaxed))
+    }
+
+    fn progress(&self, now_ms: u64, back_ms: u64) -> Option<u64> {
+        let window = self.settings.slow_start.filter(|_| back_ms != SETTLED)?;
+        let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
+        let passed_ms = if back_ms == JUST_BACK { 0 } else { now_ms.saturating_sub(back_ms) };
+        (passed_ms < window_ms).then(|| passed_ms * 1000 / window_ms)
     }
 
     /// Whether [`Self::observe`] would do anything with a success of `class` at `shard`. For a
@@ -310,9 +370,17 @@ impl SharedHealth {
         let Some(cell) = self.cells.get(shard) else { return };
         let marks = packed(machine.marks(shard));
         // An unchanged line is not written: every worker has it in its cache.
-        if cell.marks.load(Relaxed) != marks {
-            cell.marks.store(marks, Relaxed);
+        let before = cell.marks.load(Relaxed);
+        if before == marks {
+            return;
         }
+        for class in Class::ALL.into_iter().filter(|_| self.settings.slow_start.is_some()) {
+            let usable = bit(USABLE, class);
+            if before & usable == 0 && marks & usable != 0 {
+                cell.back_ms[class].store(JUST_BACK, Relaxed);
+            }
+        }
+        cell.marks.store(marks, Relaxed);
     }
 }
 
