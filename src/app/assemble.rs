@@ -97,6 +97,7 @@ pub fn site(
             Fields::Both => ForwardedFields::Both,
         },
         node: node.clone(),
+        trace_percent: config.tracing.as_ref().map_or(0, |tracing| tracing.sample_percent),
         log: config.access_log.as_ref().map(|log| match log.format {
             AccessLogFormat::Json => LogFormat::Json,
             AccessLogFormat::Common => LogFormat::Common,

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 
 use crate::cluster::{ClusterState, Desired, DesiredPool, PoolSpec, Role, ShardSpec, drift};
-use crate::ids::{NodeName, PeerAddress, PoolName, ShardId};
+use crate::ids::{BaseUrl, NodeName, PeerAddress, PoolName, ShardId};
 use crate::limits::{ClientLimits, ClientTimeouts, PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::protocol::health::HealthSettings;
 use crate::route::RouteSpec;
@@ -36,6 +36,8 @@ pub struct Config {
     /// How long requests in flight may take to end once the process was told to stop; what is
     /// left is cut off. Zero cuts at once.
     pub drain_timeout: Duration,
+    /// How requests are traced. `None`: not at all.
+    pub tracing: Option<TracingConfig>,
     /// What clients may do.
     pub client: ClientConfig,
     /// How the node takes part in a cluster. `None`: it is standalone.
@@ -206,6 +208,15 @@ pub enum AccessLogTarget {
     Stdout,
     /// A file, which is appended to. Relative to the working directory.
     File(PathBuf),
+}
+
+/// How requests are traced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TracingConfig {
+    /// Where an OpenTelemetry collector takes spans; not by TLS.
+    pub otlp: BaseUrl,
+    /// Of the requests that bring no trace along, how many are recorded; 0 to 100.
+    pub sample_percent: u8,
 }
 
 /// What clients may do.

@@ -58,6 +58,10 @@ impl Config {
             }
         });
         line(out, format!("  access log     {access_log}"));
+        if let Some(tracing) = &self.tracing {
+            let (percent, otlp) = (tracing.sample_percent, &tracing.otlp);
+            line(out, format!("  traces         {percent} % of the requests, to {otlp}"));
+        }
         if self.client.limits.http2.is_none() {
             line(out, "  HTTP/2         off");
         }

@@ -55,7 +55,7 @@ pub use checked::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, CertificateFiles, ClientCertificates,
     ClientConfig, ClusterConfig, Config, DataListener, Election, ForwardedFields, ForwardedRule,
     HostRule, ListenConfig, ListenerTls, LogConfig, LogFormat, LogLevel, NodeConfig, PoolConfig,
-    PoolTlsConfig, ShardConfig, TlsConfig, VNODES_DEFAULT, Workers,
+    PoolTlsConfig, ShardConfig, TlsConfig, TracingConfig, VNODES_DEFAULT, Workers,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use json_schema::json_schema;

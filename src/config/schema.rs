@@ -25,6 +25,7 @@ pub(super) const FILE: Keys = Keys {
         "access_log",
         "drain_delay",
         "drain_timeout",
+        "tracing",
         "client",
         "cluster",
         "pools",
@@ -55,6 +56,9 @@ pub(super) const LOG: Keys = Keys { at: "log", known: &["level", "format"], late
 
 pub(super) const ACCESS_LOG: Keys =
     Keys { at: "access_log", known: &["format", "path"], later: &[] };
+
+pub(super) const TRACING: Keys =
+    Keys { at: "tracing", known: &["otlp", "sample_percent"], later: &[] };
 
 pub(super) const CLIENT: Keys = Keys {
     at: "client",
@@ -225,7 +229,7 @@ pub(super) const KEY: Keys = Keys {
 };
 
 /// Every section.
-pub(super) const ALL: [&Keys; 27] = [
+pub(super) const ALL: [&Keys; 28] = [
     &FILE,
     &NODE,
     &LISTEN,
@@ -234,6 +238,7 @@ pub(super) const ALL: [&Keys; 27] = [
     &CERTIFICATE,
     &LOG,
     &ACCESS_LOG,
+    &TRACING,
     &CLIENT,
     &CLIENT_HTTP2,
     &CLIENT_LIMITS,

@@ -100,6 +100,7 @@ listen:
     - 127.0.0.1:8080
     - address: 127.0.0.1:8443
       tls: { certificates: { cert: tls/site.pem, key: tls/site.key } }
+tracing: { otlp: 'http://127.0.0.1:4318/v1/traces' }
 cluster:
   tls: { ca: tls/ca.pem, cert: tls/n1.pem, key: tls/n1.key }
 pools:

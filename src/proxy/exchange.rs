@@ -3,6 +3,7 @@
 //! Here a request has a judged head, a body and an answer, and no protocol: the connection that it
 //! came on made them, and goes on with what is left of them.
 
+use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::str::from_utf8;
@@ -15,6 +16,7 @@ use super::routing::{ALLOWED, canonical, route};
 use super::seam::{Reply, Upload, Watch};
 use super::seen::Seen;
 use super::site::Site;
+use super::traces::Part;
 use crate::dispatch::outcome::{Failure, Note};
 use crate::dispatch::run::run;
 use crate::dispatch::seam::{BodyError, ClientGone, Request};
@@ -34,7 +36,12 @@ pub(super) struct Exchange<'a> {
     pub(super) caller: Caller,
     pub(super) request_id: [u8; 16],
     pub(super) begun_micros: u64,
+    /// What is done with its trace; empty if that is left alone.
+    pub(super) part: OnceCell<Box<Part>>,
 }
+
+/// Where a balancer asks whether to send clients here.
+pub(super) const HEALTH_PATH: &[u8] = b"/_ringway/health";
 
 impl<'a> Exchange<'a> {
     /// At the first byte of a request.
@@ -46,7 +53,7 @@ impl<'a> Exchange<'a> {
     ) -> Self {
         let request_id = local.request_id();
         let begun_micros = local.worker.timers.refresh();
-        Self { local, site, timer, caller, request_id, begun_micros }
+        Self { local, site, timer, caller, request_id, begun_micros, part: OnceCell::new() }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -80,6 +87,9 @@ impl<'a> Exchange<'a> {
         body: &mut B,
         answer: &mut A,
     ) -> Result<(), ClientGone> {
+        if let Some(tracer) = &self.local.tracer {
+            self.begin_trace(tracer, head, whole);
+        }
         let site = self.site;
         let mut seen = Seen {
             method: head.method(whole),
@@ -132,7 +142,7 @@ impl<'a> Exchange<'a> {
         body: &mut B,
         answer: &mut A,
     ) -> Result<(), ClientGone> {
-        if seen.path == b"/_ringway/health" && matches!(seen.method, b"GET" | b"HEAD") {
+        if seen.path == HEALTH_PATH && matches!(seen.method, b"GET" | b"HEAD") {
             // A balancer that asks here is to turn away before the port closes.
             let status = if self.local.worker.draining.get() { 503 } else { 200 };
             return answer.plain(status, &[], body.is_complete()).await;
@@ -150,7 +160,8 @@ impl<'a> Exchange<'a> {
         let mut fields = self.local.worker.buffers.text();
         let rewrites = routed.pool.settings.host == HostRule::Shard;
         let destination = routed.destination.as_ref().filter(|_| rewrites);
-        let hop = Hop { caller: self.caller, version: answer.version() };
+        let part = self.part.get().map(|part| &**part);
+        let hop = Hop { caller: self.caller, version: answer.version(), part };
         render_fields(&mut fields, head, whole, site, &hop, destination.is_none());
         let framing = head.framing();
         let held_body_bytes_max = site.limits.replay_body_bytes_max as u64;
@@ -171,6 +182,7 @@ impl<'a> Exchange<'a> {
                 // A body that is held was asked for by us.
                 expect_continue: streams && head.expects_continue(),
                 wants_trailers: head.wants_trailers() && hop.version.has_extras(),
+                traceparent: part.and_then(Part::field),
             },
             token: routed.token,
             class: class_of(seen.method),
@@ -179,6 +191,7 @@ impl<'a> Exchange<'a> {
             interim_wanted: hop.version.has_extras(),
             held_body_bytes_max,
             destination: routed.destination.as_ref().map(|(token, _)| *token),
+            trace: part.and_then(Part::trace),
         };
         let worker = &self.local.worker;
         let watch = answer.watch();

@@ -11,6 +11,7 @@ use super::client::Caller;
 use super::problem::Problem;
 use super::seam::Version;
 use super::site::{ForwardedRule, Site};
+use super::traces::Part;
 use crate::key::canonical_path;
 use crate::net::http1::head::{Field, FieldKind, Lines, values, write_address, write_field};
 use crate::net::http1::request::{RequestHead, strip_scheme};
@@ -84,11 +85,13 @@ pub(super) fn hops_left(head: &RequestHead, whole: &[u8]) -> Option<u64> {
 }
 
 /// How a request came to this node.
-pub(super) struct Hop {
+pub(super) struct Hop<'a> {
     /// Who sent it.
     pub(super) caller: Caller,
     /// In which version.
     pub(super) version: Version,
+    /// What is done with its trace; `None` if that is left alone.
+    pub(super) part: Option<&'a Part>,
 }
 
 /// Renders the fields that go on, but for `Host` and the framing. `keep_destination` is false
@@ -98,7 +101,7 @@ pub(super) fn render_fields(
     head: &RequestHead,
     whole: &[u8],
     site: &Site,
-    hop: &Hop,
+    hop: &Hop<'_>,
     keep_destination: bool,
 ) {
     let append = site.forwarded == ForwardedRule::Append;
@@ -157,6 +160,11 @@ pub(super) fn render_fields(
                 continue;
             }
             FieldKind::Destination if !keep_destination => continue,
+            FieldKind::EndToEnd
+                if hop.part.is_some_and(|part| part.replaces(field.name.of_bytes(whole))) =>
+            {
+                continue;
+            }
             _ => {}
         }
         lines.push(out, field);

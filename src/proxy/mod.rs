@@ -36,3 +36,4 @@ pub mod serve;
 pub mod site;
 #[cfg(test)]
 mod tests;
+pub mod traces;

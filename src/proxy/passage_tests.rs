@@ -82,6 +82,7 @@ impl World {
             published: Arc::clone(&published),
             metrics: Arc::clone(&clients),
             log: None,
+            tracer: None,
             phase: phase_seen,
             pipes_max,
             seed: 1,
@@ -180,6 +181,7 @@ fn site(shard: SocketAddr) -> Site {
         forwarded: ForwardedRule::default(),
         forwarded_fields: ForwardedFields::default(),
         node: NodeName::new("n1").expect("a name"),
+        trace_percent: 0,
         log: None,
     };
     Site::build(view, parts, None, 1)

@@ -20,6 +20,7 @@ use super::door::{self, Door};
 use super::metrics::ClientMetrics;
 use super::problem::{Problem, ProblemAbout};
 use super::site::{Published, SiteReader};
+use super::traces::Tracer;
 use crate::dispatch::worker::Worker;
 use crate::net::timers::TICK_MS;
 
@@ -50,6 +51,8 @@ pub struct WorkerParts {
     pub metrics: Arc<ClientMetrics>,
     /// Where log lines go.
     pub log: Option<LogSender>,
+    /// Where spans go, if requests are traced.
+    pub tracer: Option<Tracer>,
     /// The process's phase.
     pub phase: watch::Receiver<Phase>,
     /// The most pipes that large bodies pass through at once.
@@ -73,7 +76,7 @@ pub fn run_worker(parts: WorkerParts) -> io::Result<()> {
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
     let sites = SiteReader::new(parts.published);
-    let local = Local::new(worker, sites, parts.metrics, parts.log, parts.seed);
+    let local = Local::new(worker, sites, parts.metrics, parts.log, parts.tracer, parts.seed);
     runtime.block_on(serve(local, parts.listeners, parts.phase))
 }
 

@@ -83,6 +83,8 @@ pub struct Site {
     pub forwarded_by: Vec<u8>,
     /// What `Via` says of this node, behind the version that its client speaks; with CRLF.
     pub via: Vec<u8>,
+    /// Of the requests that bring no trace along, how many are recorded, where requests are traced.
+    pub trace_percent: u8,
     /// How requests are logged; `None`: not at all.
     pub log: Option<LogFormat>,
 }
@@ -113,6 +115,8 @@ pub struct SiteParts {
     pub forwarded_fields: ForwardedFields,
     /// This node's name, for `Via` and `Forwarded`.
     pub node: NodeName,
+    /// Of the requests that bring no trace along, how many are recorded, where requests are traced.
+    pub trace_percent: u8,
     /// How requests are logged.
     pub log: Option<LogFormat>,
 }
@@ -126,8 +130,17 @@ impl Site {
         previous: Option<&Site>,
         workers: usize,
     ) -> Self {
-        let SiteParts { routes, rates, limits, timeouts, forwarded, forwarded_fields, node, log } =
-            parts;
+        let SiteParts {
+            routes,
+            rates,
+            limits,
+            timeouts,
+            forwarded,
+            forwarded_fields,
+            node,
+            trace_percent,
+            log,
+        } = parts;
         let route_metrics = match previous {
             Some(site) if Arc::ptr_eq(&site.routes, &routes) => Arc::clone(&site.route_metrics),
             _ => {
@@ -163,6 +176,7 @@ impl Site {
             forwarded_fields,
             forwarded_by,
             via,
+            trace_percent,
             log,
         }
     }
@@ -185,6 +199,7 @@ impl Site {
             forwarded_fields: self.forwarded_fields,
             forwarded_by: self.forwarded_by.clone(),
             via: self.via.clone(),
+            trace_percent: self.trace_percent,
             log: self.log,
         }
     }

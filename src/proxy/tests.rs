@@ -77,6 +77,7 @@ fn site(pool: &str, view: Arc<View>) -> Site {
         forwarded: ForwardedRule::default(),
         forwarded_fields: ForwardedFields::default(),
         node: NodeName::new("n1").expect("a name"),
+        trace_percent: 0,
         log: None,
     };
     Site::build(view, parts, None, 1)
@@ -111,6 +112,7 @@ fn a_route_whose_pool_is_not_agreed_is_answered_503_until_it_is() {
         published: Arc::clone(&published),
         metrics: Arc::new(ClientMetrics::new(1)),
         log: None,
+        tracer: None,
         phase: phase_seen,
         pipes_max: 1,
         seed: 1,

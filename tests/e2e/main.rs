@@ -40,3 +40,4 @@ mod telemetry;
 mod tls_clients;
 mod tls_http2;
 mod tls_shards;
+mod tracing;

@@ -46,6 +46,11 @@ const SECTIONS: &[Described] = &[
                 "How long it then waits for the requests in flight; 0s cuts them off.",
             )
             .usually("30s"),
+            key(
+                "tracing",
+                Either(&[Words(&["off"]), Section(&schema::TRACING)]),
+                "Spans of requests, sent to an OpenTelemetry collector; off unless set.",
+            ),
             key("client", Section(&schema::CLIENT), "What clients may do."),
             key(
                 "cluster",
@@ -119,6 +124,25 @@ const SECTIONS: &[Described] = &[
             .usually("off"),
             key("path", PATH, "A file, which is appended to; \"-\" is standard output.")
                 .usually("\"-\""),
+        ],
+    },
+    Described {
+        section: &schema::TRACING,
+        says: "Spans of requests, sent to an OpenTelemetry collector.",
+        rule: "",
+        keys: &[
+            key(
+                "otlp",
+                Text("^[Hh][Tt][Tt][Pp]://[^/?#]"),
+                "Where the collector takes OTLP over HTTP, as http://127.0.0.1:4318/v1/traces.",
+            )
+            .needed(),
+            key(
+                "sample_percent",
+                Number(0, 100),
+                "Of the requests that bring no traceparent along, how many are recorded.",
+            )
+            .usually("1"),
         ],
     },
     Described {
