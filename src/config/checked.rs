@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 
 use crate::cluster::{ClusterState, Desired, DesiredPool, PoolSpec, Role, ShardSpec, drift};
-use crate::ids::{NodeName, PeerAddress, PoolName, ShardId};
+use crate::ids::{BaseUrl, NodeName, PeerAddress, PoolName, ShardId};
 use crate::limits::{ClientLimits, ClientTimeouts, PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::protocol::health::HealthSettings;
 use crate::route::RouteSpec;
@@ -36,6 +36,8 @@ pub struct Config {
     /// How long requests in flight may take to end once the process was told to stop; what is
     /// left is cut off. Zero cuts at once.
     pub drain_timeout: Duration,
+    /// How requests are traced. `None`: not at all.
+    pub tracing: Option<TracingConfig>,
     /// What clients may do.
     pub client: ClientConfig,
     /// How the node takes part in a cluster. `None`: it is standalone.
@@ -77,7 +79,7 @@ impl Default for NodeConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenConfig {
     /// For clients; at least one.
-    pub data: Vec<SocketAddr>,
+    pub data: Vec<DataListener>,
     /// For metrics and health. `None`: nowhere.
     pub telemetry: Option<SocketAddr>,
     /// For the operator. `None`: nowhere.
@@ -90,8 +92,60 @@ impl Default for ListenConfig {
     fn default() -> Self {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let (telemetry, admin) = (Some(local(9600)), Some(local(9601)));
-        Self { data: vec![local(8080)], telemetry, admin, peer: None }
+        let data = vec![DataListener::clear(local(8080))];
+        Self { data, telemetry, admin, peer: None }
     }
+}
+
+/// One address at which clients are listened for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataListener {
+    /// Where.
+    pub address: SocketAddr,
+    /// How it speaks TLS. `None`: in the clear.
+    pub tls: Option<ListenerTls>,
+    /// Whether each connection must begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+}
+
+impl DataListener {
+    /// In the clear, for clients without a proxy between.
+    #[must_use]
+    pub fn clear(address: SocketAddr) -> Self {
+        Self { address, tls: None, proxy_protocol: false }
+    }
+}
+
+/// How a listener speaks TLS. Paths are relative to the working directory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListenerTls {
+    /// At least one. A client is shown the one for the name that it asks for, or the first.
+    pub certificates: Vec<CertificateFiles>,
+    /// The authorities that sign for clients. There exactly if clients are asked.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients show certificates.
+    pub client_certificates: ClientCertificates,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, perhaps with those that lead to its authority, in PEM.
+    pub cert: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+}
+
+/// Whether clients show certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCertificates {
+    /// They are not asked.
+    #[default]
+    Off,
+    /// They are asked; one that is shown must be good.
+    Optional,
+    /// No connection without a good one.
+    Required,
 }
 
 /// What a process says about itself, on standard error.
@@ -156,11 +210,22 @@ pub enum AccessLogTarget {
     File(PathBuf),
 }
 
+/// How requests are traced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TracingConfig {
+    /// Where an OpenTelemetry collector takes spans; not by TLS.
+    pub otlp: BaseUrl,
+    /// Of the requests that bring no trace along, how many are recorded; 0 to 100.
+    pub sample_percent: u8,
+}
+
 /// What clients may do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientConfig {
     /// What becomes of the `X-Forwarded-…` fields that they send.
     pub forwarded: ForwardedRule,
+    /// In which fields shards are told of them.
+    pub forwarded_fields: ForwardedFields,
     /// What they may send.
     pub limits: ClientLimits,
     /// How long they may take.
@@ -175,6 +240,18 @@ pub enum ForwardedRule {
     Replace,
     /// They are kept and the client's address is appended: the client is a proxy of ours.
     Append,
+}
+
+/// In which fields shards are told who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardedFields {
+    /// `X-Forwarded-For`, `-Host` and `-Proto`.
+    #[default]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// All of them.
+    Both,
 }
 
 /// How a node takes part in a cluster.

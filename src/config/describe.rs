@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::cluster::{AdminState, Mode, Placement, Role};
-use crate::limits::{ClientTimeouts, UpstreamTimeouts};
+use crate::limits::{ClientTimeouts, RateLimit, UpstreamTimeouts};
 use crate::route::RouteSpec;
 
 use super::checked::{
-    AccessLogFormat, AccessLogTarget, ClusterConfig, Config, HostRule, PoolConfig, PoolTlsConfig,
-    Workers,
+    AccessLogFormat, AccessLogTarget, ClientCertificates, ClusterConfig, Config, DataListener,
+    HostRule, PoolConfig, PoolTlsConfig, Workers,
 };
 use super::units::show_duration;
 
@@ -40,7 +40,7 @@ impl Config {
             Workers::Fixed(count) => format!("workers: {count}"),
         };
         line(out, format!("node {name}, {workers}, data in {}", self.node.data_dir.display()));
-        let data: Vec<_> = self.listen.data.iter().map(ToString::to_string).collect();
+        let data: Vec<_> = self.listen.data.iter().map(listener_words).collect();
         line(out, format!("  clients        {}", data.join(", ")));
         let others = [("telemetry", self.listen.telemetry), ("admin", self.listen.admin)];
         for (what, address) in others {
@@ -58,6 +58,10 @@ impl Config {
             }
         });
         line(out, format!("  access log     {access_log}"));
+        if let Some(tracing) = &self.tracing {
+            let (percent, otlp) = (tracing.sample_percent, &tracing.otlp);
+            line(out, format!("  traces         {percent} % of the requests, to {otlp}"));
+        }
         if self.client.limits.http2.is_none() {
             line(out, "  HTTP/2         off");
         }
@@ -195,6 +199,28 @@ fn describe_own(pool: &PoolConfig, out: &mut String) {
     describe_timeouts(timeouts, out);
 }
 
+/// An address with what is unusual about it.
+fn listener_words(listener: &DataListener) -> String {
+    let tls = listener.tls.as_ref().map(|tls| {
+        let many = match tls.certificates.len() {
+            1 => "1 certificate".to_owned(),
+            many => format!("{many} certificates"),
+        };
+        let clients = match tls.client_certificates {
+            ClientCertificates::Off => "",
+            ClientCertificates::Optional => ", clients may show theirs",
+            ClientCertificates::Required => ", clients must show theirs",
+        };
+        format!("TLS with {many}{clients}")
+    });
+    let proxy = listener.proxy_protocol.then(|| "behind the PROXY protocol".to_owned());
+    let more: Vec<_> = tls.into_iter().chain(proxy).collect();
+    match more.is_empty() {
+        true => listener.address.to_string(),
+        false => format!("{} ({})", listener.address, more.join("; ")),
+    }
+}
+
 /// How shards that are reached by `https` are known, if there are any or more than the usual is
 /// said.
 fn describe_tls(pool: &PoolConfig, out: &mut String) {
@@ -257,6 +283,14 @@ fn describe_route(number: usize, route: &RouteSpec, out: &mut String) {
     line(out, format!("     their key is {}{tag}", route.key));
     if !route.allowed_methods.is_any() {
         line(out, format!("     methods other than {} are answered 405", route.allowed_methods));
+    }
+    if let Some(RateLimit { requests_per_second, burst }) = route.rate_limit {
+        line(
+            out,
+            format!(
+                "     a client may ask {requests_per_second} a second, {burst} at once; then 429"
+            ),
+        );
     }
 }
 

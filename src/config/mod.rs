@@ -36,6 +36,7 @@ mod diagnostic;
 #[cfg(test)]
 mod fuzz;
 mod json_schema;
+mod listen;
 mod load;
 mod placement;
 mod pools;
@@ -53,9 +54,10 @@ mod units;
 mod values;
 
 pub use checked::{
-    AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, ClusterConfig, Config,
-    Election, ForwardedRule, HostRule, ListenConfig, LogConfig, LogFormat, LogLevel, NodeConfig,
-    PoolConfig, PoolTlsConfig, ShardConfig, TlsConfig, VNODES_DEFAULT, Workers,
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, CertificateFiles, ClientCertificates,
+    ClientConfig, ClusterConfig, Config, DataListener, Election, ForwardedFields, ForwardedRule,
+    HostRule, ListenConfig, ListenerTls, LogConfig, LogFormat, LogLevel, NodeConfig, PoolConfig,
+    PoolTlsConfig, ShardConfig, TlsConfig, TracingConfig, VNODES_DEFAULT, Workers,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use json_schema::json_schema;

@@ -25,6 +25,7 @@ pub(super) const FILE: Keys = Keys {
         "access_log",
         "drain_delay",
         "drain_timeout",
+        "tracing",
         "client",
         "cluster",
         "pools",
@@ -39,13 +40,31 @@ pub(super) const NODE: Keys =
 pub(super) const LISTEN: Keys =
     Keys { at: "listen", known: &["data", "telemetry", "admin", "peer"], later: &[] };
 
+pub(super) const LISTENER: Keys =
+    Keys { at: "listen.data[]", known: &["address", "tls", "proxy_protocol"], later: &[] };
+
+pub(super) const LISTENER_TLS: Keys = Keys {
+    at: "listen.data[].tls",
+    known: &["certificates", "client_ca", "client_certificates"],
+    later: &[],
+};
+
+pub(super) const CERTIFICATE: Keys =
+    Keys { at: "listen.data[].tls.certificates[]", known: &["cert", "key"], later: &[] };
+
 pub(super) const LOG: Keys = Keys { at: "log", known: &["level", "format"], later: &[] };
 
 pub(super) const ACCESS_LOG: Keys =
     Keys { at: "access_log", known: &["format", "path"], later: &[] };
 
-pub(super) const CLIENT: Keys =
-    Keys { at: "client", known: &["forwarded", "http2", "limits", "timeouts"], later: &["tls"] };
+pub(super) const TRACING: Keys =
+    Keys { at: "tracing", known: &["otlp", "sample_percent"], later: &[] };
+
+pub(super) const CLIENT: Keys = Keys {
+    at: "client",
+    known: &["forwarded", "forwarded_fields", "http2", "limits", "timeouts"],
+    later: &["tls"],
+};
 
 pub(super) const CLIENT_HTTP2: Keys = Keys {
     at: "client.http2",
@@ -180,9 +199,12 @@ pub(super) const SHARD: Keys = Keys {
 
 pub(super) const ROUTE: Keys = Keys {
     at: "routes[]",
-    known: &["name", "match", "pool", "key", "hash_tag", "allow_methods"],
+    known: &["name", "match", "pool", "key", "hash_tag", "allow_methods", "rate_limit"],
     later: &[],
 };
+
+pub(super) const RATE_LIMIT: Keys =
+    Keys { at: "routes[].rate_limit", known: &["requests_per_second", "burst"], later: &[] };
 
 pub(super) const MATCH: Keys = Keys {
     at: "routes[].match",
@@ -207,12 +229,16 @@ pub(super) const KEY: Keys = Keys {
 };
 
 /// Every section.
-pub(super) const ALL: [&Keys; 23] = [
+pub(super) const ALL: [&Keys; 28] = [
     &FILE,
     &NODE,
     &LISTEN,
+    &LISTENER,
+    &LISTENER_TLS,
+    &CERTIFICATE,
     &LOG,
     &ACCESS_LOG,
+    &TRACING,
     &CLIENT,
     &CLIENT_HTTP2,
     &CLIENT_LIMITS,
@@ -229,6 +255,7 @@ pub(super) const ALL: [&Keys; 23] = [
     &POOL_TLS,
     &SHARD,
     &ROUTE,
+    &RATE_LIMIT,
     &MATCH,
     &KEY,
 ];

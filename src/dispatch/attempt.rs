@@ -17,7 +17,7 @@ use super::relay::Relay;
 use super::seam::{About, Answer, Body, BodyError, Part, Passage, Request};
 use super::view::{Pool, Shard};
 use super::worker::Worker;
-use crate::drivers::http::write_head;
+use crate::drivers::http::{Outbound, write_head};
 use crate::net::buffer::{ReadBuffer, SMALL_BYTES};
 use crate::net::http1::chunked::{CHUNK_HEAD_BYTES, chunk_head};
 use crate::net::http1::framing::Framing;
@@ -211,7 +211,7 @@ impl Attempt<'_> {
     ) -> Result<(), SendError> {
         let mut pace = Pace::idle(self.pool.settings.timeouts.idle);
         let mut head = self.worker.buffers.text();
-        write_head(&mut head, &self.request.outbound, &self.shard.address, self.pool.settings.host);
+        self.write_head(&mut head);
         let (wire, timer) = (&upstream.wire, self.timer);
         let refused = |_| SendError::Shard;
         let body = match source {
@@ -284,6 +284,19 @@ impl Attempt<'_> {
                     return wire.write_all(timer, end, &mut pace).await.map_err(refused);
                 }
                 Part::End(_) => return Ok(()),
+            }
+        }
+    }
+
+    fn write_head(&self, out: &mut Vec<u8>) {
+        let (outbound, address) = (&self.request.outbound, &self.shard.address);
+        let host = self.pool.settings.host;
+        match self.request.trace {
+            None => write_head(out, outbound, address, host),
+            Some(trace) => {
+                let field = trace.traceparent();
+                let outbound = Outbound { traceparent: Some(&field), ..*outbound };
+                write_head(out, &outbound, address, host);
             }
         }
     }

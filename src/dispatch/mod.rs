@@ -32,5 +32,6 @@ pub mod run;
 pub mod seam;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 pub mod view;
 pub mod worker;

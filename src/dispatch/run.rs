@@ -134,6 +134,10 @@ impl Run<'_> {
                 && self.another_for_gateway_error(chosen, asked, &mut tried);
             let tried_once =
                 self.one_try(chosen.shard, source, anew, on_gateway_error, answer, note).await;
+            if let Some(trace) = self.request.trace {
+                let failure = tried_once.as_ref().err().map(|failed| &failed.failure);
+                trace.end(self.timer.timers().refresh(), note.upstream_status, failure);
+            }
             let Err(Failed { failure, stale }) = tried_once else {
                 if repeated {
                     metrics.rq_retry_success.inc(stripe);
@@ -234,6 +238,9 @@ impl Run<'_> {
     ) -> Result<(), Failed> {
         let shard = &*self.pool.shards[shard_index];
         let begun_micros = self.timer.timers().now_micros();
+        if let Some(trace) = self.request.trace {
+            trace.begin(shard_index, begun_micros);
+        }
         let attempt = Attempt {
             worker: self.worker,
             timer: self.timer,
@@ -343,6 +350,7 @@ impl Run<'_> {
     fn take_down(&self, note: &mut Note, chosen: Chosen) {
         note.attempts += 1;
         note.shard = Some(chosen.shard);
+        note.upstream_status = 0;
         note.spilled = chosen.spilled;
         note.owes_head = false;
         if chosen.spilled {

@@ -210,6 +210,7 @@ async fn put(
             framing: Framing::None,
             expect_continue: false,
             wants_trailers: false,
+            traceparent: None,
         },
         token,
         class,
@@ -218,6 +219,7 @@ async fn put(
         interim_wanted: true,
         held_body_bytes_max: 1024,
         destination: None,
+        trace: None,
     };
     let (mut body, mut told, mut note) = (NoBody, Told::default(), Note::default());
     let ticking = async {

@@ -60,6 +60,7 @@ mod answer;
 mod body;
 mod client;
 mod connection;
+pub mod door;
 mod exchange;
 mod forward;
 mod h2;
@@ -67,6 +68,7 @@ pub mod metrics;
 #[cfg(test)]
 mod passage_tests;
 pub mod problem;
+pub mod rate_limit;
 mod routing;
 mod seam;
 mod seen;
@@ -74,3 +76,4 @@ pub mod serve;
 pub mod site;
 #[cfg(test)]
 mod tests;
+pub mod traces;

@@ -196,12 +196,29 @@ impl Problem {
         Self::new(408, "request-timeout", "DPE", detail).outcome(Outcome::NotApplied)
     }
 
+    /// A request in the clear where TLS is spoken.
+    #[must_use]
+    pub fn tls_wanted() -> Self {
+        let detail = "this port speaks TLS, and the request came in the clear: use `https://`";
+        Self::new(400, "tls-wanted", "DPE", detail).outcome(Outcome::NotApplied)
+    }
+
     /// More connections than allowed.
     #[must_use]
     pub fn too_many_connections() -> Self {
         let detail = "this node has as many connections as it may: try again, or try another node";
         let problem = Self::new(503, "too-many-connections", "OM", detail);
         problem.outcome(Outcome::NotApplied).retry_after(1)
+    }
+
+    /// The client has asked too often.
+    #[must_use]
+    pub fn rate_limited(wait_micros: u64) -> Self {
+        let detail = "this client asks more often than the route's `rate_limit` allows: ask again \
+                      after the time in Retry-After";
+        let seconds = u32::try_from(wait_micros.div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        let problem = Self::new(429, "rate-limited", "RL", detail);
+        problem.outcome(Outcome::NotApplied).retry_after(seconds.max(1))
     }
 
     /// The body that is announced is larger than allowed; none of it was read.

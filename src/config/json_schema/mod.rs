@@ -15,7 +15,10 @@
 //! 4. Defaults are those of `config/full.yaml`, which are those of the reader.
 
 mod keys;
+mod listen;
 mod render;
+mod routes;
+mod takes;
 #[cfg(test)]
 mod tests;
 
