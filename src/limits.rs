@@ -34,6 +34,30 @@ pub struct ClientLimits {
     /// The least rate, in bytes per second, at which a client must send a body and take an
     /// answer, after [`ClientTimeouts::rate_grace`] of waiting for it.
     pub rate_bytes_per_second_min: u64,
+    /// What a connection of HTTP/2 may do; `None`: it is not spoken.
+    pub http2: Option<Http2Limits>,
+}
+
+/// What a client may do on one connection of HTTP/2, beside what bounds its requests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http2Limits {
+    /// Requests in flight at once. The least that RFC 9113 asks servers to allow, and what HAProxy
+    /// and Envoy's edge profile have.
+    pub streams_max: u32,
+    /// Bytes of one request's body that may be under way, and of its answer that are held.
+    pub stream_window_bytes: u32,
+    /// Bytes of all bodies together that may be under way to us.
+    pub connection_window_bytes: u32,
+}
+
+impl Default for Http2Limits {
+    fn default() -> Self {
+        Self {
+            streams_max: 100,
+            stream_window_bytes: 64 * 1024,
+            connection_window_bytes: 1024 * 1024,
+        }
+    }
 }
 
 impl Default for ClientLimits {
@@ -49,6 +73,7 @@ impl Default for ClientLimits {
             connections_max: 10_000,
             replay_body_bytes_max: 16 * 1024,
             rate_bytes_per_second_min: 1024,
+            http2: Some(Http2Limits::default()),
         }
     }
 }

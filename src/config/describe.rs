@@ -58,6 +58,9 @@ impl Config {
             }
         });
         line(out, format!("  access log     {access_log}"));
+        if self.client.limits.http2.is_none() {
+            line(out, "  HTTP/2         off");
+        }
         let client = &self.client.timeouts;
         let usual = ClientTimeouts::default();
         let timeouts = [

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::ids::NodeName;
-use crate::limits::{ClientLimits, ClientTimeouts};
+use crate::limits::{ClientLimits, ClientTimeouts, Http2Limits};
 
 use super::checked::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, ForwardedRule, ListenConfig,
@@ -203,6 +203,7 @@ pub(super) fn client(file: &Section<'_>) -> ClientConfig {
     let Some(section) = file.sub("client", &schema::CLIENT) else { return client };
     let rules = [("replace", ForwardedRule::Replace), ("append", ForwardedRule::Append)];
     section.set("forwarded", &mut client.forwarded, |spot| spot.one_of(&rules, &[]));
+    section.set("http2", &mut client.limits.http2, |spot| spot.or_word("off", read_http2));
     if let Some(limits) = section.sub("limits", &schema::CLIENT_LIMITS) {
         read_limits(&limits, &mut client.limits);
     }
@@ -210,6 +211,28 @@ pub(super) fn client(file: &Section<'_>) -> ClientConfig {
         read_timeouts(&timeouts, &mut client.timeouts);
     }
     client
+}
+
+fn read_http2(spot: &Spot<'_>) -> Option<Http2Limits> {
+    let section = spot.section(&schema::CLIENT_HTTP2)?;
+    let mut limits = Http2Limits::default();
+    section.set("streams", &mut limits.streams_max, |spot| spot.number(1..=1000));
+    section.set("stream_window", &mut limits.stream_window_bytes, |spot| {
+        spot.size(64 * KIB..=16 * MIB)
+    });
+    section.set("connection_window", &mut limits.connection_window_bytes, |spot| {
+        spot.size(64 * KIB..=GIB)
+    });
+    let (stream, connection) = (limits.stream_window_bytes, limits.connection_window_bytes);
+    if stream > connection {
+        let (stream, connection) = (show_size(stream.into()), show_size(connection.into()));
+        let message =
+            format!("one body may have {stream} under way, but all together {connection}");
+        return section
+            .spot()
+            .refuse(message, "raise `connection_window`, or lower `stream_window`");
+    }
+    Some(limits)
 }
 
 fn read_limits(section: &Section<'_>, limits: &mut ClientLimits) {

@@ -45,7 +45,13 @@ pub(super) const ACCESS_LOG: Keys =
     Keys { at: "access_log", known: &["format", "path"], later: &[] };
 
 pub(super) const CLIENT: Keys =
-    Keys { at: "client", known: &["forwarded", "limits", "timeouts"], later: &["tls"] };
+    Keys { at: "client", known: &["forwarded", "http2", "limits", "timeouts"], later: &["tls"] };
+
+pub(super) const CLIENT_HTTP2: Keys = Keys {
+    at: "client.http2",
+    known: &["streams", "stream_window", "connection_window"],
+    later: &[],
+};
 
 pub(super) const CLIENT_LIMITS: Keys = Keys {
     at: "client.limits",
@@ -201,13 +207,14 @@ pub(super) const KEY: Keys = Keys {
 };
 
 /// Every section.
-pub(super) const ALL: [&Keys; 22] = [
+pub(super) const ALL: [&Keys; 23] = [
     &FILE,
     &NODE,
     &LISTEN,
     &LOG,
     &ACCESS_LOG,
     &CLIENT,
+    &CLIENT_HTTP2,
     &CLIENT_LIMITS,
     &CLIENT_TIMEOUTS,
     &CLUSTER,

@@ -208,6 +208,14 @@ impl ReadBuffer {
         true
     }
 
+    /// Gives a buffer that gathers what is to be sent the room of a body that is not hot.
+    pub fn enlarge(&mut self) {
+        if self.bytes.len() < LARGE_BYTES {
+            let large = self.home.body_bytes(LARGE_BYTES as u64);
+            self.replace(large);
+        }
+    }
+
     /// Gives an empty buffer room for a body of which `due` bytes are still to come. Asked before
     /// each read; costs little if it has that room already.
     pub(super) fn lend(&mut self, due: u64) {
@@ -271,6 +279,11 @@ mod tests {
         read_in(&mut buffer, b"hello world");
         buffer.consume(6);
         buffer.lend(1);
+        buffer.shrink();
+        assert_eq!((buffer.filled(), buffer.capacity()), (&b"world"[..], SMALL_BYTES));
+        buffer.enlarge();
+        buffer.enlarge();
+        assert_eq!((buffer.filled(), buffer.capacity()), (&b"world"[..], LARGE_BYTES));
         buffer.shrink();
         assert_eq!((buffer.filled(), buffer.capacity()), (&b"world"[..], SMALL_BYTES));
         assert!(buffer.grow(SMALL_BYTES * 2));

@@ -66,6 +66,25 @@ impl Pace {
         Self { rate, grace_ms: millis(grace), credit_ms: millis(grace), ..self }
     }
 
+    /// Waits for what `poll` brings, which tells how many bytes moved; `None` when it took too
+    /// long. For peers whose bytes do not come by a [`Wire`] of their own.
+    pub async fn wait<T>(
+        &mut self,
+        timer: &Timer,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<(usize, T)>,
+    ) -> Option<T> {
+        let mut waiting = Waiting::default();
+        poll_fn(|cx| match poll(cx) {
+            Poll::Ready((bytes, done)) => {
+                waiting.moved(timer, self, bytes);
+                Poll::Ready(Some(done))
+            }
+            Poll::Pending if waiting.poll_expired(cx, timer, self) => Poll::Ready(None),
+            Poll::Pending => Poll::Pending,
+        })
+        .await
+    }
+
     fn deadline(&self, now_ms: u64) -> u64 {
         let rate = if self.rate == 0 { NEVER } else { now_ms.saturating_add(self.credit_ms) };
         self.until_ms.min(now_ms.saturating_add(self.idle_ms)).min(rate)
@@ -86,18 +105,21 @@ fn millis(duration: Duration) -> u64 {
 
 /// One wait in progress: since when, and until when.
 #[derive(Default)]
-pub(super) struct Waiting {
+pub struct Waiting {
     begun: Option<(u64, u64)>,
 }
 
 impl Waiting {
-    pub(super) fn poll_expired(&mut self, cx: &Context<'_>, timer: &Timer, pace: &Pace) -> bool {
+    /// Whether the wait, begun now if it was not, has taken longer than `pace` allows; if not, the
+    /// task is woken when it has.
+    pub fn poll_expired(&mut self, cx: &Context<'_>, timer: &Timer, pace: &Pace) -> bool {
         let now_ms = timer.timers().now_ms();
         let (_, deadline_ms) = *self.begun.get_or_insert_with(|| (now_ms, pace.deadline(now_ms)));
         timer.poll_expired(cx, deadline_ms)
     }
 
-    pub(super) fn moved(&mut self, timer: &Timer, pace: &mut Pace, bytes: usize) {
+    /// Ends the wait: bytes moved.
+    pub fn moved(&mut self, timer: &Timer, pace: &mut Pace, bytes: usize) {
         let waited_ms = self.begun.take().map_or(0, |(since, _)| timer.timers().now_ms() - since);
         pace.moved(waited_ms, bytes);
     }
@@ -158,6 +180,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
     /// Wraps a connected stream.
     pub fn new(stream: S) -> Self {
         Self { stream: RefCell::new(stream) }
+    }
+
+    /// The stream itself, to go on with by other means.
+    pub fn into_inner(self) -> S {
+        self.stream.into_inner()
     }
 
     /// Has the connection reset when it is dropped.

@@ -131,7 +131,7 @@ impl<'a, S: AsyncRead + AsyncWrite + Unpin + Transport> ClientAnswer<'a, S> {
 }
 
 /// Whether this is `Ringway-Outcome` with a value that there is.
-fn tells_outcome(field: &Field, whole: &[u8]) -> bool {
+pub(super) fn tells_outcome(field: &Field, whole: &[u8]) -> bool {
     let (name, value) = (field.name.of_bytes(whole), field.value.of_bytes(whole));
     let known = [Outcome::NotApplied, Outcome::Unknown];
     name.eq_ignore_ascii_case(b"Ringway-Outcome")
@@ -139,6 +139,17 @@ fn tells_outcome(field: &Field, whole: &[u8]) -> bool {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Reply for ClientAnswer<'_, S> {
+    type Watch<'w>
+        = ()
+    where
+        Self: 'w;
+
+    fn watch<'w>(&self)
+    where
+        Self: 'w,
+    {
+    }
+
     fn version(&self) -> Version {
         Version::of_minor(self.minor)
     }

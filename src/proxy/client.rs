@@ -71,8 +71,15 @@ impl Local {
         std::array::from_fn(|at| digits[usize::from((z >> (60 - 4 * at)) as u8 & 15)])
     }
 
-    /// Writes `Date`, made anew when the second changes.
+    /// Writes `Date`.
     pub(super) fn write_date(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"Date: ");
+        out.extend_from_slice(&self.date());
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// The value of `Date`, made anew when the second changes.
+    pub(super) fn date(&self) -> [u8; DATE_BYTES] {
         let (second, mut date) = self.date.get();
         let now = self.worker.timers.now_ms() / 1000 + 1;
         if second != now {
@@ -83,9 +90,7 @@ impl Local {
             }
             self.date.set((now, date));
         }
-        out.extend_from_slice(b"Date: ");
-        out.extend_from_slice(&date);
-        out.extend_from_slice(b"\r\n");
+        date
     }
 
     /// Adds a line to the access log, if there is one.

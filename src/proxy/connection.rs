@@ -23,6 +23,7 @@ use super::answer::ClientAnswer;
 use super::body::RequestBody;
 use super::client::{Client, Local};
 use super::exchange::Exchange;
+use super::h2;
 use super::problem::Problem;
 use super::seam::Reply;
 use super::site::Site;
@@ -41,14 +42,29 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Transport>(
     stream: S,
     address: IpAddr,
 ) {
-    let local = &*open.0;
+    let local = Rc::clone(open.local());
     let connection = Connection {
         wire: Wire::new(stream),
         timer: local.worker.timers.register(),
-        local,
+        local: &local,
         address,
     };
-    connection.requests().await;
+    if let Some(first) = connection.requests().await {
+        let stream = connection.wire.into_inner();
+        serve_http2(open, stream, address, Some(first)).await;
+    }
+}
+
+/// Serves one client that speaks HTTP/2, as ALPN or its first bytes have said; those are `first`.
+pub(super) async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
+    open: Open,
+    stream: S,
+    address: IpAddr,
+    first: Option<ReadBuffer>,
+) {
+    let limits = open.local().sites.read().limits.http2.clone().unwrap_or_default();
+    // Boxed: tasks that speak HTTP/1.1 then have no room for it.
+    Box::pin(h2::serve(open, stream, address, &limits, first)).await;
 }
 
 /// A connection in the count, until dropped: also when its task panics. It is counted when it is
@@ -60,6 +76,10 @@ impl Open {
     pub(super) fn count(local: &Rc<Local>) -> Self {
         local.metrics.connection_opened();
         Self(Rc::clone(local))
+    }
+
+    pub(super) fn local(&self) -> &Rc<Local> {
+        &self.0
     }
 }
 
@@ -73,6 +93,8 @@ impl Drop for Open {
 enum Next {
     /// Another request may come; some of its bytes may be here already.
     Request(Option<ReadBuffer>),
+    /// It goes on in HTTP/2, of which these are the first bytes.
+    Http2(ReadBuffer),
     /// It ends, but the client may still be sending.
     Close,
     /// It ends at once.
@@ -97,14 +119,20 @@ enum Arrival {
 
 /// A head, or why there is none.
 enum Head {
-    Complete { buffer: ReadBuffer, length: usize },
+    Complete {
+        buffer: ReadBuffer,
+        length: usize,
+    },
+    /// None, but the first bytes of HTTP/2.
+    Preface(ReadBuffer),
     Refused(Problem),
     Ended,
     TimedOut,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
-    async fn requests(&self) {
+    /// Serves requests until the connection ends, or is found to be one of HTTP/2.
+    async fn requests(&self) -> Option<ReadBuffer> {
         let mut rest = None;
         let mut served = 0;
         loop {
@@ -112,10 +140,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
                 Some(buffer) => buffer,
                 None => match self.idle(served == 0).await {
                     Arrival::Bytes(buffer) => buffer,
-                    Arrival::Ended => return,
+                    Arrival::Ended => return None,
                     Arrival::TimedOut => {
                         self.local.metrics.idle_timeout.inc(self.local.worker.stripe);
-                        return;
+                        return None;
                     }
                 },
             };
@@ -123,9 +151,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
             // Boxed: an idle connection's task then holds a pointer, not a request's state.
             match Box::pin(self.one(buffer, served)).await {
                 Next::Request(buffer) => rest = buffer,
-                Next::Close => return self.linger().await,
-                Next::Cut => return,
-                Next::Reset => return self.wire.abort(),
+                Next::Http2(buffer) => return Some(buffer),
+                Next::Close => {
+                    self.linger().await;
+                    return None;
+                }
+                Next::Cut => return None,
+                Next::Reset => {
+                    self.wire.abort();
+                    return None;
+                }
             }
         }
     }
@@ -161,7 +196,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
         let client = Client::new(local, &site, &self.wire, &self.timer);
         let exchange = Exchange::begin(local, &site, &self.timer, self.address);
         let mut head = worker.spare_request_head();
-        match self.head(buffer, &site, &mut head).await {
+        let may_be_http2 = served == 1 && site.limits.http2.is_some();
+        match self.head(buffer, &site, &mut head, may_be_http2).await {
             Head::Ended => Next::Cut,
             Head::TimedOut => {
                 local.metrics.head_timeout.inc(worker.stripe);
@@ -171,6 +207,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
                 local.metrics.protocol_error.inc(worker.stripe);
                 refuse(&client, &exchange, &problem).await
             }
+            Head::Preface(buffer) => Next::Http2(buffer),
             Head::Complete { buffer, length } => {
                 let last = served >= site.limits.requests_per_connection_max;
                 let next = answer(&client, &exchange, &head, buffer, length, last).await;
@@ -181,7 +218,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
     }
 
     /// Reads on until the head is complete, and judges it.
-    async fn head(&self, mut buffer: ReadBuffer, site: &Site, head: &mut RequestHead) -> Head {
+    async fn head(
+        &self,
+        mut buffer: ReadBuffer,
+        site: &Site,
+        head: &mut RequestHead,
+        may_be_http2: bool,
+    ) -> Head {
         if let Some(length) = head.parse_at_once(buffer.filled(), &site.head_limits) {
             return Head::Complete { buffer, length };
         }
@@ -201,6 +244,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
                 Ok(Some(length)) => {
                     return match head.parse(&buffer.filled()[..length]) {
                         Ok(()) => Head::Complete { buffer, length },
+                        Err(_) if may_be_http2 && is_preface(&buffer) => Head::Preface(buffer),
                         Err(error) => Head::Refused(Problem::of_request(error)),
                     };
                 }
@@ -238,6 +282,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
         });
         drain.await;
     }
+}
+
+/// Whether a client with prior knowledge speaks HTTP/2 (RFC 9113, section 3.3). What it says first
+/// was made to look like a head that no server of HTTP/1.1 takes; the rest of the preface, the
+/// library looks at.
+fn is_preface(buffer: &ReadBuffer) -> bool {
+    let begin = b"PRI * HTTP/2.0\r\n\r\n";
+    debug_assert!(h2::PREFACE.starts_with(begin));
+    buffer.filled().starts_with(begin)
 }
 
 /// Answers what could not be read as a request.

@@ -3,14 +3,17 @@
 //! Here a request has a judged head, a body and an answer, and no protocol: the connection that it
 //! came on made them, and goes on with what is left of them.
 
+use std::future::poll_fn;
 use std::net::IpAddr;
+use std::pin::pin;
 use std::str::from_utf8;
+use std::task::Poll;
 
 use super::client::Local;
 use super::forward::{Hop, class_of, hops_left, is_repeatable, render_fields};
 use super::problem::{Outcome, Problem, ProblemAbout};
 use super::routing::{ALLOWED, canonical, route};
-use super::seam::{Reply, Upload};
+use super::seam::{Reply, Upload, Watch};
 use super::seen::Seen;
 use super::site::Site;
 use crate::dispatch::outcome::{Failure, Note};
@@ -176,7 +179,16 @@ impl<'a> Exchange<'a> {
             destination: routed.destination.as_ref().map(|(token, _)| *token),
         };
         let worker = &self.local.worker;
-        let done = run(worker, self.timer, routed.pool, &request, body, answer, note).await;
+        let watch = answer.watch();
+        let done = {
+            let run = run(worker, self.timer, routed.pool, &request, body, answer, note);
+            let mut run = pin!(run);
+            poll_fn(|cx| match run.as_mut().poll(cx) {
+                Poll::Pending => watch.poll_gone(cx).map(|()| Err(Failure::ClientGone)),
+                done => done,
+            })
+            .await
+        };
         match done {
             Ok(()) => Ok(()),
             Err(failure) => self.fail(&failure, request.class, seen, note, body, answer).await,
@@ -200,7 +212,7 @@ impl<'a> Exchange<'a> {
             Failure::ClientGone if answer.was_too_slow() => metrics.too_slow.inc(stripe),
             Failure::Body(BodyError::Gone) | Failure::ClientGone => metrics.client_gone.inc(stripe),
             Failure::Body(BodyError::Malformed(_)) => metrics.protocol_error.inc(stripe),
-            Failure::AnswerBroke => metrics.answer_cut.inc(stripe),
+            Failure::AnswerBroke if answer.has_begun() => metrics.answer_cut.inc(stripe),
             _ => {}
         }
         if answer.has_begun() {

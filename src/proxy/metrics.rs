@@ -56,6 +56,10 @@ pub struct ClientMetrics {
     pub(super) client_gone: Counter,
     pub(super) answer_cut: Counter,
     pub(super) log_dropped: Counter,
+    pub(super) h2_cx_total: Counter,
+    pub(super) h2_streams: Counter,
+    pub(super) h2_resets: Counter,
+    pub(super) h2_floods: Counter,
 }
 
 impl ClientMetrics {
@@ -78,6 +82,10 @@ impl ClientMetrics {
             client_gone: counter(),
             answer_cut: counter(),
             log_dropped: counter(),
+            h2_cx_total: counter(),
+            h2_streams: counter(),
+            h2_resets: counter(),
+            h2_floods: counter(),
         }
     }
 
@@ -102,7 +110,7 @@ const NO_ROUTE: &str = "-";
 
 type Pick = fn(&ClientMetrics) -> &Counter;
 
-const CLIENT_COUNTERS: [(&str, &str, Pick); 12] = [
+const CLIENT_COUNTERS: [(&str, &str, Pick); 16] = [
     ("ringway_downstream_cx_total", "Client connections accepted.", |m| &m.cx_total),
     (
         "ringway_downstream_cx_overflow_total",
@@ -154,6 +162,18 @@ const CLIENT_COUNTERS: [(&str, &str, Pick); 12] = [
         "ringway_access_log_dropped_total",
         "Lines of the access log that were dropped because its writer could not keep up.",
         |m| &m.log_dropped,
+    ),
+    ("ringway_downstream_h2_cx_total", "Client connections that speak HTTP/2.", |m| &m.h2_cx_total),
+    (
+        "ringway_downstream_h2_streams_total",
+        "Streams that clients opened, each with a request.",
+        |m| &m.h2_streams,
+    ),
+    ("ringway_downstream_h2_rx_reset_total", "Streams that clients reset.", |m| &m.h2_resets),
+    (
+        "ringway_downstream_h2_flood_total",
+        "Connections of HTTP/2 ended with ENHANCE_YOUR_CALM.",
+        |m| &m.h2_floods,
     ),
 ];
 

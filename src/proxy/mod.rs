@@ -22,6 +22,7 @@ mod client;
 mod connection;
 mod exchange;
 mod forward;
+mod h2;
 pub mod metrics;
 #[cfg(test)]
 mod passage_tests;

@@ -73,7 +73,7 @@ impl Problem {
 
     /// A request in itself malformed: nothing was looked at further.
     fn malformed(detail: impl std::fmt::Display) -> Self {
-        let detail = format!("{detail}: correct the request; the connection is closed");
+        let detail = format!("{detail}: correct the request");
         Self::new(400, "malformed-request", "DPE", detail).outcome(Outcome::NotApplied)
     }
 

@@ -4,6 +4,8 @@
 //! to answer, count and log. HTTP/1.1 and HTTP/2 implement both; nothing else in this room knows
 //! which of them it is.
 
+use std::task::{Context, Poll};
+
 use super::problem::{Problem, ProblemAbout};
 use crate::dispatch::seam::{Answer, Body, ClientGone};
 
@@ -12,7 +14,6 @@ use crate::dispatch::seam::{Answer, Body, ClientGone};
 pub(super) enum Version {
     Http10,
     Http11,
-    #[allow(dead_code, reason = "the next step")]
     Http2,
 }
 
@@ -52,9 +53,32 @@ pub(super) trait Upload: Body {
     fn received(&self) -> u64;
 }
 
+/// Tells when a client has given a request up that it waits for, so that no shard works for nobody.
+/// HTTP/1.1 has no word for it but the connection's end, which is seen when the answer is written.
+pub(super) trait Watch {
+    /// Ready when it has; the task is woken then.
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()>;
+}
+
+impl Watch for () {
+    fn poll_gone(&self, _cx: &mut Context<'_>) -> Poll<()> {
+        Poll::Pending
+    }
+}
+
 /// An answer that can also be one of ours, and that tells what became of it.
 #[allow(async_fn_in_trait, reason = "one task drives it; nothing is sent to another thread")]
 pub(super) trait Reply: Answer {
+    /// See [`Watch`].
+    type Watch<'w>: Watch
+    where
+        Self: 'w;
+
+    /// Tells of a client that gives this request up.
+    fn watch<'w>(&self) -> Self::Watch<'w>
+    where
+        Self: 'w;
+
     /// The version that the client spoke.
     fn version(&self) -> Version;
 

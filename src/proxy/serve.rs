@@ -94,6 +94,8 @@ async fn serve(
     };
     reached(&mut phase, Phase::Draining).await;
     local.worker.draining.set(true);
+    // Connections of HTTP/2 tell their clients at once, not with the next answer.
+    local.worker.timers.wake_all();
     reached(&mut phase, Phase::Closing).await;
     local.worker.closing.set(true);
     for task in accepting {

@@ -18,6 +18,8 @@ mod dev;
 mod easing;
 mod failover;
 mod gateway;
+mod http2;
+mod http2_floods;
 mod http_client;
 mod limits;
 mod operators;

@@ -7,6 +7,7 @@
 mod answers;
 mod requests;
 
+use std::cell::Cell;
 use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
@@ -275,6 +276,7 @@ fn a_bad_answer_is_never_taken_for_a_good_one_and_its_connection_never_used_agai
         assert_eq!((answer.status, answer.text().as_str()), (200, "good"));
         backends[0].take_requests().pop().expect("it was asked").connection
     };
+    let cuts = Cell::new(0);
     let check = |name: &str, result: Result<Answer, HttpError>, wanted: &Seen| {
         match (wanted, result) {
             (Seen::Problem(status), Ok(answer)) => {
@@ -282,7 +284,7 @@ fn a_bad_answer_is_never_taken_for_a_good_one_and_its_connection_never_used_agai
                 let kind = answer.problem();
                 assert!(kind == "bad-answer" || kind == "shard-broke", "{name}: {kind}");
             }
-            (Seen::Cut, Err(HttpError::Cut(_) | HttpError::Closed)) => {}
+            (Seen::Cut, Err(HttpError::Cut(_) | HttpError::Closed)) => cuts.set(cuts.get() + 1),
             // All of it came at once, so that nothing of it had gone on yet: better than a cut.
             (Seen::Cut, Ok(answer)) => assert_eq!(answer.problem(), "shard-broke", "{name}"),
             (Seen::Whole(content) | Seen::Good(content), Ok(answer)) => {
@@ -320,9 +322,8 @@ fn a_bad_answer_is_never_taken_for_a_good_one_and_its_connection_never_used_agai
     // A write that was answered badly may have been applied.
     let answer = ask_for(&serve, "PUT", "0").expect("an answer");
     assert_eq!((answer.status, answer.field("Ringway-Outcome")), (502, Some("unknown")));
-    let cut = serve.count("ringway_downstream_rq_cut_total");
-    let cuts = ANSWERS.iter().filter(|(_, seen)| matches!(seen, Seen::Cut)).count();
-    assert_eq!(cut, cuts);
+    assert!(cuts.get() > 0, "nothing was cut");
+    assert_eq!(serve.count("ringway_downstream_rq_cut_total"), cuts.get());
 }
 
 #[test]

@@ -233,8 +233,25 @@ pub(super) const SECTIONS: &[Described] = &[
                  sees, or appended to, if all clients are proxies of your own.",
             )
             .usually("replace"),
+            key(
+                "http2",
+                Either(&[Words(&["off"]), Section(&schema::CLIENT_HTTP2)]),
+                "HTTP/2 beside HTTP/1.1, on the same port; or off.",
+            ),
             key("limits", Section(&schema::CLIENT_LIMITS), "What clients may send."),
             key("timeouts", Section(&schema::CLIENT_TIMEOUTS), "How long clients may take."),
+        ],
+    },
+    Described {
+        section: &schema::CLIENT_HTTP2,
+        says: "What a connection of HTTP/2 may do.",
+        rule: "",
+        keys: &[
+            key("streams", Number(1, 1000), "Requests in flight at once.").usually("100"),
+            key("stream_window", Size(64 * KIB, 16 * MIB), "Of one body under way.")
+                .usually("64KiB"),
+            key("connection_window", Size(64 * KIB, GIB), "Of all bodies under way together.")
+                .usually("1MiB"),
         ],
     },
     Described {

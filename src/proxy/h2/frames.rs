@@ -1,0 +1,282 @@
+//! Which frames does a client send, and how many of those that cost us more than they cost it?
+//!
+//! The library bounds what it has to remember: streams, resets of streams that were not taken up
+//! yet, CONTINUATION frames, header lists, small DATA frames. It does not bound what it answers or
+//! passes over at once: PING, SETTINGS, PRIORITY, WINDOW_UPDATE, unknown frames, and resets of
+//! streams that were taken up. So the bytes are looked at on their way in, nine of each frame, and
+//! each such kind has a bucket of tokens. A client that empties one is told to calm down.
+//!
+//! | frame | at once | per second | why so many |
+//! |---|---|---|---|
+//! | PING | 100 | 10 | Go's client sends one per DATA frame to measure the path, then stops |
+//! | SETTINGS | 50 | 5 | one per connection, and one per change of a window |
+//! | RST_STREAM | 200 | 50 | a browser that leaves a page gives up all of its streams, 100 of them |
+//! | PRIORITY | 500 | 100 | old browsers send a tree of them first |
+//! | WINDOW_UPDATE | 1000 | 1000 | and one for each KiB that we sent |
+//! | others | 100 | 10 | extensions that nobody here knows |
+
+/// What a client sent too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Flood {
+    Pings,
+    Settings,
+    Resets,
+    Priorities,
+    WindowUpdates,
+    Others,
+}
+
+/// Tokens that come with time, up to a most.
+#[cfg_attr(test, derive(Clone))]
+#[derive(Debug)]
+struct Bucket {
+    flood: Flood,
+    per_second: u64,
+    /// In thousandths.
+    most: u64,
+    left: u64,
+    since_ms: u64,
+}
+
+impl Bucket {
+    fn new(flood: Flood, most: u64, per_second: u64, now_ms: u64) -> Self {
+        Self { flood, per_second, most: most * 1000, left: most * 1000, since_ms: now_ms }
+    }
+
+    fn take(&mut self, now_ms: u64) -> Result<(), Flood> {
+        let earned = now_ms.saturating_sub(self.since_ms).saturating_mul(self.per_second);
+        self.earn(earned);
+        self.since_ms = now_ms;
+        match self.left.checked_sub(1000) {
+            Some(left) => {
+                self.left = left;
+                Ok(())
+            }
+            None => Err(self.flood),
+        }
+    }
+
+    fn earn(&mut self, thousandths: u64) {
+        self.left = self.left.saturating_add(thousandths).min(self.most);
+    }
+}
+
+/// Bytes of a frame's head (RFC 9113, section 4.1).
+const FRAME_HEAD_BYTES: usize = 9;
+
+/// The flag of HEADERS and CONTINUATION that ends a field section.
+const END_HEADERS: u8 = 4;
+
+/// Looks at what a client sends, from behind its preface on.
+#[cfg_attr(test, derive(Clone))]
+#[derive(Debug)]
+pub(super) struct Meter {
+    head: [u8; FRAME_HEAD_BYTES],
+    /// Bytes of the head that came.
+    have: usize,
+    /// Bytes of the payload that did not come yet, or of the preface.
+    left: usize,
+    /// Whether a field section has begun and not ended.
+    in_fields: bool,
+    pings: Bucket,
+    settings: Bucket,
+    resets: Bucket,
+    priorities: Bucket,
+    window_updates: Bucket,
+    others: Bucket,
+    frames: u64,
+    resets_seen: u64,
+    sections: u64,
+}
+
+/// Bytes of the client's preface (RFC 9113, section 3.4).
+pub(in super::super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+impl Meter {
+    /// Before the first byte of the preface.
+    pub(super) fn new(now_ms: u64) -> Self {
+        let bucket = |flood, most, per_second| Bucket::new(flood, most, per_second, now_ms);
+        Self {
+            head: [0; FRAME_HEAD_BYTES],
+            have: 0,
+            left: PREFACE.len(),
+            in_fields: false,
+            pings: bucket(Flood::Pings, 100, 10),
+            settings: bucket(Flood::Settings, 50, 5),
+            resets: bucket(Flood::Resets, 200, 50),
+            priorities: bucket(Flood::Priorities, 500, 100),
+            window_updates: bucket(Flood::WindowUpdates, 1000, 1000),
+            others: bucket(Flood::Others, 100, 10),
+            frames: 0,
+            resets_seen: 0,
+            sections: 0,
+        }
+    }
+
+    /// Looks at bytes that came.
+    ///
+    /// # Errors
+    /// What there was too much of. Nothing more is to be taken from this client.
+    pub(super) fn see(&mut self, mut bytes: &[u8], now_ms: u64) -> Result<(), Flood> {
+        loop {
+            let here = self.left.min(bytes.len());
+            self.left -= here;
+            bytes = &bytes[here..];
+            if bytes.is_empty() {
+                return Ok(());
+            }
+            let here = (FRAME_HEAD_BYTES - self.have).min(bytes.len());
+            self.head[self.have..self.have + here].copy_from_slice(&bytes[..here]);
+            self.have += here;
+            bytes = &bytes[here..];
+            if self.have < FRAME_HEAD_BYTES {
+                return Ok(());
+            }
+            self.have = 0;
+            self.frame(now_ms)?;
+        }
+    }
+
+    fn frame(&mut self, now_ms: u64) -> Result<(), Flood> {
+        let [a, b, c, kind, flags, ..] = self.head;
+        self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+        self.frames += 1;
+        match kind {
+            // DATA is bounded by windows and by the library's own count of small frames.
+            0 => Ok(()),
+            // HEADERS, CONTINUATION.
+            1 | 9 => {
+                self.in_fields = flags & END_HEADERS == 0;
+                self.sections += u64::from(!self.in_fields);
+                Ok(())
+            }
+            2 => self.priorities.take(now_ms),
+            3 => {
+                self.resets_seen += 1;
+                self.resets.take(now_ms)
+            }
+            4 => self.settings.take(now_ms),
+            6 => self.pings.take(now_ms),
+            8 => self.window_updates.take(now_ms),
+            _ => self.others.take(now_ms),
+        }
+    }
+
+    /// Tells of bytes that went to the client, for which it may answer with WINDOW_UPDATE.
+    pub(super) fn sent(&mut self, bytes: usize) {
+        self.window_updates.earn(bytes as u64);
+    }
+
+    /// Frames that came, counted at their heads.
+    pub(super) fn frames(&self) -> u64 {
+        self.frames
+    }
+
+    /// Resets that came since this was asked last.
+    pub(super) fn take_resets(&mut self) -> u64 {
+        std::mem::take(&mut self.resets_seen)
+    }
+
+    /// If a frame or a field section has begun and not ended: a number that names it.
+    pub(super) fn unfinished(&self) -> Option<u64> {
+        let in_frame = self.have > 0 || (self.left > 0 && self.head[3] != 0);
+        (self.in_fields || in_frame).then_some(match self.in_fields {
+            // All frames of one field section are one thing that must end in time.
+            true => self.sections << 1,
+            false => self.frames << 1 | 1,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A frame of `length` bytes.
+    fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
+        let size = u32::try_from(length).expect("a small frame").to_be_bytes();
+        let mut frame = vec![size[1], size[2], size[3], kind, flags, 0, 0, 0, 1];
+        frame.resize(FRAME_HEAD_BYTES + length, 4);
+        frame
+    }
+
+    fn meter() -> Meter {
+        let mut meter = Meter::new(0);
+        meter.see(PREFACE, 0).expect("no frame yet");
+        meter
+    }
+
+    #[test]
+    fn pieces_of_any_size_are_the_same_frames() {
+        let all = [PREFACE.to_vec(), frame(4, 0, 18), frame(1, 4, 300), frame(0, 1, 0)].concat();
+        for size in 1..all.len() {
+            let mut meter = Meter::new(0);
+            all.chunks(size).for_each(|piece| meter.see(piece, 0).expect("no flood"));
+            assert_eq!((meter.frames(), meter.sections), (3, 1), "{size}");
+            assert_eq!(meter.unfinished(), None);
+        }
+    }
+
+    #[test]
+    fn each_kind_has_its_most_and_comes_back_with_time() {
+        for (kind, flood, most, per_second) in [
+            (6, Flood::Pings, 100, 10),
+            (4, Flood::Settings, 50, 5),
+            (3, Flood::Resets, 200, 50),
+            (2, Flood::Priorities, 500, 100),
+            (8, Flood::WindowUpdates, 1000, 1000),
+            (250, Flood::Others, 100, 10),
+        ] {
+            let mut meter = meter();
+            let bytes = frame(kind, 0, 8);
+            for _ in 0..most {
+                assert_eq!(meter.see(&bytes, 0), Ok(()), "{flood:?}");
+            }
+            assert_eq!(meter.clone().see(&bytes, 0), Err(flood));
+            for _ in 0..per_second {
+                assert_eq!(meter.see(&bytes, 1000), Ok(()), "{flood:?}");
+            }
+            assert_eq!(meter.see(&bytes, 1000), Err(flood));
+        }
+    }
+
+    #[test]
+    fn who_downloads_may_say_so() {
+        let mut meter = meter();
+        for _ in 0..10_000 {
+            meter.sent(1024);
+            assert_eq!(meter.see(&frame(8, 0, 4), 0), Ok(()));
+        }
+    }
+
+    #[test]
+    fn data_and_heads_are_not_counted_here() {
+        let mut meter = meter();
+        for _ in 0..10_000 {
+            assert_eq!(meter.see(&frame(1, 4, 10), 0), Ok(()));
+            assert_eq!(meter.see(&frame(0, 1, 10), 0), Ok(()));
+        }
+    }
+
+    #[test]
+    fn what_has_begun_and_not_ended_has_one_name_until_it_ends() {
+        let mut meter = meter();
+        assert_eq!(meter.unfinished(), None);
+        meter.see(&frame(1, 0, 10), 0).expect("no flood");
+        let name = meter.unfinished();
+        assert!(name.is_some(), "a field section is open");
+        meter.see(&frame(9, 0, 1), 0).expect("no flood");
+        assert_eq!(meter.unfinished(), name, "and still the same one");
+        meter.see(&frame(9, 4, 1), 0).expect("no flood");
+        assert_eq!(meter.unfinished(), None);
+        meter.see(&frame(6, 0, 8)[..12], 0).expect("no flood");
+        assert!(meter.unfinished().is_some_and(|other| Some(other) != name));
+    }
+
+    #[test]
+    fn a_body_under_way_is_judged_by_its_rate_and_not_here() {
+        let mut meter = meter();
+        meter.see(&frame(0, 0, 100)[..50], 0).expect("no flood");
+        assert_eq!(meter.unfinished(), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! What does the task of a stream send with?
+//!
+//! The library has one handle until the answer's head is sent and another from then on. Body,
+//! answer and whoever watches for a reset share them.
+
+use std::cell::RefCell;
+use std::task::{Context, Poll};
+
+use bytes::Buf;
+use h2::server::SendResponse;
+use h2::{Reason, SendStream};
+use http::{HeaderMap, Response};
+
+use super::super::seam::Watch;
+use crate::net::buffer::TextBuffer;
+
+/// A part of a body on its way out; its buffer goes back to the worker when it was written.
+pub(super) struct Piece {
+    text: TextBuffer,
+    at: usize,
+}
+
+impl From<TextBuffer> for Piece {
+    fn from(text: TextBuffer) -> Self {
+        Self { text, at: 0 }
+    }
+}
+
+impl Buf for Piece {
+    fn remaining(&self) -> usize {
+        self.text.len() - self.at
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.text[self.at..]
+    }
+
+    fn advance(&mut self, count: usize) {
+        assert!(count <= self.remaining(), "only what is there can be written");
+        self.at += count;
+    }
+}
+
+/// Both handles of a stream's sending half.
+pub(super) struct Sender {
+    respond: SendResponse<Piece>,
+    stream: Option<SendStream<Piece>>,
+}
+
+impl Sender {
+    pub(super) fn new(respond: SendResponse<Piece>) -> RefCell<Self> {
+        RefCell::new(Self { respond, stream: None })
+    }
+
+    /// Whether the final answer was begun.
+    pub(super) fn has_begun(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    pub(super) fn interim(&mut self, response: Response<()>) -> Result<(), h2::Error> {
+        self.respond.send_informational(response)
+    }
+
+    /// Begins the final answer, `end`: and ends it.
+    pub(super) fn head(&mut self, response: Response<()>, end: bool) -> Result<(), h2::Error> {
+        self.stream = Some(self.respond.send_response(response, end)?);
+        Ok(())
+    }
+
+    fn stream(&mut self) -> &mut SendStream<Piece> {
+        self.stream.as_mut().expect("a body follows its head")
+    }
+
+    /// How many of `wanted` bytes may be sent now; waits until there is one.
+    pub(super) fn poll_capacity(
+        &mut self,
+        cx: &mut Context<'_>,
+        wanted: usize,
+    ) -> Poll<Result<usize, h2::Error>> {
+        let stream = self.stream();
+        stream.reserve_capacity(wanted);
+        loop {
+            match stream.capacity() {
+                0 => {}
+                capacity => return Poll::Ready(Ok(capacity.min(wanted))),
+            }
+            match std::task::ready!(stream.poll_capacity(cx)) {
+                // Told of a change that left nothing: asked again.
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Poll::Ready(Err(error)),
+                None => return Poll::Ready(Err(Reason::CANCEL.into())),
+            }
+        }
+    }
+
+    pub(super) fn data(&mut self, piece: Piece, end: bool) -> Result<(), h2::Error> {
+        self.stream().send_data(piece, end)
+    }
+
+    pub(super) fn trailers(&mut self, trailers: HeaderMap) -> Result<(), h2::Error> {
+        self.stream().send_trailers(trailers)
+    }
+
+    /// Ends the stream in a way that nobody takes for an end of the answer.
+    pub(super) fn reset(&mut self, reason: Reason) {
+        match &mut self.stream {
+            Some(stream) => stream.send_reset(reason),
+            None => self.respond.send_reset(reason),
+        }
+    }
+}
+
+impl Watch for &RefCell<Sender> {
+    fn poll_gone(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let mut sender = self.borrow_mut();
+        let sender = &mut *sender;
+        let reset = match &mut sender.stream {
+            Some(stream) => stream.poll_reset(cx),
+            None => sender.respond.poll_reset(cx),
+        };
+        reset.map(|_| ())
+    }
+}
