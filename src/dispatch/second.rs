@@ -3,7 +3,7 @@
 //! # Hedged reads
 //!
 //! A shard that answers most reads at once and some after a second makes every page that needs a
-//! hundred reads wait a second. With `retry.hedge` a read whose answer has not begun after a time
+//! hundred reads wait a second. With `retry.hedge_after` a read whose answer has not begun after a time
 //! is sent to the shard that a retry would go to next, and the first usable head is passed on; the
 //! other connection is reset (Dean and Barroso, *The Tail at Scale*, 2013).
 //!
@@ -61,7 +61,7 @@ impl<'a> Run<'a> {
         note: &mut Note,
     ) -> Result<(), Failed> {
         let held = self.hedged(first, tried, note).await?;
-        note.upstream_status = held.status();
+        (note.owes_head, note.upstream_status) = (false, held.status());
         let passed = held.pass_on(answer).await;
         passed.map_err(|(error, attempt)| self.judge(error, &attempt, false))
     }
