@@ -180,6 +180,16 @@ impl Attempt<'_> {
         note.upstream_status = receiving.head.status();
         self.judge_head(&receiving.head, state == Sending::Complete)?;
 
+        if state == Sending::Going {
+            // An upload may have nothing left to send, and only not have said so: it let others
+            // take their turn behind its last piece.
+            poll_fn(|cx| {
+                let _: Poll<Result<bool, TryError>> =
+                    poll_sending(&mut state, sending.as_mut(), cx);
+                Poll::Ready(())
+            })
+            .await;
+        }
         let about = About { shard: self.shard.id.as_str(), epoch: self.pool.agreed.epoch };
         let framing = receiving.head.framing();
         let whole = &receiving.buffer.filled()[..length];
