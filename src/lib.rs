@@ -10,6 +10,7 @@ pub mod key;
 pub mod limits;
 pub mod metrics;
 pub mod time;
+pub mod trace;
 
 // Floors 1 to 3: pure decisions.
 pub mod cluster;

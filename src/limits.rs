@@ -169,6 +169,16 @@ impl Default for PoolLimits {
     }
 }
 
+/// What one client may ask of one route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RateLimit {
+    /// Requests a second in the long run; at least 1.
+    pub requests_per_second: u32,
+    /// Requests at once, after a pause; at least 1. The pause that fills it up again is this by
+    /// the rate.
+    pub burst: u32,
+}
+
 /// When and how often a request is tried again, for one pool.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RetryPolicy {

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::error::AppError;
+use super::operators::random;
 use crate::cluster::Topology;
 use crate::config::{
-    AccessLogFormat, AccessLogTarget, Config, ForwardedRule as Forwarded, HostRule as Host,
-    PoolConfig, PoolTlsConfig, Workers,
+    AccessLogFormat, AccessLogTarget, Config, ForwardedFields as Fields,
+    ForwardedRule as Forwarded, HostRule as Host, PoolConfig, PoolTlsConfig, Workers,
 };
 use crate::dispatch::view::{PoolSettings, View};
 use crate::drivers::http::HostRule;
@@ -15,7 +16,8 @@ use crate::ids::{NodeName, PoolName};
 use crate::limits::ClientLimits;
 use crate::net::tls::{Ca, ShardTls, ShardTlsSettings};
 use crate::proxy::access_log::{LogFormat, LogTarget};
-use crate::proxy::site::{ForwardedRule, Site, SiteParts};
+use crate::proxy::rate_limit::Rates;
+use crate::proxy::site::{ForwardedFields, ForwardedRule, Site, SiteParts};
 use crate::route::RouteTable;
 
 fn settings(pool: &PoolConfig) -> PoolSettings {
@@ -78,6 +80,7 @@ pub fn site(
     };
     let limits = &config.client.limits;
     let parts = SiteParts {
+        rates: rates(&routes, previous)?,
         routes,
         limits: ClientLimits {
             connections_max: connections_max(limits, topology, descriptors(), previous),
@@ -88,7 +91,13 @@ pub fn site(
             Forwarded::Replace => ForwardedRule::Replace,
             Forwarded::Append => ForwardedRule::Append,
         },
+        forwarded_fields: match config.client.forwarded_fields {
+            Fields::XForwarded => ForwardedFields::X,
+            Fields::Forwarded => ForwardedFields::Standard,
+            Fields::Both => ForwardedFields::Both,
+        },
         node: node.clone(),
+        trace_percent: config.tracing.as_ref().map_or(0, |tracing| tracing.sample_percent),
         log: config.access_log.as_ref().map(|log| match log.format {
             AccessLogFormat::Json => LogFormat::Json,
             AccessLogFormat::Common => LogFormat::Common,
@@ -102,6 +111,19 @@ pub fn site(
     }
     let unknown = site.unknown_pools().next();
     unknown.map_or(Ok(site), |unknown| Err(unknown.into()))
+}
+
+/// Where the requests of clients are counted, if a route has a limit: as before, so that a reload
+/// forgives nobody.
+fn rates(routes: &RouteTable, previous: Option<&Site>) -> Result<Option<Arc<Rates>>, AppError> {
+    if routes.routes().iter().all(|route| route.rate_limit.is_none()) {
+        return Ok(None);
+    }
+    if let Some(rates) = previous.and_then(|site| site.rates.as_ref()) {
+        return Ok(Some(Arc::clone(rates)));
+    }
+    let key = random().map_err(AppError::system("cannot draw a key"))?;
+    Ok(Some(Arc::new(Rates::new(key))))
 }
 
 /// What requests read after a change of the agreed state: `previous` over another topology. The

@@ -21,6 +21,7 @@ pub mod ring;
 pub mod say;
 pub mod serve;
 pub mod signals;
+mod spans;
 pub mod status;
 pub mod store;
 pub mod table;

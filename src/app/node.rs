@@ -25,12 +25,14 @@ use super::membership::{Membership, Opened, ShownCluster};
 use super::operators::{Operators, Shown, Sockets};
 use super::publisher::Publisher;
 use super::reloads::Reloads;
+use super::spans::Spans;
 use crate::admin::api::ActionRequest;
 use crate::admin::control::Control;
 use crate::admin::telemetry::Gather;
 use crate::cluster::{ClusterState, Report, Topology};
 use crate::config::Config;
 use crate::control::standalone::Standalone;
+use crate::ids::BaseUrl;
 use crate::net::listener::bind_all;
 use crate::net::splice::pipes_of_each;
 use crate::proxy::access_log::{LogSender, LogWriter};
@@ -46,6 +48,7 @@ pub struct Node {
     phase: watch::Sender<Phase>,
     threads: Vec<JoinHandle<io::Result<()>>>,
     log: Option<(LogWriter, LogSender)>,
+    spans: Option<Spans>,
     operators: Operators,
     /// Where it listens, as bound.
     pub addresses: Addresses,
@@ -153,6 +156,7 @@ impl Node {
                 LogWriter::start(target).map_err(AppError::system("cannot open the access log"))?,
             ),
         };
+        let spans = Spans::start(config, publisher.name(), workers, origin, &parts.control);
         let reloads = Arc::new(Reloads::begun());
         let ready = Arc::new(AtomicBool::new(true));
         let clients = Arc::new(ClientMetrics::new(workers));
@@ -169,7 +173,7 @@ impl Node {
             ready: Arc::clone(&ready),
             clients: Arc::clone(&clients),
             actions: parts.actions,
-            more_metrics: parts.more_metrics,
+            more_metrics: with_spans(parts.more_metrics, spans.as_ref()),
         };
         let sockets = Sockets { telemetry, admin };
         let data_dir = &config.node.data_dir;
@@ -182,6 +186,7 @@ impl Node {
             phase,
             threads: Vec::new(),
             log,
+            spans,
             operators,
             addresses,
         };
@@ -206,6 +211,7 @@ impl Node {
                 published: Arc::clone(self.publisher.published()),
                 metrics: Arc::clone(clients),
                 log: self.log.as_ref().map(|(_, sender)| sender.clone()),
+                tracer: self.spans.as_ref().map(Spans::tracer),
                 phase: phase.clone(),
                 pipes_max: pipes_of_each(self.publisher.workers()),
                 seed: fastrand::u64(..),
@@ -333,6 +339,9 @@ impl Node {
             membership.stop().await;
         }
         self.operators.stop().await;
+        if let Some(spans) = self.spans.take() {
+            spans.stop().await;
+        }
         if let Some((writer, sender)) = self.log.take() {
             drop(sender);
             let written = tokio::task::spawn_blocking(move || writer.join());
@@ -392,6 +401,20 @@ impl Drop for Going {
     }
 }
 
+/// The series of other parts, and those of spans.
+fn with_spans(more: Gather, spans: Option<&Spans>) -> Gather {
+    let Some(metrics) = spans.map(Spans::metrics) else { return more };
+    Box::new(move || {
+        let mut families = more();
+        families.extend(metrics.export());
+        families
+    })
+}
+
+fn collector(config: &Config) -> Option<&BaseUrl> {
+    config.tracing.as_ref().map(|tracing| &tracing.otlp)
+}
+
 /// What is bound or made at the start cannot change later.
 fn refuse_restarts(old: &Config, new: &Config) -> Result<(), AppError> {
     let fixed = [
@@ -400,6 +423,7 @@ fn refuse_restarts(old: &Config, new: &Config) -> Result<(), AppError> {
         ("`cluster`", old.cluster != new.cluster),
         ("`log`", old.log != new.log),
         ("the target of `access_log`", assemble::log_target(old) != assemble::log_target(new)),
+        ("`tracing.otlp`", collector(old) != collector(new)),
     ];
     let changed: Vec<_> =
         fixed.into_iter().filter(|(_, differs)| *differs).map(|(what, _)| what).collect();

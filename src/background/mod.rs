@@ -5,3 +5,4 @@
 //! do, so a loop may be stopped at any point and begun anew.
 
 pub mod probe;
+pub mod spans;

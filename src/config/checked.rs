@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 
 use crate::cluster::{ClusterState, Desired, DesiredPool, PoolSpec, Role, ShardSpec, drift};
-use crate::ids::{NodeName, PeerAddress, PoolName, ShardId};
+use crate::ids::{BaseUrl, NodeName, PeerAddress, PoolName, ShardId};
 use crate::limits::{ClientLimits, ClientTimeouts, PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::protocol::health::HealthSettings;
 use crate::route::RouteSpec;
@@ -36,6 +36,8 @@ pub struct Config {
     /// How long requests in flight may take to end once the process was told to stop; what is
     /// left is cut off. Zero cuts at once.
     pub drain_timeout: Duration,
+    /// How requests are traced. `None`: not at all.
+    pub tracing: Option<TracingConfig>,
     /// What clients may do.
     pub client: ClientConfig,
     /// How the node takes part in a cluster. `None`: it is standalone.
@@ -156,11 +158,22 @@ pub enum AccessLogTarget {
     File(PathBuf),
 }
 
+/// How requests are traced.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TracingConfig {
+    /// Where an OpenTelemetry collector takes spans; not by TLS.
+    pub otlp: BaseUrl,
+    /// Of the requests that bring no trace along, how many are recorded; 0 to 100.
+    pub sample_percent: u8,
+}
+
 /// What clients may do.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ClientConfig {
     /// What becomes of the `X-Forwarded-…` fields that they send.
     pub forwarded: ForwardedRule,
+    /// In which fields shards are told of them.
+    pub forwarded_fields: ForwardedFields,
     /// What they may send.
     pub limits: ClientLimits,
     /// How long they may take.
@@ -175,6 +188,18 @@ pub enum ForwardedRule {
     Replace,
     /// They are kept and the client's address is appended: the client is a proxy of ours.
     Append,
+}
+
+/// In which fields shards are told who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardedFields {
+    /// `X-Forwarded-For`, `-Host` and `-Proto`.
+    #[default]
+    XForwarded,
+    /// `Forwarded` (RFC 7239).
+    Forwarded,
+    /// All of them.
+    Both,
 }
 
 /// How a node takes part in a cluster.

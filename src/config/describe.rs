@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use crate::cluster::{AdminState, Mode, Placement, Role};
-use crate::limits::{ClientTimeouts, UpstreamTimeouts};
+use crate::limits::{ClientTimeouts, RateLimit, UpstreamTimeouts};
 use crate::route::RouteSpec;
 
 use super::checked::{
@@ -58,6 +58,10 @@ impl Config {
             }
         });
         line(out, format!("  access log     {access_log}"));
+        if let Some(tracing) = &self.tracing {
+            let (percent, otlp) = (tracing.sample_percent, &tracing.otlp);
+            line(out, format!("  traces         {percent} % of the requests, to {otlp}"));
+        }
         if self.client.limits.http2.is_none() {
             line(out, "  HTTP/2         off");
         }
@@ -266,6 +270,14 @@ fn describe_route(number: usize, route: &RouteSpec, out: &mut String) {
     line(out, format!("     their key is {}{tag}", route.key));
     if !route.allowed_methods.is_any() {
         line(out, format!("     methods other than {} are answered 405", route.allowed_methods));
+    }
+    if let Some(RateLimit { requests_per_second, burst }) = route.rate_limit {
+        line(
+            out,
+            format!(
+                "     a client may ask {requests_per_second} a second, {burst} at once; then 429"
+            ),
+        );
     }
 }
 

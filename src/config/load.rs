@@ -105,6 +105,7 @@ pub(super) fn check(root: &Node, findings: &Findings) -> Option<Config> {
     let log = process::log(&file);
     let access_log = process::access_log(&file);
     let (drain_delay, drain_timeout) = process::drain(&file);
+    let tracing = process::tracing(&file);
     let client = process::client(&file);
     let cluster = cluster::cluster(&file, &listen);
     let pools = pools::pools(&file, clustered);
@@ -119,6 +120,7 @@ pub(super) fn check(root: &Node, findings: &Findings) -> Option<Config> {
         access_log,
         drain_delay,
         drain_timeout,
+        tracing,
         client,
         cluster,
         pools: pools.into_iter().filter_map(|pool| pool.config).collect(),

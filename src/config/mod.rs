@@ -52,8 +52,9 @@ mod values;
 
 pub use checked::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, ClusterConfig, Config,
-    Election, ForwardedRule, HostRule, ListenConfig, LogConfig, LogFormat, LogLevel, NodeConfig,
-    PoolConfig, PoolTlsConfig, ShardConfig, TlsConfig, VNODES_DEFAULT, Workers,
+    Election, ForwardedFields, ForwardedRule, HostRule, ListenConfig, LogConfig, LogFormat,
+    LogLevel, NodeConfig, PoolConfig, PoolTlsConfig, ShardConfig, TlsConfig, TracingConfig,
+    VNODES_DEFAULT, Workers,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use json_schema::json_schema;

@@ -5,12 +5,13 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::ids::NodeName;
+use crate::ids::{BaseUrl, NodeName};
 use crate::limits::{ClientLimits, ClientTimeouts, Http2Limits};
 
 use super::checked::{
-    AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, ForwardedRule, ListenConfig,
-    LogConfig, LogFormat, LogLevel, NodeConfig, Workers,
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, ForwardedFields,
+    ForwardedRule, ListenConfig, LogConfig, LogFormat, LogLevel, NodeConfig, TracingConfig,
+    Workers,
 };
 use super::schema;
 use super::section::Section;
@@ -198,11 +199,36 @@ pub(super) fn access_log(file: &Section<'_>) -> Option<AccessLogConfig> {
     format.map(|format| AccessLogConfig { format, target })
 }
 
+pub(super) fn tracing(file: &Section<'_>) -> Option<TracingConfig> {
+    const WHERE: &str = "where a collector is, such as `http://127.0.0.1:4318/v1/traces`";
+    let section = file.get("tracing")?.or_word("off", |spot| spot.section(&schema::TRACING))??;
+    let otlp = section.need("otlp", WHERE).and_then(|spot| {
+        const FORM: &str = "`http://HOST[:PORT][/PATH]`, without a query";
+        let Ok(url) = BaseUrl::parse(spot.text(FORM)?) else {
+            return spot.refuse_kind("the URL of a collector", format!("write {FORM}"));
+        };
+        if url.is_tls() {
+            let help = "write `http://` and the address of a collector on this host or network";
+            return spot.refuse("spans are not sent by TLS in this release", help);
+        }
+        Some(url)
+    });
+    let mut sample_percent = 1;
+    section.set("sample_percent", &mut sample_percent, |spot| spot.number(0..=100));
+    Some(TracingConfig { otlp: otlp?, sample_percent })
+}
+
 pub(super) fn client(file: &Section<'_>) -> ClientConfig {
     let mut client = ClientConfig::default();
     let Some(section) = file.sub("client", &schema::CLIENT) else { return client };
     let rules = [("replace", ForwardedRule::Replace), ("append", ForwardedRule::Append)];
     section.set("forwarded", &mut client.forwarded, |spot| spot.one_of(&rules, &[]));
+    let fields = [
+        ("x_forwarded", ForwardedFields::XForwarded),
+        ("forwarded", ForwardedFields::Forwarded),
+        ("both", ForwardedFields::Both),
+    ];
+    section.set("forwarded_fields", &mut client.forwarded_fields, |spot| spot.one_of(&fields, &[]));
     section.set("http2", &mut client.limits.http2, |spot| spot.or_word("off", read_http2));
     if let Some(limits) = section.sub("limits", &schema::CLIENT_LIMITS) {
         read_limits(&limits, &mut client.limits);

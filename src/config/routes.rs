@@ -4,6 +4,7 @@ use std::num::NonZeroU16;
 
 use crate::ids::{PoolName, RouteName};
 use crate::key::HashTag;
+use crate::limits::RateLimit;
 use crate::route::{
     Capture, CookieName, FieldMatch, FieldName, FieldValue, HostPattern, KeyRule, Method, Methods,
     Otherwise, ParameterName, PathPrefix, Pattern, ROUTES_MAX, RouteMatch, RouteSpec, Template,
@@ -15,6 +16,9 @@ use super::spot::Spot;
 
 /// Methods of one list.
 const METHODS_MAX: usize = 64;
+
+/// Requests a second of one client, and at once: beyond this it is no limit.
+const RATE_MAX: u64 = 100_000;
 
 /// Fields that one route looks at.
 const FIELDS_MAX: usize = 16;
@@ -79,6 +83,9 @@ fn route<'a>(section: &Section<'a>, names: &mut Unique<'a, RouteName>) -> Writte
     });
     let mut allowed_methods = Methods::default();
     section.set("allow_methods", &mut allowed_methods, methods);
+    let mut limit = None;
+    section.set("rate_limit", &mut limit, |spot| spot.or_word("none", rate_limit));
+    let rate_limit = limit;
     let matcher = matcher.unwrap_or_default();
     if let (Some(KeyRule::PathAfter(after)), Some(spot)) = (&key, section.get("key"))
         && !after.covers(&matcher.path_prefix)
@@ -94,11 +101,24 @@ fn route<'a>(section: &Section<'a>, names: &mut Unique<'a, RouteName>) -> Writte
     let faultless = section.spot().errors() == errors;
     let spec = match (name, &pool, key) {
         (Some(name), Some((pool, _)), Some(key)) if faultless => {
-            Some(RouteSpec { name, matcher, pool: pool.clone(), key, hash_tag, allowed_methods })
+            let pool = pool.clone();
+            Some(RouteSpec { name, matcher, pool, key, hash_tag, allowed_methods, rate_limit })
         }
         _ => None,
     };
     WrittenRoute { spot: section.spot().clone(), spec, pool }
+}
+
+fn rate_limit(spot: &Spot<'_>) -> Option<RateLimit> {
+    if !spot.is_map() {
+        let help = "write `{ requests_per_second: 100, burst: 200 }`";
+        return spot.refuse_kind("a limit", help);
+    }
+    let section = spot.section(&schema::RATE_LIMIT)?;
+    let number = |key, what| section.need(key, what)?.number(1..=RATE_MAX);
+    let rate = number("requests_per_second", "what one client may ask in the long run");
+    let burst = number("burst", "what it may ask at once after a pause");
+    Some(RateLimit { requests_per_second: rate?, burst: burst? })
 }
 
 fn matcher(section: &Section<'_>) -> RouteMatch {

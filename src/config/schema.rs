@@ -25,6 +25,7 @@ pub(super) const FILE: Keys = Keys {
         "access_log",
         "drain_delay",
         "drain_timeout",
+        "tracing",
         "client",
         "cluster",
         "pools",
@@ -44,8 +45,14 @@ pub(super) const LOG: Keys = Keys { at: "log", known: &["level", "format"], late
 pub(super) const ACCESS_LOG: Keys =
     Keys { at: "access_log", known: &["format", "path"], later: &[] };
 
-pub(super) const CLIENT: Keys =
-    Keys { at: "client", known: &["forwarded", "http2", "limits", "timeouts"], later: &["tls"] };
+pub(super) const TRACING: Keys =
+    Keys { at: "tracing", known: &["otlp", "sample_percent"], later: &[] };
+
+pub(super) const CLIENT: Keys = Keys {
+    at: "client",
+    known: &["forwarded", "forwarded_fields", "http2", "limits", "timeouts"],
+    later: &["tls"],
+};
 
 pub(super) const CLIENT_HTTP2: Keys = Keys {
     at: "client.http2",
@@ -180,9 +187,12 @@ pub(super) const SHARD: Keys = Keys {
 
 pub(super) const ROUTE: Keys = Keys {
     at: "routes[]",
-    known: &["name", "match", "pool", "key", "hash_tag", "allow_methods"],
+    known: &["name", "match", "pool", "key", "hash_tag", "allow_methods", "rate_limit"],
     later: &[],
 };
+
+pub(super) const RATE_LIMIT: Keys =
+    Keys { at: "routes[].rate_limit", known: &["requests_per_second", "burst"], later: &[] };
 
 pub(super) const MATCH: Keys = Keys {
     at: "routes[].match",
@@ -207,12 +217,13 @@ pub(super) const KEY: Keys = Keys {
 };
 
 /// Every section.
-pub(super) const ALL: [&Keys; 23] = [
+pub(super) const ALL: [&Keys; 25] = [
     &FILE,
     &NODE,
     &LISTEN,
     &LOG,
     &ACCESS_LOG,
+    &TRACING,
     &CLIENT,
     &CLIENT_HTTP2,
     &CLIENT_LIMITS,
@@ -229,6 +240,7 @@ pub(super) const ALL: [&Keys; 23] = [
     &POOL_TLS,
     &SHARD,
     &ROUTE,
+    &RATE_LIMIT,
     &MATCH,
     &KEY,
 ];

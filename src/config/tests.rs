@@ -95,6 +95,7 @@ fn the_build_cache_has_one_key_for_each_object() {
 #[test]
 fn the_full_example_equals_its_mandatory_parts() {
     let mandatory = "
+tracing: { otlp: 'http://127.0.0.1:4318/v1/traces' }
 cluster:
   tls: { ca: tls/ca.pem, cert: tls/n1.pem, key: tls/n1.key }
 pools:
@@ -115,7 +116,8 @@ routes:
   - { name: by-prefix, pool: objects, match: { path_prefix: /after }, key: { path_after: /after/ } }
   - { name: by-segment, pool: objects, match: { path_prefix: /users }, key: { path_segment: 2 } }
   - { name: by-query, pool: objects, match: { path_prefix: /search }, key: { query: user_id } }
-  - { name: by-cookie, pool: objects, match: { path_prefix: /app }, key: { cookie: sid } }
+  - { name: by-cookie, pool: objects, match: { path_prefix: /app }, key: { cookie: sid },
+      rate_limit: { requests_per_second: 100, burst: 200 } }
   - name: by-regex
     match: { path_prefix: /img }
     pool: objects

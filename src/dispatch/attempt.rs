@@ -17,7 +17,7 @@ use super::relay::Relay;
 use super::seam::{About, Answer, Body, BodyError, ClientGone, Part, Passage, Request};
 use super::view::{Pool, Shard};
 use super::worker::Worker;
-use crate::drivers::http::write_head;
+use crate::drivers::http::{Outbound, write_head};
 use crate::net::buffer::{ReadBuffer, SMALL_BYTES};
 use crate::net::http1::chunked::{CHUNK_HEAD_BYTES, chunk_head};
 use crate::net::http1::framing::Framing;
@@ -53,6 +53,8 @@ pub(super) struct Attempt<'a> {
     /// Whether a gateway error of the shard is given back instead of passed on.
     pub(super) retries_gateway_errors: bool,
     pub(super) begun_ms: u64,
+    /// Which of the tries it is, in the trace of a request that is recorded.
+    pub(super) span: usize,
 }
 
 /// An answer being received.
@@ -231,7 +233,7 @@ impl Attempt<'_> {
     ) -> Result<(), SendError> {
         let mut pace = Pace::idle(self.pool.settings.timeouts.idle);
         let mut head = self.worker.buffers.text();
-        write_head(&mut head, &self.request.outbound, &self.shard.address, self.pool.settings.host);
+        self.write_head(&mut head);
         let (wire, timer) = (&upstream.wire, self.timer);
         let refused = |_| SendError::Shard;
         let body = match source {
@@ -304,6 +306,19 @@ impl Attempt<'_> {
                     return wire.write_all(timer, end, &mut pace).await.map_err(refused);
                 }
                 Part::End(_) => return Ok(()),
+            }
+        }
+    }
+
+    pub(super) fn write_head(&self, out: &mut Vec<u8>) {
+        let (outbound, address) = (&self.request.outbound, &self.shard.address);
+        let host = self.pool.settings.host;
+        match self.request.trace {
+            None => write_head(out, outbound, address, host),
+            Some(trace) => {
+                let field = trace.traceparent(self.span);
+                let outbound = Outbound { traceparent: Some(&field), ..*outbound };
+                write_head(out, &outbound, address, host);
             }
         }
     }

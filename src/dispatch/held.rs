@@ -14,7 +14,6 @@ use super::outcome::TryError;
 use super::places::Place;
 use super::relay::Relay;
 use super::seam::{About, Answer, ClientGone};
-use crate::drivers::http::write_head;
 use crate::net::http1::framing::Framing;
 use crate::net::http1::head::Persistence;
 use crate::net::http1::response::ResponseHead;
@@ -102,7 +101,7 @@ impl<'a> Held<'a> {
         let (upstream, settings) = (line.upstream(), &attempt.pool.settings);
         let mut pace = Pace::idle(settings.timeouts.idle);
         let mut head = attempt.worker.buffers.text();
-        write_head(&mut head, &attempt.request.outbound, &attempt.shard.address, settings.host);
+        attempt.write_head(&mut head);
         self.is_sent = upstream.wire.write_all(attempt.timer, [&head], &mut pace).await.is_ok();
         drop(head);
         *owes_head = self.is_sent;
@@ -125,6 +124,11 @@ impl<'a> Held<'a> {
 
     pub(super) fn status(&self) -> u16 {
         self.receiving.head.status()
+    }
+
+    /// Which of the tries it is, in a trace.
+    pub(super) fn span(&self) -> usize {
+        self.attempt.span
     }
 
     fn count_time(&self) {

@@ -34,5 +34,6 @@ pub mod seam;
 mod second;
 #[cfg(test)]
 mod tests;
+pub mod trace;
 pub mod view;
 pub mod worker;

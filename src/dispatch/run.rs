@@ -138,7 +138,13 @@ impl<'a> Run<'a> {
                 // Boxed: no other request is to pay for the place that its state takes.
                 Box::pin(self.careful_try(first, &mut tried, answer, note)).await
             } else {
-                self.one_try(chosen.shard, source, anew, on_gateway_error, answer, note).await
+                let tried_once =
+                    self.one_try(chosen.shard, source, anew, on_gateway_error, answer, note).await;
+                if let Some(trace) = self.request.trace {
+                    let failure = tried_once.as_ref().err().map(|failed| &failed.failure);
+                    trace.end(None, self.timer.timers().refresh(), note.upstream_status, failure);
+                }
+                tried_once
             };
             let Err(Failed { failure, stale }) = tried_once else {
                 if repeated {
@@ -271,8 +277,11 @@ impl<'a> Run<'a> {
         }
     }
 
+    /// A try begins.
     pub(super) fn attempt(&self, shard_index: usize, retries_gateway_errors: bool) -> Attempt<'a> {
+        let begun_micros = self.timer.timers().now_micros();
         Attempt {
+            span: self.request.trace.map_or(0, |trace| trace.begin(shard_index, begun_micros)),
             worker: self.worker,
             timer: self.timer,
             pool: self.pool,
@@ -349,6 +358,7 @@ impl<'a> Run<'a> {
     fn take_down(&self, note: &mut Note, chosen: Chosen) {
         note.attempts += 1;
         note.shard = Some(chosen.shard);
+        note.upstream_status = 0;
         note.spilled = chosen.spilled;
         note.owes_head = false;
         if chosen.spilled {

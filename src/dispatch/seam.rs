@@ -3,6 +3,7 @@
 //! Two traits, one for each direction, implemented by `proxy` for the protocol that the client
 //! speaks. They are apart because both directions move at once.
 
+use super::trace::Trace;
 use crate::drivers::http::Outbound;
 use crate::ids::{Epoch, Token};
 use crate::net::http1::chunked::ChunkError;
@@ -31,6 +32,8 @@ pub struct Request<'a> {
     pub held_body_bytes_max: u64,
     /// Where WebDAV's COPY or MOVE puts its result.
     pub destination: Option<Token>,
+    /// Where its tries are noted, if it is being recorded.
+    pub trace: Option<&'a Trace>,
 }
 
 /// Why the client's body stopped.

@@ -235,6 +235,7 @@ async fn put(
             framing: Framing::None,
             expect_continue: false,
             wants_trailers: false,
+            traceparent: None,
         },
         token,
         class,
@@ -243,6 +244,7 @@ async fn put(
         interim_wanted: true,
         held_body_bytes_max: 1024,
         destination: None,
+        trace: None,
     };
     let (mut body, mut told, mut note) = (NoBody, Told::default(), Note::default());
     let ticking = async {

@@ -43,6 +43,8 @@ pub struct Outbound<'a> {
     pub expect_continue: bool,
     /// Whether the client can take trailers.
     pub wants_trailers: bool,
+    /// The `traceparent`, if it is not the client's; it is then not among the fields.
+    pub traceparent: Option<&'a [u8]>,
 }
 
 /// Where the shard is, in the two forms that heads need.
@@ -85,6 +87,9 @@ pub fn write_head(out: &mut Vec<u8>, request: &Outbound<'_>, address: &Address, 
     };
     write_field(out, b"Host", host);
     out.extend_from_slice(request.fields);
+    if let Some(traceparent) = request.traceparent {
+        write_field(out, b"traceparent", traceparent);
+    }
     if let Some(path) = request.destination {
         let Address { scheme, authority, base_path } = address;
         write!(out, "Destination: {scheme}://{authority}{base_path}").expect("a vector takes all");
@@ -146,6 +151,7 @@ mod tests {
         framing: Framing::Length(3),
         expect_continue: false,
         wants_trailers: false,
+        traceparent: None,
     };
 
     #[test]

@@ -7,8 +7,8 @@
 //!
 //! The flags are Envoy's letters: `UH` no healthy shard, `UF` no connection, `UC` connection
 //! broken, `UO` overflow, `UT` shard timeout, `UPE` unusable answer, `URX` retries used up, `DC`
-//! client gone, `DPE` bad request, `DT` request timeout, `SI` too slow, `NR` no route, `OM` this
-//! node's limits.
+//! client gone, `DPE` bad request, `DT` request timeout, `SI` too slow, `NR` no route, `RL` the
+//! client's rate limit, `OM` this node's limits.
 
 use std::fs::File;
 use std::io::{self, Write};

@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Poll, Waker};
@@ -12,10 +13,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::access_log::{BATCH_BYTES, LogSender};
 use super::metrics::ClientMetrics;
 use super::site::{Site, SiteReader};
+use super::traces::Tracer;
 use crate::dispatch::worker::Worker;
 use crate::net::splice::Pipe;
 use crate::net::timers::Timer;
 use crate::net::wire::{Pace, Transport, Wire, WireError};
+use crate::trace::Ids;
 
 /// What one worker thread needs to serve clients.
 pub struct Local {
@@ -25,9 +28,11 @@ pub struct Local {
     pub sites: SiteReader,
     /// What is counted about clients.
     pub metrics: Arc<ClientMetrics>,
+    /// Where spans go, if requests are traced.
+    pub(super) tracer: Option<Tracer>,
     log: Option<LogSender>,
     log_lines: RefCell<Vec<u8>>,
-    request_ids: Cell<u64>,
+    request_ids: Ids,
     date: Cell<(u64, [u8; DATE_BYTES])>,
 }
 
@@ -43,15 +48,17 @@ impl Local {
         sites: SiteReader,
         metrics: Arc<ClientMetrics>,
         log: Option<LogSender>,
+        tracer: Option<Tracer>,
         seed: u64,
     ) -> Rc<Self> {
         Rc::new(Self {
             worker,
             sites,
             metrics,
+            tracer,
             log,
             log_lines: RefCell::default(),
-            request_ids: Cell::new(seed),
+            request_ids: Ids::new(seed),
             date: Cell::new((0, [b' '; DATE_BYTES])),
         })
     }
@@ -60,13 +67,7 @@ impl Local {
     /// chance allows.
     #[allow(clippy::cast_possible_truncation, reason = "four bits are taken")]
     pub(super) fn request_id(&self) -> [u8; 16] {
-        // SplitMix64 (Steele, Lea and Flood 2014): a bijection of a counter, so no repeats here.
-        let count = self.request_ids.get().wrapping_add(0x9e37_79b9_7f4a_7c15);
-        self.request_ids.set(count);
-        let mut z = count;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
+        let z = self.request_ids.draw();
         let digits = b"0123456789abcdef";
         std::array::from_fn(|at| digits[usize::from((z >> (60 - 4 * at)) as u8 & 15)])
     }
@@ -115,6 +116,23 @@ impl Local {
         if !log.send(lines) {
             self.metrics.log_dropped.add(self.worker.stripe, count);
         }
+    }
+}
+
+/// Who asks, as far as the connection tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Caller {
+    /// The client's address: of the connection, or as a balancer before us names it in the
+    /// connection's first bytes.
+    pub(super) address: IpAddr,
+    /// Whether the connection is encrypted.
+    pub(super) secure: bool,
+}
+
+impl Caller {
+    /// The scheme of the URLs that it asks for.
+    pub(super) fn scheme(self) -> &'static str {
+        if self.secure { "https" } else { "http" }
     }
 }
 

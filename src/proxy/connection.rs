@@ -12,7 +12,6 @@
 //! write side is shut first, and what still comes is read and dropped for a moment.
 
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -21,7 +20,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::answer::ClientAnswer;
 use super::body::RequestBody;
-use super::client::{Client, Local};
+use super::client::{Caller, Client, Local};
 use super::exchange::Exchange;
 use super::h2;
 use super::problem::Problem;
@@ -40,18 +39,18 @@ use crate::net::wire::{Pace, Transport, Wire, WireError};
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Transport>(
     open: Open,
     stream: S,
-    address: IpAddr,
+    caller: Caller,
 ) {
     let local = Rc::clone(open.local());
     let connection = Connection {
         wire: Wire::new(stream),
         timer: local.worker.timers.register(),
         local: &local,
-        address,
+        caller,
     };
     if let Some(first) = connection.requests().await {
         let stream = connection.wire.into_inner();
-        serve_http2(open, stream, address, Some(first)).await;
+        serve_http2(open, stream, caller, Some(first)).await;
     }
 }
 
@@ -59,12 +58,12 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Transport>(
 pub(super) async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     open: Open,
     stream: S,
-    address: IpAddr,
+    caller: Caller,
     first: Option<ReadBuffer>,
 ) {
     let limits = open.local().sites.read().limits.http2.clone().unwrap_or_default();
     // Boxed: tasks that speak HTTP/1.1 then have no room for it.
-    Box::pin(h2::serve(open, stream, address, &limits, first)).await;
+    Box::pin(h2::serve(open, stream, caller, &limits, first)).await;
 }
 
 /// A connection in the count, until dropped: also when its task panics. It is counted when it is
@@ -107,7 +106,7 @@ struct Connection<'a, S> {
     wire: Wire<S>,
     timer: Timer,
     local: &'a Local,
-    address: IpAddr,
+    caller: Caller,
 }
 
 /// What came while a connection was idle.
@@ -194,7 +193,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
         let (local, worker) = (self.local, &self.local.worker);
         let site = local.sites.read();
         let client = Client::new(local, &site, &self.wire, &self.timer);
-        let exchange = Exchange::begin(local, &site, &self.timer, self.address);
+        let exchange = Exchange::begin(local, &site, &self.timer, self.caller);
         let mut head = worker.spare_request_head();
         let may_be_http2 = served == 1 && site.limits.http2.is_some();
         match self.head(buffer, &site, &mut head, may_be_http2).await {

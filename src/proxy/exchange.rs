@@ -3,19 +3,20 @@
 //! Here a request has a judged head, a body and an answer, and no protocol: the connection that it
 //! came on made them, and goes on with what is left of them.
 
+use std::cell::OnceCell;
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::pin::pin;
 use std::str::from_utf8;
 use std::task::Poll;
 
-use super::client::Local;
-use super::forward::{Hop, class_of, hops_left, is_repeatable, render_fields};
+use super::client::{Caller, Local};
+use super::forward::{Hop, asking_client, class_of, hops_left, is_repeatable, render_fields};
 use super::problem::{Outcome, Problem, ProblemAbout};
 use super::routing::{ALLOWED, canonical, route};
 use super::seam::{Reply, Upload, Watch};
 use super::seen::Seen;
 use super::site::Site;
+use super::traces::Part;
 use crate::dispatch::outcome::{Failure, Note};
 use crate::dispatch::run::run;
 use crate::dispatch::seam::{BodyError, ClientGone, Request};
@@ -32,10 +33,15 @@ pub(super) struct Exchange<'a> {
     /// Of the task that serves the request.
     timer: &'a Timer,
     /// Who asks.
-    pub(super) address: IpAddr,
+    pub(super) caller: Caller,
     pub(super) request_id: [u8; 16],
     pub(super) begun_micros: u64,
+    /// What is done with its trace; empty if that is left alone.
+    pub(super) part: OnceCell<Box<Part>>,
 }
+
+/// Where a balancer asks whether to send clients here.
+pub(super) const HEALTH_PATH: &[u8] = b"/_ringway/health";
 
 impl<'a> Exchange<'a> {
     /// At the first byte of a request.
@@ -43,11 +49,11 @@ impl<'a> Exchange<'a> {
         local: &'a Local,
         site: &'a Site,
         timer: &'a Timer,
-        address: IpAddr,
+        caller: Caller,
     ) -> Self {
         let request_id = local.request_id();
         let begun_micros = local.worker.timers.refresh();
-        Self { local, site, timer, address, request_id, begun_micros }
+        Self { local, site, timer, caller, request_id, begun_micros, part: OnceCell::new() }
     }
 
     pub(super) fn id(&self) -> &str {
@@ -81,6 +87,9 @@ impl<'a> Exchange<'a> {
         body: &mut B,
         answer: &mut A,
     ) -> Result<(), ClientGone> {
+        if let Some(tracer) = &self.local.tracer {
+            self.begin_trace(tracer, head, whole);
+        }
         let site = self.site;
         let mut seen = Seen {
             method: head.method(whole),
@@ -133,7 +142,7 @@ impl<'a> Exchange<'a> {
         body: &mut B,
         answer: &mut A,
     ) -> Result<(), ClientGone> {
-        if seen.path == b"/_ringway/health" && matches!(seen.method, b"GET" | b"HEAD") {
+        if seen.path == HEALTH_PATH && matches!(seen.method, b"GET" | b"HEAD") {
             // A balancer that asks here is to turn away before the port closes.
             let status = if self.local.worker.draining.get() { 503 } else { 200 };
             return answer.plain(status, &[], body.is_complete()).await;
@@ -145,10 +154,14 @@ impl<'a> Exchange<'a> {
             Ok(routed) => routed,
             Err(problem) => return self.tell(&problem, seen, note, body, answer).await,
         };
+        if let Err(problem) = self.check_rate(head, whole, seen) {
+            return self.tell(&problem, seen, note, body, answer).await;
+        }
         let mut fields = self.local.worker.buffers.text();
         let rewrites = routed.pool.settings.host == HostRule::Shard;
         let destination = routed.destination.as_ref().filter(|_| rewrites);
-        let hop = Hop { address: self.address, version: answer.version() };
+        let part = self.part.get().map(|part| &**part);
+        let hop = Hop { caller: self.caller, version: answer.version(), part };
         render_fields(&mut fields, head, whole, site, &hop, destination.is_none());
         let framing = head.framing();
         let held_body_bytes_max = site.limits.replay_body_bytes_max as u64;
@@ -169,6 +182,7 @@ impl<'a> Exchange<'a> {
                 // A body that is held was asked for by us.
                 expect_continue: streams && head.expects_continue(),
                 wants_trailers: head.wants_trailers() && hop.version.has_extras(),
+                traceparent: part.and_then(Part::field),
             },
             token: routed.token,
             class: class_of(seen.method),
@@ -177,6 +191,7 @@ impl<'a> Exchange<'a> {
             interim_wanted: hop.version.has_extras(),
             held_body_bytes_max,
             destination: routed.destination.as_ref().map(|(token, _)| *token),
+            trace: part.and_then(Part::trace),
         };
         let worker = &self.local.worker;
         let watch = answer.watch();
@@ -193,6 +208,18 @@ impl<'a> Exchange<'a> {
             Ok(()) => Ok(()),
             Err(failure) => self.fail(&failure, request.class, seen, note, body, answer).await,
         }
+    }
+
+    /// Counts the request against what its route takes of one client.
+    fn check_rate(&self, head: &RequestHead, whole: &[u8], seen: &Seen<'_>) -> Result<(), Problem> {
+        let Some(route) = seen.route else { return Ok(()) };
+        let Some((rates, limit)) = self.site.limit_of(route) else { return Ok(()) };
+        let client = asking_client(head, whole, self.site, self.caller);
+        rates.take(limit, client, self.local.worker.timers.now_micros()).map_err(|too_many| {
+            let metrics = &self.site.route_metrics[usize::from(route.0)];
+            metrics.rate_limited.inc(self.local.worker.stripe);
+            Problem::rate_limited(too_many.wait_micros)
+        })
     }
 
     /// Tells the client of a failure, if it can still be told.

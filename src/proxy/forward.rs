@@ -7,9 +7,11 @@
 use std::io::Write;
 use std::net::IpAddr;
 
+use super::client::Caller;
 use super::problem::Problem;
 use super::seam::Version;
 use super::site::{ForwardedRule, Site};
+use super::traces::Part;
 use crate::key::canonical_path;
 use crate::net::http1::head::{Field, FieldKind, Lines, values, write_address, write_field};
 use crate::net::http1::request::{RequestHead, strip_scheme};
@@ -83,11 +85,13 @@ pub(super) fn hops_left(head: &RequestHead, whole: &[u8]) -> Option<u64> {
 }
 
 /// How a request came to this node.
-pub(super) struct Hop {
+pub(super) struct Hop<'a> {
     /// Who sent it.
-    pub(super) address: IpAddr,
+    pub(super) caller: Caller,
     /// In which version.
     pub(super) version: Version,
+    /// What is done with its trace; `None` if that is left alone.
+    pub(super) part: Option<&'a Part>,
 }
 
 /// Renders the fields that go on, but for `Host` and the framing. `keep_destination` is false
@@ -97,12 +101,16 @@ pub(super) fn render_fields(
     head: &RequestHead,
     whole: &[u8],
     site: &Site,
-    hop: &Hop,
+    hop: &Hop<'_>,
     keep_destination: bool,
 ) {
     let append = site.forwarded == ForwardedRule::Append;
-    let mut forwarded_for = false;
-    let (mut proto, mut host) = (false, false);
+    let (x_forwarded, forwarded) = (site.forwarded_fields.x(), site.forwarded_fields.standard());
+    let caller = hop.caller;
+    // What is there already, or is not wanted.
+    let mut forwarded_for = !x_forwarded;
+    let (mut proto, mut host) = (!x_forwarded, !x_forwarded);
+    let mut element = !forwarded;
     let mut lines = Lines::of(whole);
     for field in head.fields().iter().filter(|field| !field.nominated) {
         match field.kind {
@@ -115,18 +123,36 @@ pub(super) fn render_fields(
             | FieldKind::Expect
             | FieldKind::Ringway
             | FieldKind::Lookalike => continue,
-            FieldKind::ForwardedFor if append && !forwarded_for => {
-                // Several lines are one list; ours ends it.
-                forwarded_for = true;
-                lines.flush(out);
-                write_forwarded_for(out, head, whole, hop.address);
+            FieldKind::ForwardedFor
+            | FieldKind::ForwardedProto
+            | FieldKind::ForwardedHost
+            | FieldKind::Forwarded
+                if !append =>
+            {
                 continue;
             }
-            FieldKind::ForwardedFor => continue,
-            FieldKind::ForwardedProto if append => proto = true,
-            FieldKind::ForwardedHost if append => host = true,
-            FieldKind::ForwardedProto | FieldKind::ForwardedHost => continue,
-            FieldKind::Forwarded if !append => continue,
+            // Several lines are one list; ours ends it.
+            FieldKind::ForwardedFor if x_forwarded => {
+                if !forwarded_for {
+                    lines.flush(out);
+                    write_list(out, head, whole, (FieldKind::ForwardedFor, X_FORWARDED_FOR));
+                    write_address(out, caller.address);
+                    out.extend_from_slice(b"\r\n");
+                }
+                forwarded_for = true;
+                continue;
+            }
+            FieldKind::Forwarded if forwarded => {
+                if !element {
+                    lines.flush(out);
+                    write_list(out, head, whole, (FieldKind::Forwarded, FORWARDED));
+                    write_element(out, caller, head.host(whole), &site.forwarded_by);
+                }
+                element = true;
+                continue;
+            }
+            FieldKind::ForwardedProto => proto = true,
+            FieldKind::ForwardedHost => host = true,
             FieldKind::MaxForwards if let Some(hops) = hops_left(head, whole) => {
                 lines.flush(out);
                 write!(out, "Max-Forwards: {}\r\n", hops.saturating_sub(1))
@@ -134,23 +160,40 @@ pub(super) fn render_fields(
                 continue;
             }
             FieldKind::Destination if !keep_destination => continue,
+            FieldKind::EndToEnd
+                if hop.part.is_some_and(|part| part.replaces(field.name.of_bytes(whole))) =>
+            {
+                continue;
+            }
             _ => {}
         }
         lines.push(out, field);
     }
     lines.flush(out);
     if !forwarded_for {
-        out.extend_from_slice(b"X-Forwarded-For: ");
-        write_address(out, hop.address);
+        write_name(out, X_FORWARDED_FOR);
+        write_address(out, caller.address);
         out.extend_from_slice(b"\r\n");
     }
     if !proto {
-        out.extend_from_slice(b"X-Forwarded-Proto: http\r\n");
+        write_field(out, b"X-Forwarded-Proto", caller.scheme().as_bytes());
     }
     if !host && !head.host(whole).is_empty() {
         write_field(out, b"X-Forwarded-Host", head.host(whole));
     }
+    if !element {
+        write_name(out, FORWARDED);
+        write_element(out, caller, head.host(whole), &site.forwarded_by);
+    }
     write_via(out, hop.version, &site.via);
+}
+
+const X_FORWARDED_FOR: &[u8] = b"X-Forwarded-For";
+const FORWARDED: &[u8] = b"Forwarded";
+
+fn write_name(out: &mut Vec<u8>, name: &[u8]) {
+    out.extend_from_slice(name);
+    out.extend_from_slice(b": ");
 }
 
 /// `Via` names the version in which the message was *received* (RFC 9110, section 7.6.3).
@@ -161,14 +204,80 @@ fn write_via(out: &mut Vec<u8>, version: Version, by: &[u8]) {
     out.extend_from_slice(by);
 }
 
-fn write_forwarded_for(out: &mut Vec<u8>, head: &RequestHead, whole: &[u8], client: IpAddr) {
-    out.extend_from_slice(b"X-Forwarded-For: ");
-    for field in head.fields().iter().filter(|field| field.kind == FieldKind::ForwardedFor) {
+/// Writes what the head's fields of one kind say, as the beginning of one line.
+fn write_list(
+    out: &mut Vec<u8>,
+    head: &RequestHead,
+    whole: &[u8],
+    (kind, name): (FieldKind, &[u8]),
+) {
+    write_name(out, name);
+    for field in head.fields().iter().filter(|field| field.kind == kind) {
         out.extend_from_slice(field.value.of_bytes(whole));
         out.extend_from_slice(b", ");
     }
-    write_address(out, client);
-    out.extend_from_slice(b"\r\n");
+}
+
+/// Ends a line of `Forwarded` with what this node saw (RFC 7239, section 4). An IPv6 address has
+/// brackets and therefore quotes (section 6); so has a host, in which `:` may stand. `by` is a
+/// name of ours after an underscore, which names a node without giving its address away (section
+/// 6.3).
+fn write_element(out: &mut Vec<u8>, caller: Caller, host: &[u8], by: &[u8]) {
+    let (before, behind) = match caller.address {
+        IpAddr::V4(_) => (&b"for="[..], &b""[..]),
+        IpAddr::V6(_) => (&b"for=\"["[..], &b"]\""[..]),
+    };
+    out.extend_from_slice(before);
+    write_address(out, caller.address);
+    out.extend_from_slice(behind);
+    if !host.is_empty() {
+        out.extend_from_slice(b";host=\"");
+        for &byte in host {
+            if matches!(byte, b'"' | b'\\') {
+                out.push(b'\\');
+            }
+            out.push(byte);
+        }
+        out.push(b'"');
+    }
+    out.extend_from_slice(b";proto=");
+    out.extend_from_slice(caller.scheme().as_bytes());
+    out.extend_from_slice(by);
+}
+
+/// Who is counted as the client. Where all clients are proxies of the operator's own
+/// (`forwarded: append`), that is who asked the last of them: the last address that such a proxy
+/// has appended. Elsewhere it is the connection's address, whatever the fields say, since anybody
+/// can write them.
+pub(super) fn asking_client(
+    head: &RequestHead,
+    whole: &[u8],
+    site: &Site,
+    caller: Caller,
+) -> IpAddr {
+    if site.forwarded == ForwardedRule::Replace {
+        return caller.address;
+    }
+    let last = |kind| {
+        let fields = head.fields().iter().rev();
+        let mut fields = fields.filter(|field| field.kind == kind && !field.nominated);
+        std::str::from_utf8(fields.next()?.value.of_bytes(whole)).ok()?.rsplit(',').next()
+    };
+    let plain = || address_of(last(FieldKind::ForwardedFor)?.trim());
+    let standard = || {
+        let mut pairs =
+            last(FieldKind::Forwarded)?.split(';').filter_map(|pair| pair.split_once('='));
+        let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+        address_of(node.trim().trim_matches('"'))
+    };
+    plain().or_else(standard).unwrap_or(caller.address)
+}
+
+/// An address, with or without a port; one of IPv6 may have brackets.
+fn address_of(text: &str) -> Option<IpAddr> {
+    let bracketed = || text.strip_prefix('[')?.split(']').next()?.parse().ok();
+    let with_port = || text.rsplit_once(':')?.0.parse().ok();
+    text.parse().ok().or_else(bracketed).or_else(with_port)
 }
 
 /// The canonical path of WebDAV's `Destination` (RFC 4918, section 10.3): an absolute URL of the
@@ -210,6 +319,42 @@ mod tests {
             let mut out = Vec::new();
             write_via(&mut out, version, b"n (ringway)\r\n");
             assert_eq!(String::from_utf8(out).as_deref(), Ok(line));
+        }
+    }
+
+    #[test]
+    fn an_element_is_quoted_where_it_must_be() {
+        let element = |address: &str, secure, host: &str| {
+            let address = address.parse().expect("an address");
+            let mut out = Vec::new();
+            write_element(&mut out, Caller { address, secure }, host.as_bytes(), b";by=_n1\r\n");
+            String::from_utf8(out).expect("text")
+        };
+        for (address, secure, host, expected) in [
+            ("192.0.2.1", false, "a.example", "for=192.0.2.1;host=\"a.example\";proto=http"),
+            ("192.0.2.1", true, "a:81", "for=192.0.2.1;host=\"a:81\";proto=https"),
+            ("2001:db8::1", false, "[::1]:8", "for=\"[2001:db8::1]\";host=\"[::1]:8\";proto=http"),
+            ("192.0.2.1", false, "", "for=192.0.2.1;proto=http"),
+            ("192.0.2.1", false, "a\"b\\", "for=192.0.2.1;host=\"a\\\"b\\\\\";proto=http"),
+        ] {
+            assert_eq!(element(address, secure, host), format!("{expected};by=_n1\r\n"));
+        }
+    }
+
+    #[test]
+    fn addresses_may_have_ports() {
+        for (text, expected) in [
+            ("192.0.2.1", Some("192.0.2.1")),
+            ("192.0.2.1:80", Some("192.0.2.1")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("[2001:db8::1]:80", Some("2001:db8::1")),
+            ("unknown", None),
+            ("_hidden", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|text| text.parse().expect("an address"));
+            assert_eq!(address_of(text), expected, "{text}");
         }
     }
 

@@ -14,6 +14,7 @@ pub struct RouteMetrics {
     rq_time: Latency,
     rx_bytes: Counter,
     tx_bytes: Counter,
+    pub(super) rate_limited: Counter,
 }
 
 impl RouteMetrics {
@@ -24,6 +25,7 @@ impl RouteMetrics {
             rq_time: Latency::new(workers),
             rx_bytes: counter(),
             tx_bytes: counter(),
+            rate_limited: counter(),
         }
     }
 
@@ -204,6 +206,17 @@ pub fn export(site: &Site, clients: &ClientMetrics) -> Vec<MetricFamily> {
         Kind::Counter,
         ROUTE,
     );
+    let mut limited = Group::new(
+        "ringway_downstream_rq_ratelimited_total",
+        "Requests refused by their route's limit for one client.",
+        Kind::Counter,
+        ROUTE,
+    );
+    for (route, metrics) in site.routes.routes().iter().zip(site.route_metrics.iter()) {
+        if route.rate_limit.is_some() {
+            limited.push(&[route.name.as_str()], Sample::Counter(metrics.rate_limited.sum()));
+        }
+    }
     let names = site.routes.routes().iter().map(|route| route.name.as_str());
     let routed = names.zip(site.route_metrics.iter().map(|metrics| &**metrics));
     for (name, metrics) in routed.chain([(NO_ROUTE, &clients.unrouted)]) {
@@ -227,7 +240,7 @@ pub fn export(site: &Site, clients: &ClientMetrics) -> Vec<MetricFamily> {
         group.push(&[], Sample::Counter(pick(clients).sum()));
         group
     });
-    [requests, times, received, sent, active]
+    [requests, times, received, sent, limited, active]
         .into_iter()
         .chain(totals)
         .filter_map(Group::finish)

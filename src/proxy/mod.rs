@@ -27,6 +27,7 @@ pub mod metrics;
 #[cfg(test)]
 mod passage_tests;
 pub mod problem;
+pub mod rate_limit;
 mod routing;
 mod seam;
 mod seen;
@@ -34,3 +35,4 @@ pub mod serve;
 pub mod site;
 #[cfg(test)]
 mod tests;
+pub mod traces;

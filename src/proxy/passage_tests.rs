@@ -17,7 +17,7 @@ use tokio::sync::watch;
 
 use super::metrics::{ClientMetrics, export as export_clients};
 use super::serve::{Phase, WorkerParts, run_worker};
-use super::site::{ForwardedRule, Published, Site, SiteParts};
+use super::site::{ForwardedFields, ForwardedRule, Published, Site, SiteParts};
 use crate::cluster::{
     AdminState, ClusterState, Command, Kind, Mode, Placement, PoolSpec, ShardSpec, Topology,
 };
@@ -81,6 +81,7 @@ impl World {
             published: Arc::clone(&published),
             metrics: Arc::clone(&clients),
             log: None,
+            tracer: None,
             phase: phase_seen,
             pipes_max,
             seed: 1,
@@ -169,13 +170,17 @@ fn site(shard: SocketAddr) -> Site {
         key: KeyRule::Path,
         hash_tag: None,
         allowed_methods: Methods::default(),
+        rate_limit: None,
     };
     let parts = SiteParts {
         routes: Arc::new(RouteTable::compile(vec![route]).expect("a table")),
+        rates: None,
         limits: ClientLimits { body_bytes_max: Some(20 << 20), ..ClientLimits::default() },
         timeouts: ClientTimeouts { body_idle: SILENCE, ..ClientTimeouts::default() },
         forwarded: ForwardedRule::default(),
+        forwarded_fields: ForwardedFields::default(),
         node: NodeName::new("n1").expect("a name"),
+        trace_percent: 0,
         log: None,
     };
     Site::build(view, parts, None, 1)

@@ -204,6 +204,16 @@ impl Problem {
         problem.outcome(Outcome::NotApplied).retry_after(1)
     }
 
+    /// The client has asked too often.
+    #[must_use]
+    pub fn rate_limited(wait_micros: u64) -> Self {
+        let detail = "this client asks more often than the route's `rate_limit` allows: ask again \
+                      after the time in Retry-After";
+        let seconds = u32::try_from(wait_micros.div_ceil(1_000_000)).unwrap_or(u32::MAX);
+        let problem = Self::new(429, "rate-limited", "RL", detail);
+        problem.outcome(Outcome::NotApplied).retry_after(seconds.max(1))
+    }
+
     /// The body that is announced is larger than allowed; none of it was read.
     #[must_use]
     pub fn announced_body_too_large() -> Self {

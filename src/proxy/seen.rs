@@ -1,4 +1,4 @@
-//! What is remembered of a request, to be counted and logged when its answer has ended?
+//! What is remembered of a request, to be counted, logged and told of when its answer has ended?
 
 use super::access_log::Record;
 use super::exchange::Exchange;
@@ -40,7 +40,7 @@ impl<'a> Seen<'a> {
 }
 
 /// What the log line says when all went well.
-const NO_FLAG: &str = "-";
+pub(super) const NO_FLAG: &str = "-";
 
 impl Exchange<'_> {
     /// Counts and logs a request whose answer has ended, well or not.
@@ -53,6 +53,9 @@ impl Exchange<'_> {
             None => &local.metrics.unrouted,
         };
         metrics.ended(local.worker.stripe, status, micros, received, answer.sent());
+        if let Some(part) = self.part.get() {
+            self.finish_trace(part, seen, answer, note);
+        }
         let Some(format) = site.log else { return };
         local.log(|unix_ms, out| {
             let target = match seen.query {
@@ -67,7 +70,7 @@ impl Exchange<'_> {
             let duration_ms = micros as f64 / 1000.0;
             let record = Record {
                 unix_ms,
-                client: self.address,
+                client: self.caller.address,
                 method: &String::from_utf8_lossy(seen.method),
                 target: &String::from_utf8_lossy(&target),
                 protocol: seen.protocol,

@@ -14,11 +14,12 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use super::access_log::LogSender;
-use super::client::Local;
+use super::client::{Caller, Local};
 use super::connection::{self, Open};
 use super::metrics::ClientMetrics;
 use super::problem::{Problem, ProblemAbout};
 use super::site::{Published, SiteReader};
+use super::traces::Tracer;
 use crate::dispatch::worker::Worker;
 use crate::net::timers::TICK_MS;
 
@@ -49,6 +50,8 @@ pub struct WorkerParts {
     pub metrics: Arc<ClientMetrics>,
     /// Where log lines go.
     pub log: Option<LogSender>,
+    /// Where spans go, if requests are traced.
+    pub tracer: Option<Tracer>,
     /// The process's phase.
     pub phase: watch::Receiver<Phase>,
     /// The most pipes that large bodies pass through at once.
@@ -72,7 +75,7 @@ pub fn run_worker(parts: WorkerParts) -> io::Result<()> {
         .enable_all()
         .build_local(tokio::runtime::LocalOptions::default())?;
     let sites = SiteReader::new(parts.published);
-    let local = Local::new(worker, sites, parts.metrics, parts.log, parts.seed);
+    let local = Local::new(worker, sites, parts.metrics, parts.log, parts.tracer, parts.seed);
     runtime.block_on(serve(local, parts.listeners, parts.phase))
 }
 
@@ -189,7 +192,8 @@ fn begin(local: &Rc<Local>, stream: TcpStream, address: SocketAddr) {
         refuse(&stream);
         return;
     }
-    tokio::task::spawn_local(connection::serve(Open::count(local), stream, address.ip()));
+    let caller = Caller { address: address.ip().to_canonical(), secure: false };
+    tokio::task::spawn_local(connection::serve(Open::count(local), stream, caller));
 }
 
 /// Tells a client that there are too many, if that can be done without waiting.

@@ -16,11 +16,12 @@ use arc_swap::{ArcSwap, Cache};
 
 use super::access_log::LogFormat;
 use super::metrics::RouteMetrics;
+use super::rate_limit::{Limit, Rates};
 use crate::dispatch::view::{Pool, View};
 use crate::ids::NodeName;
 use crate::limits::{ClientLimits, ClientTimeouts};
 use crate::net::http1::scan::HeadLimits;
-use crate::route::{RouteIx, RouteTable};
+use crate::route::{RouteIx, RouteSpec, RouteTable};
 
 /// What is done with the `X-Forwarded-…` fields that a client sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -30,6 +31,28 @@ pub enum ForwardedRule {
     Replace,
     /// They are kept and the client's address is appended: the client is a proxy of ours.
     Append,
+}
+
+/// In which fields a shard is told who asked.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ForwardedFields {
+    /// `X-Forwarded-For`, `-Host` and `-Proto`, which most servers understand.
+    #[default]
+    X,
+    /// `Forwarded` (RFC 7239).
+    Standard,
+    /// All of them.
+    Both,
+}
+
+impl ForwardedFields {
+    pub(super) fn x(self) -> bool {
+        self != Self::Standard
+    }
+
+    pub(super) fn standard(self) -> bool {
+        self != Self::X
+    }
 }
 
 /// One node's whole face to its clients.
@@ -42,6 +65,10 @@ pub struct Site {
     route_pools: Vec<Option<usize>>,
     /// What is counted of each route.
     pub route_metrics: Arc<[Arc<RouteMetrics>]>,
+    /// What clients have asked of routes with a limit; `None` if no route has one.
+    pub rates: Option<Arc<Rates>>,
+    /// The limit of each route.
+    route_limits: Arc<[Option<Limit>]>,
     /// What a client may send.
     pub limits: ClientLimits,
     /// How long a client may take.
@@ -50,8 +77,14 @@ pub struct Site {
     pub head_limits: HeadLimits,
     /// Whether clients' `X-Forwarded-…` are believed.
     pub forwarded: ForwardedRule,
+    /// In which fields a shard is told who asked.
+    pub forwarded_fields: ForwardedFields,
+    /// What `Forwarded` says of this node: a parameter with its semicolon, and CRLF.
+    pub forwarded_by: Vec<u8>,
     /// What `Via` says of this node, behind the version that its client speaks; with CRLF.
     pub via: Vec<u8>,
+    /// Of the requests that bring no trace along, how many are recorded, where requests are traced.
+    pub trace_percent: u8,
     /// How requests are logged; `None`: not at all.
     pub log: Option<LogFormat>,
 }
@@ -70,14 +103,20 @@ pub struct UnknownPool {
 pub struct SiteParts {
     /// The routes.
     pub routes: Arc<RouteTable>,
+    /// Where the requests of clients are counted, if a route has a limit.
+    pub rates: Option<Arc<Rates>>,
     /// What a client may send.
     pub limits: ClientLimits,
     /// How long a client may take.
     pub timeouts: ClientTimeouts,
     /// Whether clients' `X-Forwarded-…` are believed.
     pub forwarded: ForwardedRule,
-    /// This node's name, for `Via`.
+    /// In which fields a shard is told who asked.
+    pub forwarded_fields: ForwardedFields,
+    /// This node's name, for `Via` and `Forwarded`.
     pub node: NodeName,
+    /// Of the requests that bring no trace along, how many are recorded, where requests are traced.
+    pub trace_percent: u8,
     /// How requests are logged.
     pub log: Option<LogFormat>,
 }
@@ -91,7 +130,17 @@ impl Site {
         previous: Option<&Site>,
         workers: usize,
     ) -> Self {
-        let SiteParts { routes, limits, timeouts, forwarded, node, log } = parts;
+        let SiteParts {
+            routes,
+            rates,
+            limits,
+            timeouts,
+            forwarded,
+            forwarded_fields,
+            node,
+            trace_percent,
+            log,
+        } = parts;
         let route_metrics = match previous {
             Some(site) if Arc::ptr_eq(&site.routes, &routes) => Arc::clone(&site.route_metrics),
             _ => {
@@ -108,17 +157,26 @@ impl Site {
             fields_max: limits.fields_max,
         };
         let via = format!("{node} (ringway)\r\n").into_bytes();
+        // A name is made of the characters that an obfuscated identifier may have.
+        let forwarded_by = format!(";by=_{node}\r\n").into_bytes();
+        let limit = |route: &RouteSpec| Some(rates.as_ref()?.limit(&route.name, route.rate_limit?));
+        let route_limits = routes.routes().iter().map(limit).collect();
         let route_pools = places(&routes, &view);
         Self {
             view,
             routes,
             route_pools,
             route_metrics,
+            rates,
+            route_limits,
             limits,
             timeouts,
             head_limits,
             forwarded,
+            forwarded_fields,
+            forwarded_by,
             via,
+            trace_percent,
             log,
         }
     }
@@ -132,11 +190,16 @@ impl Site {
             view,
             routes: Arc::clone(&self.routes),
             route_metrics: Arc::clone(&self.route_metrics),
+            rates: self.rates.clone(),
+            route_limits: Arc::clone(&self.route_limits),
             limits: self.limits.clone(),
             timeouts: self.timeouts.clone(),
             head_limits: self.head_limits,
             forwarded: self.forwarded,
+            forwarded_fields: self.forwarded_fields,
+            forwarded_by: self.forwarded_by.clone(),
             via: self.via.clone(),
+            trace_percent: self.trace_percent,
             log: self.log,
         }
     }
@@ -147,6 +210,12 @@ impl Site {
     pub fn pool_of(&self, route: RouteIx) -> Option<&Pool> {
         let place = self.route_pools[usize::from(route.0)]?;
         Some(&self.view.pools[place])
+    }
+
+    /// Where a route's requests are counted, and what it takes of one client.
+    pub(super) fn limit_of(&self, route: RouteIx) -> Option<(&Rates, &Limit)> {
+        let rates = self.rates.as_ref()?;
+        Some((rates, self.route_limits[usize::from(route.0)].as_ref()?))
     }
 
     /// The routes whose pool is not there: requests by them are answered 503.

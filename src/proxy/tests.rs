@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::metrics::ClientMetrics;
 use super::serve::{Phase, WorkerParts, run_worker};
-use super::site::{ForwardedRule, Published, Site, SiteParts};
+use super::site::{ForwardedFields, ForwardedRule, Published, Site, SiteParts};
 use crate::cluster::{
     AdminState, ClusterState, Command, Kind, Mode, Placement, PoolSpec, Settings, ShardSpec,
     Topology, Verdict,
@@ -67,13 +67,17 @@ fn site(pool: &str, view: Arc<View>) -> Site {
         key: KeyRule::Path,
         hash_tag: None,
         allowed_methods: Methods::default(),
+        rate_limit: None,
     };
     let parts = SiteParts {
         routes: Arc::new(RouteTable::compile(vec![route]).expect("a table")),
+        rates: None,
         limits: ClientLimits::default(),
         timeouts: ClientTimeouts::default(),
         forwarded: ForwardedRule::default(),
+        forwarded_fields: ForwardedFields::default(),
         node: NodeName::new("n1").expect("a name"),
+        trace_percent: 0,
         log: None,
     };
     Site::build(view, parts, None, 1)
@@ -108,6 +112,7 @@ fn a_route_whose_pool_is_not_agreed_is_answered_503_until_it_is() {
         published: Arc::clone(&published),
         metrics: Arc::new(ClientMetrics::new(1)),
         log: None,
+        tracer: None,
         phase: phase_seen,
         pipes_max: 1,
         seed: 1,

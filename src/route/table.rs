@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use crate::ids::{Digest, PoolName, RouteName};
 use crate::key::HashTag;
+use crate::limits::RateLimit;
 
 use super::digest::digest;
 use super::key_rule::{KeyError, KeyRule};
@@ -31,6 +32,9 @@ pub struct RouteSpec {
     /// The methods that are forwarded; requests that the route takes with another method are
     /// answered 405. (A method that [`RouteMatch::methods`] leaves out goes on to the next route.)
     pub allowed_methods: Methods,
+    /// What one client may ask of it; `None`: as much as it likes. Each node counts for itself, so
+    /// nodes whose tables differ in this alone have equal digests.
+    pub rate_limit: Option<RateLimit>,
 }
 
 /// The place of a route in its table.

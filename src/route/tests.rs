@@ -16,6 +16,7 @@ fn spec(name: &str, matcher: RouteMatch, key: KeyRule) -> RouteSpec {
         key,
         hash_tag: None,
         allowed_methods: Methods::default(),
+        rate_limit: None,
     }
 }
 

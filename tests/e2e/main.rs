@@ -17,6 +17,7 @@ mod dav;
 mod dev;
 mod easing;
 mod failover;
+mod front;
 mod gateway;
 mod http2;
 mod http2_floods;
@@ -35,3 +36,4 @@ mod strict;
 #[allow(dead_code, reason = "the cluster tests use the rest of it")]
 mod support;
 mod telemetry;
+mod tracing;

@@ -224,6 +224,46 @@ fn the_access_log_has_one_true_line_for_each_request() {
     assert_eq!(without_answer, BTreeSet::from(others));
 }
 
+/// A read that was answered 503 by one shard and not at all by the next had a line that named the
+/// second shard and the status of the first.
+#[test]
+fn the_status_in_the_access_log_is_that_of_the_shard_beside_it() {
+    let overloaded = Backend::start(|connection| {
+        while connection.request().is_some() {
+            connection.say("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n");
+        }
+    });
+    let dead = lasting_address();
+    let folder = tempfile::tempdir().expect("a folder");
+    let log = folder.path().join("access.log");
+    let mut serve = Serve::start(&format!(
+        "access_log: {{ format: json, path: {} }}\npools:\n  - name: p\n    health: {{ active: \
+         off, passive: off }}\n    retry: {{ on_gateway_error: true }}\n{}routes: [{{ name: all, \
+         pool: p }}]\n",
+        log.display(),
+        shards(&[overloaded.address, dead])
+    ));
+    let mut client = Client::connect(serve.data);
+    let statuses = (0..40).map(|n| client.ask("GET", &format!("/{n}"), "", b"").expect("told"));
+    let statuses: BTreeSet<u16> = statuses.map(|answer| answer.status).collect();
+    assert_eq!(statuses, BTreeSet::from([503]), "by the shard that has an answer, or by the node");
+    serve.process.signal(Signal::TERM);
+    assert!(serve.process.ended().success());
+    let text = std::fs::read_to_string(&log).expect("the log");
+    let line = |line: &str| -> (String, u64, u64) {
+        let line: serde_json::Value = serde_json::from_str(line).expect("each line is JSON");
+        let number = |name: &str| line[name].as_u64().expect("a number");
+        (
+            line["shard"].as_str().expect("a name").to_owned(),
+            number("attempts"),
+            number("upstream_status"),
+        )
+    };
+    let lines: BTreeSet<_> = text.lines().map(line).collect();
+    let expected = [("s1", 2, 503), ("s2", 2, 0)].map(|(s, n, status)| (s.to_owned(), n, status));
+    assert_eq!(lines, BTreeSet::from(expected));
+}
+
 #[test]
 fn status_and_locate_agree_with_where_requests_go() {
     let mut stores: Vec<Store> = (0..3).map(|_| Store::start()).collect();

@@ -128,6 +128,7 @@ fn routes() -> RouteTable {
         key: KeyRule::Path,
         hash_tag: None,
         allowed_methods: Methods::default(),
+        rate_limit: None,
     }])
     .expect("one route")
 }

@@ -1,100 +1,22 @@
 //! What does each key take, and what does it mean?
 //!
 //! A new key needs a line here, in the section that has it in [`crate::config::schema`]: its name,
-//! what it [`Takes`], one sentence; then `.usually(…)` with its default as it would be written, or
-//! `.needed()` if it must be there.
+//! what it [`Takes`](super::takes::Takes), one sentence; then `.usually(…)` with its default as it
+//! would be written, or `.needed()` if it must be there. The keys of routes are in [`super::routes`].
 
-use crate::config::schema::{self, Keys};
-
-/// A section: a key of [`schema::ALL`], and what its keys mean.
-pub(super) struct Described {
-    pub(super) section: &'static Keys,
-    pub(super) says: &'static str,
-    pub(super) keys: &'static [Key],
-    /// What several keys mean for each other, as JSON Schema; may be empty.
-    pub(super) rule: &'static str,
-}
-
-/// One key.
-pub(super) struct Key {
-    pub(super) name: &'static str,
-    pub(super) takes: Takes,
-    pub(super) says: &'static str,
-    /// As it would be written, in YAML. Empty if there is no default.
-    pub(super) usual: &'static str,
-    pub(super) needed: bool,
-}
-
-/// What may be written after a key.
-pub(super) enum Takes {
-    /// A section.
-    Section(&'static Keys),
-    /// A whole number from the first to the second.
-    Number(u64, u64),
-    /// `true` or `false`.
-    Truth,
-    /// A duration from the first to the second.
-    Duration(&'static str, &'static str),
-    /// Bytes, from the first to the second.
-    Size(u64, u64),
-    /// One of a few words.
-    Words(&'static [&'static str]),
-    /// A single value that matches a regular expression.
-    Text(&'static str),
-    /// A list with from so many to so many items.
-    List(&'static Takes, u64, u64),
-    /// The same, or one item without a list.
-    OneOrList(&'static Takes, u64, u64),
-    /// Any of these.
-    Either(&'static [Takes]),
-    /// A mapping from names of the user's own, at most so many.
-    Entries(&'static Takes, u64),
-}
-
-use Takes::{
-    Duration, Either, Entries, List, Number, OneOrList, Section, Size, Text, Truth, Words,
+use super::routes;
+use super::takes::Takes::{
+    Duration, Either, List, Number, OneOrList, Section, Size, Text, Truth, Words,
 };
+use super::takes::{ADDRESS, Described, GIB, KIB, MIB, NAME, PATH, PEER, TIME, key};
+use crate::config::schema;
 
-const fn key(name: &'static str, takes: Takes, says: &'static str) -> Key {
-    Key { name, takes, says, usual: "", needed: false }
+/// Every section, the whole file first.
+pub(super) fn sections() -> impl Iterator<Item = &'static Described> {
+    SECTIONS.iter().chain(routes::SECTIONS)
 }
 
-impl Key {
-    const fn usually(self, usual: &'static str) -> Self {
-        Self { usual, ..self }
-    }
-
-    const fn needed(self) -> Self {
-        Self { needed: true, ..self }
-    }
-}
-
-/// Names of pools, shards, zones, routes and nodes.
-const NAME: Takes = Text("^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$");
-
-const ADDRESS: Takes = Text("^([0-9.]+|\\[[0-9A-Fa-f:.%]+\\]):[0-9]{1,5}$");
-
-const PEER: Takes = Text("^(\\[[0-9A-Fa-f:.]+\\]|[A-Za-z0-9._-]+):[0-9]{1,5}$");
-
-const PATH: Takes = Text("^.+$");
-
-/// Names of fields and cookies.
-const TOKEN: &str = "^[A-Za-z0-9!#$%&'*+.^_`|~-]+$";
-
-const METHOD: Takes = Text("^[A-Z0-9!#$%&'*+.^_`|~-]+$");
-
-const METHODS: Takes = Either(&[Words(&["any"]), OneOrList(&METHOD, 0, 64)]);
-
-const PREFIX: Takes = Text("^/");
-
-/// Any duration that may be set.
-const TIME: Takes = Duration("1ms", "24h");
-
-const KIB: u64 = 1024;
-const MIB: u64 = 1024 * KIB;
-const GIB: u64 = 1024 * MIB;
-
-pub(super) const SECTIONS: &[Described] = &[
+const SECTIONS: &[Described] = &[
     Described {
         section: &schema::FILE,
         says: "The configuration of a Ringway process.",
@@ -123,6 +45,11 @@ pub(super) const SECTIONS: &[Described] = &[
                 "How long it then waits for the requests in flight; 0s cuts them off.",
             )
             .usually("30s"),
+            key(
+                "tracing",
+                Either(&[Words(&["off"]), Section(&schema::TRACING)]),
+                "Spans of requests, sent to an OpenTelemetry collector; off unless set.",
+            ),
             key("client", Section(&schema::CLIENT), "What clients may do."),
             key(
                 "cluster",
@@ -222,6 +149,25 @@ pub(super) const SECTIONS: &[Described] = &[
         ],
     },
     Described {
+        section: &schema::TRACING,
+        says: "Spans of requests, sent to an OpenTelemetry collector.",
+        rule: "",
+        keys: &[
+            key(
+                "otlp",
+                Text("^[Hh][Tt][Tt][Pp]://[^/?#]"),
+                "Where the collector takes OTLP over HTTP, as http://127.0.0.1:4318/v1/traces.",
+            )
+            .needed(),
+            key(
+                "sample_percent",
+                Number(0, 100),
+                "Of the requests that bring no traceparent along, how many are recorded.",
+            )
+            .usually("1"),
+        ],
+    },
+    Described {
         section: &schema::CLIENT,
         says: "What clients may do.",
         rule: "",
@@ -229,10 +175,17 @@ pub(super) const SECTIONS: &[Described] = &[
             key(
                 "forwarded",
                 Words(&["replace", "append"]),
-                "What becomes of the X-Forwarded fields of a request: replaced by what this node \
-                 sees, or appended to, if all clients are proxies of your own.",
+                "What becomes of such fields that a request has already: replaced by what this \
+                 node sees, or appended to, if all clients are proxies of your own.",
             )
             .usually("replace"),
+            key(
+                "forwarded_fields",
+                Words(&["x_forwarded", "forwarded", "both"]),
+                "Which fields tell a shard who asked: X-Forwarded-For, -Host and -Proto, or \
+                 Forwarded (RFC 7239), or all of them.",
+            )
+            .usually("x_forwarded"),
             key(
                 "http2",
                 Either(&[Words(&["off"]), Section(&schema::CLIENT_HTTP2)]),
@@ -648,69 +601,6 @@ pub(super) const SECTIONS: &[Described] = &[
                 "With placement ketama: the word after `server` in nginx's file; url: HOST:PORT.",
             )
             .usually("url"),
-        ],
-    },
-    Described {
-        section: &schema::ROUTE,
-        says: "Which requests go to which pool, and where is their key?",
-        rule: "",
-        keys: &[
-            key("name", NAME, "For metrics and logs.").needed(),
-            key("match", Section(&schema::MATCH), "Which requests; all unless set."),
-            key("pool", NAME, "The pool that they go to.").needed(),
-            key("key", Section(&schema::KEY), "Where their key is; the whole path unless set."),
-            key(
-                "hash_tag",
-                Either(&[Words(&["none"]), Text("^[!-$&-.0-~]{2}$")]),
-                "Two characters, as \"{}\": only what stands between the first pair in a key is \
-                 hashed.",
-            )
-            .usually("none"),
-            key("allow_methods", METHODS, "Other methods are answered 405.").usually("any"),
-        ],
-    },
-    Described {
-        section: &schema::MATCH,
-        says: "Which requests does the route take?",
-        rule: "",
-        keys: &[
-            key("host", Text("^.+$"), "A name, *.NAME for all below it, \"*\" for any.").usually("\"*\""),
-            key("path_prefix", PREFIX, "A path and all below it; with a / at its end only below.")
-                .usually("/"),
-            key("path_regex", Text(""), "A regular expression for the path; none: any.")
-                .usually("none"),
-            key("methods", METHODS, "Other methods go on to the next route.").usually("any"),
-            key("headers", Entries(&Text(""), 16), "Fields and their values; \"*\" for any value.")
-                .usually("{}"),
-        ],
-    },
-    Described {
-        section: &schema::KEY,
-        says: "Where is a request's key? Exactly one place.",
-        rule: r#"{
-            "oneOf": [
-                { "required": ["path"] }, { "required": ["path_after"] },
-                { "required": ["path_segment"] }, { "required": ["header"] },
-                { "required": ["query"] }, { "required": ["cookie"] },
-                { "required": ["path_regex", "use"] }
-            ],
-            "dependentRequired": { "use": ["path_regex"], "otherwise": ["path_regex"] }
-        }"#,
-        keys: &[
-            key("path", Words(&["whole"]), "The whole path."),
-            key("path_after", PREFIX, "What follows this prefix."),
-            key("path_segment", Number(1, 1000), "A segment of the path, counted from 1."),
-            key("header", Text(TOKEN), "A field that the request has once."),
-            key("query", Text("^[^=&#]+$"), "A query parameter."),
-            key("cookie", Text(TOKEN), "A cookie."),
-            key("path_regex", Text(""), "What a regular expression captures of the path; with `use`."),
-            key("use", Text("\\$"), "The captured groups: $1, ${1} or ${name}."),
-            key(
-                "otherwise",
-                Words(&["path", "refuse"]),
-                "If the path does not match: the whole path is the key, or 400.",
-            )
-            .usually("path"),
         ],
     },
 ];

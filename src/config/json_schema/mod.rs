@@ -16,6 +16,8 @@
 
 mod keys;
 mod render;
+mod routes;
+mod takes;
 #[cfg(test)]
 mod tests;
 

@@ -6,8 +6,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::keys::{Described, Key, SECTIONS, Takes};
-use crate::config::schema::Keys;
+use super::keys::sections;
+use super::takes::{Described, Key, Takes};
+use crate::config::schema::{self, Keys};
 use crate::config::units::show_size;
 
 /// The JSON Schema of the configuration, as a text that ends with a line break.
@@ -22,13 +23,13 @@ pub fn json_schema() -> String {
 
 pub(super) fn whole() -> Value {
     let definitions: Map<_, _> =
-        SECTIONS.iter().map(|one| (name_of(one.section).to_owned(), section(one))).collect();
+        sections().map(|one| (name_of(one.section).to_owned(), section(one))).collect();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Ringway",
         "description": "The configuration of ringway, a sharding HTTP proxy. \
                         `ringway check -c FILE` says more than a schema can.",
-        "$ref": reference(SECTIONS[0].section),
+        "$ref": reference(&schema::FILE),
         "$defs": definitions,
     })
 }

@@ -57,6 +57,7 @@ fn forward(
         framing: head.framing(),
         expect_continue: head.expects_continue() && head.framing() != Framing::None,
         wants_trailers: head.wants_trailers(),
+        traceparent: None,
     };
     let address = Address::of(&BaseUrl::parse("http://shard:81/base").expect("a good URL"));
     write_head(out, &outbound, &address, host);

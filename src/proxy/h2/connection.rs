@@ -12,7 +12,6 @@
 
 use std::cell::RefCell;
 use std::future::poll_fn;
-use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -22,6 +21,7 @@ use h2::Reason;
 use h2::server::{Builder, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::super::client::Caller;
 use super::super::connection::Open;
 use super::io::{Guard, Io};
 use super::sender::Piece;
@@ -41,11 +41,11 @@ const LOCAL_RESETS_MAX: usize = 1024;
 pub(in super::super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     open: Open,
     stream: S,
-    address: IpAddr,
+    caller: Caller,
     limits: &Http2Limits,
     first: Option<ReadBuffer>,
 ) {
-    let shared = Shared::new(open, address);
+    let shared = Shared::new(open, caller);
     let local = shared.local();
     let worker = &local.worker;
     local.metrics.h2_cx_total.inc(worker.stripe);

@@ -5,14 +5,13 @@
 //! reset, never ended: its client must not take a part for the whole.
 
 use std::cell::Cell;
-use std::net::IpAddr;
 use std::rc::Rc;
 
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::Request;
 
-use super::super::client::Local;
+use super::super::client::{Caller, Local};
 use super::super::connection::Open;
 use super::super::exchange::Exchange;
 use super::super::problem::Problem;
@@ -29,7 +28,7 @@ use crate::net::wire::Pace;
 /// What the tasks of one connection share.
 pub(super) struct Shared {
     open: Open,
-    address: IpAddr,
+    caller: Caller,
     /// Streams whose task has not ended.
     active: Cell<usize>,
     /// When the last of them ended.
@@ -37,9 +36,9 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(open: Open, address: IpAddr) -> Rc<Self> {
+    pub(super) fn new(open: Open, caller: Caller) -> Rc<Self> {
         let idle_since_ms = Cell::new(open.local().worker.timers.now_ms());
-        Rc::new(Self { open, address, active: Cell::new(0), idle_since_ms })
+        Rc::new(Self { open, caller, active: Cell::new(0), idle_since_ms })
     }
 
     pub(super) fn local(&self) -> &Rc<Local> {
@@ -85,7 +84,7 @@ async fn serve(active: Active, request: Request<RecvStream>, respond: SendRespon
     let worker = &local.worker;
     let timer = worker.timers.register();
     let site = local.sites.read();
-    let exchange = Exchange::begin(local, &site, &timer, shared.address);
+    let exchange = Exchange::begin(local, &site, &timer, shared.caller);
     let sender = Sender::new(respond);
     let (parts, stream) = request.into_parts();
     let has_body = !stream.is_end_stream();
