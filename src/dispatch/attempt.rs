@@ -12,9 +12,10 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::outcome::{Note, TryError};
+use super::outcome::{Failure, Note, TryError};
 use super::relay::Relay;
 use super::seam::{About, Answer, Body, BodyError, Part, Passage, Request};
+use super::trace::Trying;
 use super::view::{Pool, Shard};
 use super::worker::Worker;
 use crate::drivers::http::{Outbound, write_head};
@@ -53,6 +54,8 @@ pub(super) struct Attempt<'a> {
     /// Whether a gateway error of the shard is given back instead of passed on.
     pub(super) retries_gateway_errors: bool,
     pub(super) begun_ms: u64,
+    /// Where it is told of, if the request is being recorded.
+    pub(super) span: Option<Trying<'a>>,
 }
 
 /// An answer being received.
@@ -288,13 +291,14 @@ impl Attempt<'_> {
         }
     }
 
-    fn write_head(&self, out: &mut Vec<u8>) {
+    /// Writes the head of the request as this shard is to get it.
+    pub(super) fn write_head(&self, out: &mut Vec<u8>) {
         let (outbound, address) = (&self.request.outbound, &self.shard.address);
         let host = self.pool.settings.host;
-        match self.request.trace {
+        match &self.span {
             None => write_head(out, outbound, address, host),
-            Some(trace) => {
-                let field = trace.traceparent();
+            Some(span) => {
+                let field = span.traceparent();
                 let outbound = Outbound { traceparent: Some(&field), ..*outbound };
                 write_head(out, &outbound, address, host);
             }
@@ -417,10 +421,20 @@ impl Attempt<'_> {
         });
         self.shard.metrics.classes.answered(self.worker.stripe, status);
         note.upstream_status = status;
+        if let Some(span) = &self.span {
+            span.answered(status);
+        }
         if self.retries_gateway_errors && matches!(status, 502..=504) {
             return Err(TryError::GatewayError(status));
         }
         Ok(())
+    }
+
+    /// Tells the trace, if there is one, how the try ended; without that it was given up.
+    pub(super) fn end(&self, failure: Option<&Failure>) {
+        if let Some(span) = &self.span {
+            span.end(failure);
+        }
     }
 
     /// Tells this node's health view what came of the try.

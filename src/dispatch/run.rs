@@ -31,6 +31,7 @@ use super::choose::{Asked, Chosen, NoShard, Spared, choose, may_go_on};
 use super::outcome::{Failure, Note, TryError};
 use super::places::Place;
 use super::seam::{Answer, Body, BodyError, Part, Request};
+use super::trace::Trying;
 use super::view::{Pool, Shard};
 use super::worker::Worker;
 use crate::net::buffer::TextBuffer;
@@ -134,10 +135,6 @@ impl Run<'_> {
                 && self.another_for_gateway_error(chosen, asked, &mut tried);
             let tried_once =
                 self.one_try(chosen.shard, source, anew, on_gateway_error, answer, note).await;
-            if let Some(trace) = self.request.trace {
-                let failure = tried_once.as_ref().err().map(|failed| &failed.failure);
-                trace.end(self.timer.timers().refresh(), note.upstream_status, failure);
-            }
             let Err(Failed { failure, stale }) = tried_once else {
                 if repeated {
                     metrics.rq_retry_success.inc(stripe);
@@ -238,9 +235,6 @@ impl Run<'_> {
     ) -> Result<(), Failed> {
         let shard = &*self.pool.shards[shard_index];
         let begun_micros = self.timer.timers().now_micros();
-        if let Some(trace) = self.request.trace {
-            trace.begin(shard_index, begun_micros);
-        }
         let attempt = Attempt {
             worker: self.worker,
             timer: self.timer,
@@ -250,10 +244,14 @@ impl Run<'_> {
             request: self.request,
             retries_gateway_errors,
             begun_ms: self.timer.timers().now_ms(),
+            span: self.request.trace.map(|trace| Trying::begin(trace, shard_index, self.timer)),
         };
         let _place = match shard.places.try_take(self.worker.stripe) {
             Some(place) => place,
-            None => self.wait_for_place(shard).await?,
+            None => {
+                let place = self.wait_for_place(shard).await;
+                place.inspect_err(|failure| attempt.end(Some(failure)))?
+            }
         };
         let surely = !self.request.repeatable || matches!(source, Source::Stream(_));
         let idle = if anew { None } else { self.idle_connection(shard, surely) };
@@ -268,12 +266,17 @@ impl Run<'_> {
                     shard.distrust_connections();
                     attempt.observe(Outcome::ConnectFailed);
                 }
-                return Err(Failure::Connect(error).into());
+                let failure = Failure::Connect(error);
+                attempt.end(Some(&failure));
+                return Err(failure.into());
             }
         };
         let result = attempt.run(&upstream, source, answer, note).await;
         let elapsed = self.timer.timers().refresh() - begun_micros;
         shard.metrics.rq_time.observe(self.worker.stripe, elapsed);
+        if result.is_ok() {
+            attempt.end(None);
+        }
         match result {
             Ok(true) => {
                 let now_ms = self.timer.timers().now_ms();
@@ -291,6 +294,7 @@ impl Run<'_> {
         let failure = match error {
             TryError::Reset if reused => {
                 metrics.rx_reset.inc(stripe);
+                attempt.end(Some(&Failure::Reset));
                 return Failed { failure: Failure::Reset, stale: true };
             }
             // An old connection that was closed under the request gives no head.
@@ -318,6 +322,7 @@ impl Run<'_> {
                 Failure::AnswerBroke
             }
         };
+        attempt.end(Some(&failure));
         failure.into()
     }
 

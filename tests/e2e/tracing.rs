@@ -310,6 +310,9 @@ fn without_tracing_both_fields_are_like_any_other() {
 fn what_went_wrong_is_told() {
     let shard = Backend::start(|connection| {
         while let Some(request) = connection.request() {
+            if request.asked().contains("/silent") {
+                return connection.until_closed();
+            }
             if request.asked().contains("/cut") {
                 connection.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
                 return connection.close();
@@ -318,22 +321,31 @@ fn what_went_wrong_is_told() {
         }
     });
     let collector = collector();
-    let dead = lasting_address();
+    let pool = |name: &str, more: &str, address| {
+        let shards = shards(&[address]);
+        format!("  - name: {name}\n    health: {{ active: off, passive: off }}\n{more}{shards}")
+    };
+    let route = |name: &str| {
+        format!("  - {{ name: {name}, match: {{ path_prefix: /{name} }}, pool: {name} }}\n")
+    };
     let rest = format!(
-        "pools:\n  - name: p\n    health: {{ active: off, passive: off }}\n{}  - name: dead\n    \
-         health: {{ active: off, passive: off }}\n{}routes:\n  - {{ name: dead, match: {{ \
-         path_prefix: /dead }}, pool: dead }}\n  - {{ name: p, match: {{ path_prefix: /p }}, pool: \
-         p }}\n",
-        shards(&[shard.address]),
-        shards(&[dead])
+        "pools:\n{}{}{}routes:\n{}{}{}",
+        pool("p", "", shard.address),
+        pool("dead", "", lasting_address()),
+        pool("slow", "    timeouts: { request: 200ms }\n", shard.address),
+        route("p"),
+        route("dead"),
+        route("slow")
     );
     let mut serve = Serve::start(&traced(&collector, 100, &rest));
-    for (path, status) in [("/p/a", 404), ("/dead/a", 503), ("/else", 404), ("/p/../a", 400)] {
+    for (path, status) in
+        [("/p/a", 404), ("/dead/a", 503), ("/else", 404), ("/p/../a", 400), ("/slow/silent", 504)]
+    {
         assert_eq!(get(serve.data, path).status, status, "{path}");
     }
     assert!(Client::connect(serve.data).ask("GET", "/p/cut", "", b"").is_err());
     // The span of what broke off is handed in when its task ends, which the client does not see.
-    until_true("all were sent", || told(&collector).iter().filter(|s| s.kind == 2).count() == 5);
+    until_true("all were sent", || told(&collector).iter().filter(|s| s.kind == 2).count() == 6);
     serve.process.signal(Signal::TERM);
     assert!(serve.process.ended().success());
     let spans = told(&collector);
@@ -355,6 +367,9 @@ fn what_went_wrong_is_told() {
     assert_eq!((server.says(status), server.says("ringway.flags"), tries.len()), ("404", "NR", 0));
     let (server, tries) = of("/p/../a");
     assert_eq!((server.says(status), server.failed, tries.len()), ("400", false, 0));
+    let (server, tries) = of("/slow/silent");
+    assert_eq!((server.says(status), server.says("ringway.flags")), ("504", "DT"));
+    assert_eq!((tries[0].says(status), tries[0].says("error.type")), ("", "cancelled"));
     let (_, tries) = of("/p/cut");
     assert_eq!((tries[0].says(status), tries[0].says("error.type")), ("200", "answer_broke"));
 }
