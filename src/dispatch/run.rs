@@ -31,6 +31,7 @@ use super::choose::{Asked, Chosen, NoShard, Spared, choose, may_go_on};
 use super::outcome::{Failure, Note, TryError};
 use super::places::Place;
 use super::seam::{Answer, Body, BodyError, Part, Request};
+use super::second::First;
 use super::trace::Trying;
 use super::view::{Pool, Shard};
 use super::worker::Worker;
@@ -71,18 +72,18 @@ pub async fn run<B: Body, A: Answer>(
     }
 }
 
-struct Run<'a> {
-    worker: &'a Worker,
-    timer: &'a Timer,
-    pool: &'a Pool,
-    request: &'a Request<'a>,
+pub(super) struct Run<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) timer: &'a Timer,
+    pub(super) pool: &'a Pool,
+    pub(super) request: &'a Request<'a>,
 }
 
 /// What a failed try leaves.
-struct Failed {
-    failure: Failure,
+pub(super) struct Failed {
+    pub(super) failure: Failure,
     /// A kept-alive connection was closed under the request, which says nothing of the shard.
-    stale: bool,
+    pub(super) stale: bool,
 }
 
 impl From<Failure> for Failed {
@@ -91,7 +92,7 @@ impl From<Failure> for Failed {
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     async fn tries<B: Body, A: Answer>(
         &self,
         body: &mut B,
@@ -133,8 +134,13 @@ impl Run<'_> {
             let on_gateway_error = !is_last
                 && held.is_some()
                 && self.another_for_gateway_error(chosen, asked, &mut tried);
-            let tried_once =
-                self.one_try(chosen.shard, source, anew, on_gateway_error, answer, note).await;
+            let tried_once = if self.may_ask_second() {
+                let first = First { chosen, asked, on_gateway_error, may_hedge: !is_last };
+                // Boxed: no other request is to pay for the place that its state takes.
+                Box::pin(self.careful_try(first, &mut tried, answer, note)).await
+            } else {
+                self.one_try(chosen.shard, source, anew, on_gateway_error, answer, note).await
+            };
             let Err(Failed { failure, stale }) = tried_once else {
                 if repeated {
                     metrics.rq_retry_success.inc(stripe);
@@ -154,6 +160,8 @@ impl Run<'_> {
             if !may_go_on {
                 return Err(failure);
             }
+            // A second shard may have been asked meanwhile.
+            let is_last = tried.len() + 1 >= self.pool.settings.retry.attempts_max as usize;
             // The token of the former repeat goes back before the next one is asked for.
             drop(repeat.take());
             if is_burden && !is_last {
@@ -235,23 +243,10 @@ impl Run<'_> {
     ) -> Result<(), Failed> {
         let shard = &*self.pool.shards[shard_index];
         let begun_micros = self.timer.timers().now_micros();
-        let attempt = Attempt {
-            worker: self.worker,
-            timer: self.timer,
-            pool: self.pool,
-            shard_index,
-            shard,
-            request: self.request,
-            retries_gateway_errors,
-            begun_ms: self.timer.timers().now_ms(),
-            span: self.request.trace.map(|trace| Trying::begin(trace, shard_index, self.timer)),
-        };
+        let attempt = self.attempt(shard_index, retries_gateway_errors);
         let _place = match shard.places.try_take(self.worker.stripe) {
             Some(place) => place,
-            None => {
-                let place = self.wait_for_place(shard).await;
-                place.inspect_err(|failure| attempt.end(Some(failure)))?
-            }
+            None => self.wait_for_place(&attempt).await?,
         };
         let surely = !self.request.repeatable || matches!(source, Source::Stream(_));
         let idle = if anew { None } else { self.idle_connection(shard, surely) };
@@ -261,15 +256,7 @@ impl Run<'_> {
         };
         let upstream = match opened {
             Ok(upstream) => upstream,
-            Err(error) => {
-                if !matches!(error, ConnectError::Local(_)) {
-                    shard.distrust_connections();
-                    attempt.observe(Outcome::ConnectFailed);
-                }
-                let failure = Failure::Connect(error);
-                attempt.end(Some(&failure));
-                return Err(failure.into());
-            }
+            Err(error) => return Err(no_connection(&attempt, error)),
         };
         let result = attempt.run(&upstream, source, answer, note).await;
         let elapsed = self.timer.timers().refresh() - begun_micros;
@@ -288,8 +275,23 @@ impl Run<'_> {
         }
     }
 
+    /// A try begins.
+    pub(super) fn attempt(&self, shard_index: usize, retries_gateway_errors: bool) -> Attempt<'a> {
+        Attempt {
+            span: self.request.trace.map(|trace| Trying::begin(trace, shard_index, self.timer)),
+            worker: self.worker,
+            timer: self.timer,
+            pool: self.pool,
+            shard_index,
+            shard: &self.pool.shards[shard_index],
+            request: self.request,
+            retries_gateway_errors,
+            begun_ms: self.timer.timers().now_ms(),
+        }
+    }
+
     /// Counts a failed attempt, tells the health view, and words it.
-    fn judge(&self, error: TryError, attempt: &Attempt<'_>, reused: bool) -> Failed {
+    pub(super) fn judge(&self, error: TryError, attempt: &Attempt<'_>, reused: bool) -> Failed {
         let (metrics, stripe) = (&attempt.shard.metrics, self.worker.stripe);
         let failure = match error {
             TryError::Reset if reused => {
@@ -400,24 +402,25 @@ impl Run<'_> {
     }
 
     /// Waits for one of the shard's places, all of which are taken.
-    async fn wait_for_place<'s>(&self, shard: &'s Shard) -> Result<Place<'s>, Failure> {
-        let stripe = self.worker.stripe;
+    pub(super) async fn wait_for_place(&self, attempt: &Attempt<'a>) -> Result<Place<'a>, Failure> {
+        let (shard, stripe) = (attempt.shard, self.worker.stripe);
         let deadline_ms = self.timer.timers().after(self.pool.settings.timeouts.pool_wait);
         let place = pin!(shard.places.wait(stripe));
         self.timer.limit(deadline_ms, place).await.ok_or_else(|| {
             shard.metrics.pending_overflow.inc(stripe);
+            attempt.end(Some(&Failure::Overflow));
             Failure::Overflow
         })
     }
 
     /// An idle connection to the shard, if a usable one is left.
-    fn idle_connection(&self, shard: &Shard, surely: bool) -> Option<Upstream> {
+    pub(super) fn idle_connection(&self, shard: &Shard, surely: bool) -> Option<Upstream> {
         let now_ms = self.timer.timers().now_ms();
         let generation = shard.generation();
         self.worker.upstreams.checkout(shard.key, generation, now_ms, surely, &self.pool.keep)
     }
 
-    async fn connection(&self, shard: &Shard) -> Result<Upstream, ConnectError> {
+    pub(super) async fn connection(&self, shard: &Shard) -> Result<Upstream, ConnectError> {
         let now_ms = self.timer.timers().now_ms();
         let (key, generation) = (shard.key, shard.generation());
         let wait: Duration = self.pool.settings.timeouts.connect;
@@ -439,4 +442,15 @@ impl Run<'_> {
         }
         opened
     }
+}
+
+/// Tells the health view of a connection that could not be had.
+pub(super) fn no_connection(attempt: &Attempt<'_>, error: ConnectError) -> Failed {
+    if !matches!(error, ConnectError::Local(_)) {
+        attempt.shard.distrust_connections();
+        attempt.observe(Outcome::ConnectFailed);
+    }
+    let failure = Failure::Connect(error);
+    attempt.end(Some(&failure));
+    failure.into()
 }

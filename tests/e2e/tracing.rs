@@ -186,6 +186,42 @@ fn a_repeated_request_is_a_tree_of_spans() {
     assert!(collector.take_garbage().is_empty());
 }
 
+/// A read that was put to a second shard, since the first was silent: both tries are told, the
+/// one that was cut off as well.
+#[test]
+fn both_shards_of_a_hedged_read_are_told() {
+    let silent = Backend::start(|connection| {
+        connection.request();
+        connection.until_closed();
+    });
+    let works = Backend::answering("works");
+    let collector = collector();
+    let rest = over(&[&silent, &works]);
+    let rest = rest.replace("    shards:", "    retry: { hedge_after: 50ms }\n    shards:");
+    let mut serve = Serve::start(&traced(&collector, 100, &rest));
+    let paths: Vec<String> = (0..100).map(|n| format!("/k{n}")).collect();
+    let located = locate(&serve.file(), &paths);
+    let owned = located.iter().position(|located| located.owner == "s1");
+    let answer = get(serve.data, &paths[owned.expect("a hundred keys reach both shards")]);
+    assert_eq!(answer.text(), "works");
+    let asked = [silent.take_requests(), works.take_requests()].concat();
+    let told_to: Vec<_> = asked.iter().map(context).collect();
+    assert_eq!(told_to.len(), 2);
+    until_true("the spans were sent", || told(&collector).len() >= 3);
+    serve.process.signal(Signal::TERM);
+    assert!(serve.process.ended().success());
+    let [server, a, b] = <[Told; 3]>::try_from(told(&collector)).expect("three spans");
+    for (span, (trace, id, _)) in [(&a, &told_to[0]), (&b, &told_to[1])] {
+        assert_eq!((&span.trace, &span.id, span.parent.as_ref()), (trace, id, Some(&server.id)));
+    }
+    let status = "http.response.status_code";
+    assert_eq!((a.says("ringway.shard"), a.says(status)), ("s1", ""));
+    assert_eq!((a.says("error.type"), a.failed), ("cancelled", true));
+    assert_eq!((b.says("ringway.shard"), b.says(status), b.failed), ("s2", "200", false));
+    assert!(b.times.0 >= a.times.0 && b.times.0 <= a.times.1, "they were asked at the same time");
+    assert!(a.times.1 <= server.times.1);
+}
+
 /// What a shard gets as `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Gets {
