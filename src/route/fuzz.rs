@@ -57,6 +57,7 @@ fn route(number: usize, (host, prefix, methods, field): Choice) -> RouteSpec {
         key: KeyRule::Path,
         hash_tag: None,
         allowed_methods: Methods::default(),
+        rate_limit: None,
     }
 }
 
