@@ -108,6 +108,7 @@ pub(super) const POOL: Keys = Keys {
         "limits",
         "retry",
         "hash_balance_factor",
+        "warm_up",
         "tls",
         "shards",
     ],
@@ -118,7 +119,6 @@ pub(super) const POOL: Keys = Keys {
         "replicas",
         "stale_reads_max",
         "tombstone_min_age",
-        "warm_up",
         "write_once",
     ],
 };

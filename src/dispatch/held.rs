@@ -126,6 +126,11 @@ impl<'a> Held<'a> {
         self.receiving.head.status()
     }
 
+    /// Who gave it.
+    pub(super) fn shard(&self) -> usize {
+        self.attempt.shard_index
+    }
+
     /// Which of the tries it is, in a trace.
     pub(super) fn span(&self) -> usize {
         self.attempt.span

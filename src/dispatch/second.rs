@@ -15,6 +15,12 @@
 //! - A hedge takes a token of the retry budget for as long as it lasts, and counts as an attempt.
 //! - What fails before the time is repeated as ever; `run` does not know the difference.
 //!
+//! # Warm-up
+//!
+//! A shard that joined, or came back, does not have all that it owns; `former` says who may. Each is
+//! asked in turn, within the budget, until one has it; the owner's 404 is held meanwhile, and goes on
+//! if nobody has. A failure there is no failure of the request.
+//!
 //! Known weakness: a shard that is cut off because another was faster is not blamed, so reads alone
 //! do not eject one that hangs until the budget is used up; probes do.
 
@@ -25,6 +31,7 @@ use std::time::Duration;
 
 use super::attempt::Attempt;
 use super::choose::{Asked, Chosen, choose};
+use super::former::holders;
 use super::held::{Held, Line};
 use super::outcome::{Failure, Note};
 use super::run::{Failed, Run, no_connection};
@@ -61,13 +68,50 @@ impl<'a> Run<'a> {
         answer: &mut A,
         note: &mut Note,
     ) -> Result<(), Failed> {
-        let held = self.hedged(first, tried, note).await?;
+        let mut held = self.hedged(first, tried, note).await?;
+        if held.status() == 404 && !note.spilled {
+            held = self.elsewhere(held, first.asked, note).await;
+        }
         (note.owes_head, note.upstream_status) = (false, held.status());
         let span = held.span();
         let passed = held.pass_on(answer).await;
         let passed = passed.map_err(|(error, attempt)| self.judge(error, &attempt, false));
         self.tell_trace(span, note.upstream_status, passed.as_ref().err());
         passed
+    }
+
+    /// The answer of a shard that has what the key's owner, whose answer is held, has not; else
+    /// that one.
+    async fn elsewhere(&self, held: Held<'a>, asked: Asked, note: &mut Note) -> Held<'a> {
+        let (metrics, stripe) = (&self.pool.metrics, self.worker.stripe);
+        for shard in holders(self.pool, asked, held.shard()) {
+            let Some(_repeat) = self.pool.budget.repeat() else {
+                metrics.rq_retry_overflow.inc(stripe);
+                break;
+            };
+            metrics.warm_up.inc(stripe);
+            note.attempts += 1;
+            let mut owes_head = false;
+            let Ok(other) = self.ask(shard, false, &mut owes_head).await else { continue };
+            let (missed, found) = match other.status() {
+                200..400 => (held, other),
+                _ => {
+                    self.let_go(other);
+                    continue;
+                }
+            };
+            metrics.warm_up_found.inc(stripe);
+            metrics.spilled.inc(stripe);
+            (note.shard, note.spilled) = (Some(shard), true);
+            self.let_go(missed);
+            return found;
+        }
+        held
+    }
+
+    fn let_go(&self, held: Held<'a>) {
+        self.tell_trace(held.span(), held.status(), None);
+        held.let_go();
     }
 
     fn tell_trace(&self, span: usize, status: u16, failed: Option<&Failed>) {
@@ -133,8 +177,7 @@ impl<'a> Run<'a> {
             (Some(held), others) => {
                 // It was not tried in vain: should what is passed on now break, nothing is repeated.
                 if let Some(Ok(other)) = others {
-                    self.tell_trace(other.span(), other.status(), None);
-                    other.let_go();
+                    self.let_go(other);
                 }
                 Ok(held)
             }
