@@ -79,7 +79,7 @@ pub fn run(arguments: &DevArguments) -> Result<(), AppError> {
     for (_, node) in nodes.running() {
         announce(&node.addresses, &mut std::io::stdout());
     }
-    let data = nodes.running().map(|(_, node)| node.addresses.data[0]).next();
+    let data = nodes.running().map(|(_, node)| node.addresses.data[0].0).next();
     let data = data.expect("all were started");
     // Whoever started us may not be listening.
     drop(say(&hints(folder, arguments, &places, &shards, data)));

@@ -9,7 +9,7 @@ use crate::config::Diagnostics;
 use crate::control;
 use crate::control::standalone::ControlError;
 use crate::ids::PoolName;
-use crate::net::tls::{ShardTlsError, TlsError};
+use crate::net::tls::{ListenerTlsError, ShardTlsError, TlsError};
 use crate::proxy::site::UnknownPool;
 use crate::route::RouteTableError;
 use crate::store::OpenError;
@@ -64,6 +64,15 @@ pub enum AppError {
         #[source]
         error: Arc<ShardTlsError>,
     },
+    /// A data listener cannot speak TLS.
+    #[error("listener {address}: {error}")]
+    ListenerTls {
+        /// Which.
+        address: SocketAddr,
+        /// Why.
+        #[source]
+        error: Box<ListenerTlsError>,
+    },
     /// Something else of the system's.
     #[error("{what}: {error}")]
     System {
@@ -88,6 +97,10 @@ fn in_use(error: &io::Error) -> &'static str {
 }
 
 impl AppError {
+    pub(super) fn listener_tls(address: SocketAddr, error: ListenerTlsError) -> Self {
+        Self::ListenerTls { address, error: Box::new(error) }
+    }
+
     pub(super) fn system(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let what = what.into();
         move |error| Self::System { what, error }

@@ -10,6 +10,7 @@ pub mod check;
 pub mod client;
 pub mod cluster;
 pub mod dev;
+pub mod doors;
 pub mod error;
 pub mod locate;
 pub mod membership;

@@ -18,8 +18,10 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
+use tokio::task::AbortHandle;
 
 use super::assemble;
+use super::doors::{self, Doors};
 use super::error::AppError;
 use super::membership::{Membership, Opened, ShownCluster};
 use super::operators::{Operators, Shown, Sockets};
@@ -42,6 +44,9 @@ use crate::proxy::serve::{Phase, WorkerParts, run_worker};
 /// A running proxy.
 pub struct Node {
     authority: Authority,
+    doors: Doors,
+    /// Tells of certificates that end soon.
+    expiry: AbortHandle,
     publisher: Arc<Publisher>,
     reloads: Arc<Reloads>,
     ready: Arc<AtomicBool>,
@@ -91,8 +96,8 @@ impl Authority {
 /// Where a node listens, ports that the system chose included.
 #[derive(Debug, Clone)]
 pub struct Addresses {
-    /// For clients.
-    pub data: Vec<SocketAddr>,
+    /// For clients, and whether they speak TLS there.
+    pub data: Vec<(SocketAddr, bool)>,
     /// For metrics and health.
     pub telemetry: Option<SocketAddr>,
     /// For the operator.
@@ -138,13 +143,18 @@ impl Node {
         let workers = publisher.workers();
 
         let mut data = Vec::new();
-        for &address in &config.listen.data {
-            data.push(bind(address, workers, "data")?);
+        let doors = Doors::open(config)?;
+        for listener in &config.listen.data {
+            data.push(bind(listener.address, workers, "data")?);
         }
         let telemetry = config.listen.telemetry.map(|at| bind_one(at, "telemetry")).transpose()?;
         let admin = config.listen.admin.map(|at| bind_one(at, "admin")).transpose()?;
         let addresses = Addresses {
-            data: data.iter().map(|sockets| local(&sockets[0])).collect::<Result<_, _>>()?,
+            data: data
+                .iter()
+                .zip(doors.iter())
+                .map(|(sockets, door)| Ok((local(&sockets[0])?, door.tls.is_some())))
+                .collect::<Result<_, AppError>>()?,
             telemetry: telemetry.as_ref().map(local).transpose()?,
             admin: admin.as_ref().map(local).transpose()?,
             peer: begun.listens()?,
@@ -172,14 +182,18 @@ impl Node {
             reloads: Arc::clone(&reloads),
             ready: Arc::clone(&ready),
             clients: Arc::clone(&clients),
+            doors: doors.clone(),
             actions: parts.actions,
             more_metrics: with_spans(parts.more_metrics, spans.as_ref()),
         };
         let sockets = Sockets { telemetry, admin };
         let data_dir = &config.node.data_dir;
         let operators = Operators::serve(sockets, shown, data_dir, &parts.control)?;
+        let expiry = parts.control.spawn(doors.clone().watch()).abort_handle();
         let mut node = Self {
             authority,
+            doors,
+            expiry,
             publisher,
             reloads,
             ready,
@@ -207,7 +221,11 @@ impl Node {
             let parts = WorkerParts {
                 number,
                 epoch: origin,
-                listeners: data.iter_mut().filter_map(Iterator::next).collect(),
+                listeners: data
+                    .iter_mut()
+                    .filter_map(Iterator::next)
+                    .zip(self.doors.iter().map(Arc::clone))
+                    .collect(),
                 published: Arc::clone(self.publisher.published()),
                 metrics: Arc::clone(clients),
                 log: self.log.as_ref().map(|(_, sender)| sender.clone()),
@@ -246,9 +264,10 @@ impl Node {
 
     fn try_reload(&mut self, config: Config) -> Result<Report, AppError> {
         refuse_restarts(&self.publisher.config(), &config)?;
+        // Whatever might be refused comes before anything is changed.
+        let certificates = self.doors.read_again(&config)?;
         let report = match &mut self.authority {
             Authority::Standalone(standalone, agreed) => {
-                // Whatever might be refused comes before anything is made durable.
                 let prepared = standalone.prepare(&config.desired())?;
                 let candidate = self.publisher.candidate(config, Some(prepared.topology()))?;
                 let report = standalone.commit(prepared)?;
@@ -267,6 +286,7 @@ impl Node {
                 Report::new()
             }
         };
+        self.doors.adopt(certificates);
         self.reopen_log();
         Ok(report)
     }
@@ -303,6 +323,7 @@ impl Node {
     /// `hurry` is ready, or then, is cut.
     pub async fn stop(mut self, hurry: impl Future<Output = ()>) {
         let config = self.publisher.config();
+        self.expiry.abort();
         let mut hurry = std::pin::pin!(hurry);
         self.ready.store(false, Ordering::Relaxed);
         self.phase.send_replace(Phase::Draining);
@@ -418,7 +439,7 @@ fn collector(config: &Config) -> Option<&BaseUrl> {
 /// What is bound or made at the start cannot change later.
 fn refuse_restarts(old: &Config, new: &Config) -> Result<(), AppError> {
     let fixed = [
-        ("`listen`", old.listen != new.listen),
+        ("`listen`", !doors::same_sockets(&old.listen, &new.listen)),
         ("`node`", old.node != new.node),
         ("`cluster`", old.cluster != new.cluster),
         ("`log`", old.log != new.log),

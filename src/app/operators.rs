@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
+use super::doors::Doors;
 use super::error::AppError;
 use super::membership::{self, ShownCluster};
 use super::publisher::Publisher;
@@ -65,6 +66,8 @@ pub struct Shown {
     pub ready: Arc<AtomicBool>,
     /// What is counted of clients.
     pub clients: Arc<ClientMetrics>,
+    /// By which clients come in.
+    pub doors: Doors,
     /// Where the operator's actions go.
     pub actions: mpsc::Sender<ActionRequest>,
     /// Series of other parts of the process.
@@ -181,6 +184,7 @@ fn gather(shown: &Shown, more_metrics: Gather) -> Gather {
     let publisher = Arc::clone(&shown.publisher);
     let reloads = Arc::clone(&shown.reloads);
     let clients = Arc::clone(&shown.clients);
+    let doors = shown.doors.clone();
     let cluster = shown.cluster.clone();
     Box::new(move || {
         let site = publisher.published().load_full();
@@ -189,6 +193,7 @@ fn gather(shown: &Shown, more_metrics: Gather) -> Gather {
         families.extend(publisher.health_families());
         families.extend(process::export());
         families.extend(reloads.export());
+        families.extend(doors.export());
         families.extend(more_metrics());
         if let Some(cluster) = &cluster {
             families.extend(membership::export(cluster, &publisher));

@@ -137,8 +137,9 @@ pub(super) fn control_runtime() -> Result<Runtime, AppError> {
 /// Says on standard output where the node listens: the sign that it is ready.
 pub(super) fn announce(addresses: &Addresses, out: &mut impl Write) {
     let mut text = format!("ringway {} is ready\n", env!("CARGO_PKG_VERSION"));
-    for address in &addresses.data {
-        text.push_str(&format!("  data       http://{address}\n"));
+    for (address, tls) in &addresses.data {
+        let scheme = if *tls { "https" } else { "http" };
+        text.push_str(&format!("  data       {scheme}://{address}\n"));
     }
     if let Some(address) = addresses.telemetry {
         text.push_str(&format!("  telemetry  http://{address}/metrics\n"));

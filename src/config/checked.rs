@@ -79,7 +79,7 @@ impl Default for NodeConfig {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenConfig {
     /// For clients; at least one.
-    pub data: Vec<SocketAddr>,
+    pub data: Vec<DataListener>,
     /// For metrics and health. `None`: nowhere.
     pub telemetry: Option<SocketAddr>,
     /// For the operator. `None`: nowhere.
@@ -92,8 +92,60 @@ impl Default for ListenConfig {
     fn default() -> Self {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let (telemetry, admin) = (Some(local(9600)), Some(local(9601)));
-        Self { data: vec![local(8080)], telemetry, admin, peer: None }
+        let data = vec![DataListener::clear(local(8080))];
+        Self { data, telemetry, admin, peer: None }
     }
+}
+
+/// One address at which clients are listened for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataListener {
+    /// Where.
+    pub address: SocketAddr,
+    /// How it speaks TLS. `None`: in the clear.
+    pub tls: Option<ListenerTls>,
+    /// Whether each connection must begin with a header of the PROXY protocol.
+    pub proxy_protocol: bool,
+}
+
+impl DataListener {
+    /// In the clear, for clients without a proxy between.
+    #[must_use]
+    pub fn clear(address: SocketAddr) -> Self {
+        Self { address, tls: None, proxy_protocol: false }
+    }
+}
+
+/// How a listener speaks TLS. Paths are relative to the working directory.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ListenerTls {
+    /// At least one. A client is shown the one for the name that it asks for, or the first.
+    pub certificates: Vec<CertificateFiles>,
+    /// The authorities that sign for clients. There exactly if clients are asked.
+    pub client_ca: Option<PathBuf>,
+    /// Whether clients show certificates.
+    pub client_certificates: ClientCertificates,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateFiles {
+    /// The certificate, perhaps with those that lead to its authority, in PEM.
+    pub cert: PathBuf,
+    /// Its private key, in PEM.
+    pub key: PathBuf,
+}
+
+/// Whether clients show certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum ClientCertificates {
+    /// They are not asked.
+    #[default]
+    Off,
+    /// They are asked; one that is shown must be good.
+    Optional,
+    /// No connection without a good one.
+    Required,
 }
 
 /// What a process says about itself, on standard error.

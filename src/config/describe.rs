@@ -9,8 +9,8 @@ use crate::limits::{ClientTimeouts, RateLimit, UpstreamTimeouts};
 use crate::route::RouteSpec;
 
 use super::checked::{
-    AccessLogFormat, AccessLogTarget, ClusterConfig, Config, HostRule, PoolConfig, PoolTlsConfig,
-    Workers,
+    AccessLogFormat, AccessLogTarget, ClientCertificates, ClusterConfig, Config, DataListener,
+    HostRule, PoolConfig, PoolTlsConfig, Workers,
 };
 use super::units::show_duration;
 
@@ -40,7 +40,7 @@ impl Config {
             Workers::Fixed(count) => format!("workers: {count}"),
         };
         line(out, format!("node {name}, {workers}, data in {}", self.node.data_dir.display()));
-        let data: Vec<_> = self.listen.data.iter().map(ToString::to_string).collect();
+        let data: Vec<_> = self.listen.data.iter().map(listener_words).collect();
         line(out, format!("  clients        {}", data.join(", ")));
         let others = [("telemetry", self.listen.telemetry), ("admin", self.listen.admin)];
         for (what, address) in others {
@@ -216,6 +216,28 @@ fn describe_own(pool: &PoolConfig, out: &mut String) {
         ("expect_continue", Some(own.expect_continue), Some(usual.expect_continue)),
     ];
     describe_timeouts(timeouts, out);
+}
+
+/// An address with what is unusual about it.
+fn listener_words(listener: &DataListener) -> String {
+    let tls = listener.tls.as_ref().map(|tls| {
+        let many = match tls.certificates.len() {
+            1 => "1 certificate".to_owned(),
+            many => format!("{many} certificates"),
+        };
+        let clients = match tls.client_certificates {
+            ClientCertificates::Off => "",
+            ClientCertificates::Optional => ", clients may show theirs",
+            ClientCertificates::Required => ", clients must show theirs",
+        };
+        format!("TLS with {many}{clients}")
+    });
+    let proxy = listener.proxy_protocol.then(|| "behind the PROXY protocol".to_owned());
+    let more: Vec<_> = tls.into_iter().chain(proxy).collect();
+    match more.is_empty() {
+        true => listener.address.to_string(),
+        false => format!("{} ({})", listener.address, more.join("; ")),
+    }
 }
 
 /// How shards that are reached by `https` are known, if there are any or more than the usual is

@@ -8,6 +8,7 @@ use std::path::Path;
 use super::checked::{Config, ListenConfig};
 use super::cluster;
 use super::diagnostic::{Diagnostics, Findings, Place, Unreadable};
+use super::listen;
 use super::pools::{self, WrittenPool};
 use super::process;
 use super::raw::Node;
@@ -101,7 +102,7 @@ pub(super) fn check(root: &Node, findings: &Findings) -> Option<Config> {
     let file = Spot::file(root, findings).section(&schema::FILE)?;
     let node = process::node(&file);
     let clustered = file.get("cluster").is_some();
-    let listen = process::listen(&file, clustered);
+    let listen = listen::listen(&file, clustered);
     let log = process::log(&file);
     let access_log = process::access_log(&file);
     let (drain_delay, drain_timeout) = process::drain(&file);
@@ -183,7 +184,8 @@ fn find_loops(listen: &ListenConfig, pools: &[WrittenPool<'_>]) {
             let same_host = own.ip() == host || (own.ip().is_unspecified() && host.is_loopback());
             own.port() == url.port() && same_host
         };
-        if let Some(own) = listen.data.iter().find(|own| itself(own)) {
+        let mut own = listen.data.iter().map(|listener| listener.address);
+        if let Some(own) = own.find(itself) {
             let message = format!("this shard is the node itself, which listens on {own}");
             spot.refuse::<()>(message, "write the address of the storage server");
         }

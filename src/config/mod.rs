@@ -33,7 +33,10 @@ mod checked;
 mod cluster;
 mod describe;
 mod diagnostic;
+#[cfg(test)]
+mod fuzz;
 mod json_schema;
+mod listen;
 mod load;
 mod placement;
 mod pools;
@@ -51,10 +54,10 @@ mod units;
 mod values;
 
 pub use checked::{
-    AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, ClusterConfig, Config,
-    Election, ForwardedFields, ForwardedRule, HostRule, ListenConfig, LogConfig, LogFormat,
-    LogLevel, NodeConfig, PoolConfig, PoolTlsConfig, ShardConfig, TlsConfig, TracingConfig,
-    VNODES_DEFAULT, Workers,
+    AccessLogConfig, AccessLogFormat, AccessLogTarget, CertificateFiles, ClientCertificates,
+    ClientConfig, ClusterConfig, Config, DataListener, Election, ForwardedFields, ForwardedRule,
+    HostRule, ListenConfig, ListenerTls, LogConfig, LogFormat, LogLevel, NodeConfig, PoolConfig,
+    PoolTlsConfig, ShardConfig, TlsConfig, TracingConfig, VNODES_DEFAULT, Workers,
 };
 pub use diagnostic::{Diagnostic, Diagnostics, Place, Severity};
 pub use json_schema::json_schema;

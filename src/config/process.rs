@@ -1,6 +1,5 @@
-//! How is the process set up: its name, listeners, logs, and what its clients may do?
+//! How is the process set up: its name, logs, and what its clients may do?
 
-use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -10,8 +9,7 @@ use crate::limits::{ClientLimits, ClientTimeouts, Http2Limits};
 
 use super::checked::{
     AccessLogConfig, AccessLogFormat, AccessLogTarget, ClientConfig, ForwardedFields,
-    ForwardedRule, ListenConfig, LogConfig, LogFormat, LogLevel, NodeConfig, TracingConfig,
-    Workers,
+    ForwardedRule, LogConfig, LogFormat, LogLevel, NodeConfig, TracingConfig, Workers,
 };
 use super::schema;
 use super::section::Section;
@@ -27,12 +25,6 @@ const FIELDS_MAX: u64 = 256;
 
 /// Threads that serve requests; more than the cores of any machine that is known to us.
 const WORKERS_MAX: u64 = 1024;
-
-/// Where peers are listened for, next to the ports of the other listeners.
-const PEER_PORT: u16 = 9602;
-
-/// Addresses of the data listeners.
-const ADDRESSES_MAX: usize = 64;
 
 pub(super) fn node(file: &Section<'_>) -> NodeConfig {
     let mut node = NodeConfig::default();
@@ -53,113 +45,6 @@ pub(super) fn path(spot: &Spot<'_>, what: &str) -> Option<PathBuf> {
         "" => spot.refuse("found an empty path", format!("write {what}")),
         text if text.contains('\0') => spot.refuse("a path has no NUL", format!("write {what}")),
         text => Some(PathBuf::from(text)),
-    }
-}
-
-/// `clustered`: whether the node is part of a cluster, and so listens for its peers.
-pub(super) fn listen(file: &Section<'_>, clustered: bool) -> ListenConfig {
-    let peer = clustered.then(|| SocketAddr::from(([127, 0, 0, 1], PEER_PORT)));
-    let mut listen = ListenConfig { peer, ..ListenConfig::default() };
-    let Some(section) = file.sub("listen", &schema::LISTEN) else { return listen };
-    // Every address that is written, to find what two listeners claim.
-    let mut written: Vec<(SocketAddr, Spot<'_>)> = Vec::new();
-    section.set("data", &mut listen.data, |spot| {
-        let spots = spot.items_or_one()?;
-        match spots.len() {
-            0 => return spot.refuse("found an empty list", "write at least one address"),
-            1..=ADDRESSES_MAX => {}
-            many => {
-                let help = format!("write at most {ADDRESSES_MAX}");
-                return spot.refuse(format!("found {many} addresses"), help);
-            }
-        }
-        let found: Vec<_> = spots.iter().filter_map(|one| Some((address(one)?, one))).collect();
-        written.extend(found.iter().map(|(address, one)| (*address, (*one).clone())));
-        Some(found.into_iter().map(|(address, _)| address).collect())
-    });
-    for (key, into) in [("telemetry", &mut listen.telemetry), ("admin", &mut listen.admin)] {
-        section.set(key, into, |spot| {
-            let address = spot.or_word("off", address)?;
-            written.extend(address.map(|address| (address, spot.clone())));
-            Some(address)
-        });
-    }
-    section.set("peer", &mut listen.peer, |spot| {
-        let address = address(spot)?;
-        written.push((address, spot.clone()));
-        if !clustered {
-            let help = "write a `cluster` section, or remove this";
-            return spot.refuse("a standalone node has no peers", help);
-        }
-        Some(Some(address))
-    });
-    find_collisions(&section, &listen, &written);
-    if let (Some(admin), Some(spot)) = (listen.admin, section.get("admin"))
-        && !admin.ip().is_loopback()
-    {
-        spot.warn(
-            "the admin listener can be reached over the network, and has no TLS in this release",
-            "whoever reads the traffic learns the admin token: use 127.0.0.1 and a tunnel",
-        );
-    }
-    listen
-}
-
-/// Says which listeners claim one address. `written` are those of `listen` that are written.
-fn find_collisions(
-    section: &Section<'_>,
-    listen: &ListenConfig,
-    written: &[(SocketAddr, Spot<'_>)],
-) {
-    for (at, (one, spot)) in written.iter().enumerate() {
-        if let Some((_, first)) = written[..at].iter().find(|(first, _)| collide(*first, *one)) {
-            let other = (first.place(), "the first listens here");
-            spot.clash("two listeners claim one address", other, "give each its own port");
-        }
-    }
-    // The defaults take part in this as well: what they claim is said at what was written.
-    let silent = |key| section.get(key).is_none();
-    let data = listen.data.iter().map(|address| ("data", *address));
-    let others = [("telemetry", listen.telemetry), ("admin", listen.admin), ("peer", listen.peer)];
-    let others = others.into_iter().filter_map(|(key, address)| Some((key, address?)));
-    for (key, own) in data.chain(others).filter(|(key, _)| silent(key)) {
-        if let Some((_, spot)) = written.iter().find(|(one, _)| collide(*one, own)) {
-            let message = format!("`listen.{key}`, which is not written, is {own} by default");
-            spot.refuse::<()>(message, format!("use another port here, or write `{key}:` too"));
-        }
-    }
-}
-
-/// Whether the second of two listeners could not be opened, or would take the first one's clients.
-fn collide(one: SocketAddr, other: SocketAddr) -> bool {
-    let same_ip = one.ip() == other.ip()
-        || (one.is_ipv4() == other.is_ipv4()
-            && (one.ip().is_unspecified() || other.ip().is_unspecified()));
-    // Port 0 lets the system choose, and it chooses differently each time.
-    one.port() == other.port() && one.port() != 0 && same_ip
-}
-
-fn address(spot: &Spot<'_>) -> Option<SocketAddr> {
-    const WHAT: &str = "an address and a port, such as `127.0.0.1:8080` or `[::1]:8080`";
-    let text = spot.text(WHAT)?;
-    if let Ok(address) = text.parse() {
-        return Some(address);
-    }
-    let message = format!("`{text}` is not an address to listen on");
-    let port = text.rsplit(':').next().and_then(|port| port.parse::<u16>().ok());
-    match (text.rsplit_once(':'), port) {
-        (Some(("" | "*", _)), Some(port)) => {
-            let help = format!("write `0.0.0.0:{port}` to listen on every address of the host");
-            spot.refuse(message, help)
-        }
-        (Some(("localhost", _)), Some(port)) => {
-            spot.refuse(message, format!("write `127.0.0.1:{port}`"))
-        }
-        (None, Some(port)) => spot.refuse(
-            message,
-            format!("write `127.0.0.1:{port}`, or `0.0.0.0:{port}` for every address"),
-        ),
-        _ => spot.refuse(message, format!("write {WHAT}")),
     }
 }
 

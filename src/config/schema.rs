@@ -40,6 +40,18 @@ pub(super) const NODE: Keys =
 pub(super) const LISTEN: Keys =
     Keys { at: "listen", known: &["data", "telemetry", "admin", "peer"], later: &[] };
 
+pub(super) const LISTENER: Keys =
+    Keys { at: "listen.data[]", known: &["address", "tls", "proxy_protocol"], later: &[] };
+
+pub(super) const LISTENER_TLS: Keys = Keys {
+    at: "listen.data[].tls",
+    known: &["certificates", "client_ca", "client_certificates"],
+    later: &[],
+};
+
+pub(super) const CERTIFICATE: Keys =
+    Keys { at: "listen.data[].tls.certificates[]", known: &["cert", "key"], later: &[] };
+
 pub(super) const LOG: Keys = Keys { at: "log", known: &["level", "format"], later: &[] };
 
 pub(super) const ACCESS_LOG: Keys =
@@ -217,10 +229,13 @@ pub(super) const KEY: Keys = Keys {
 };
 
 /// Every section.
-pub(super) const ALL: [&Keys; 25] = [
+pub(super) const ALL: [&Keys; 28] = [
     &FILE,
     &NODE,
     &LISTEN,
+    &LISTENER,
+    &LISTENER_TLS,
+    &CERTIFICATE,
     &LOG,
     &ACCESS_LOG,
     &TRACING,

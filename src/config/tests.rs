@@ -95,6 +95,11 @@ fn the_build_cache_has_one_key_for_each_object() {
 #[test]
 fn the_full_example_equals_its_mandatory_parts() {
     let mandatory = "
+listen:
+  data:
+    - 127.0.0.1:8080
+    - address: 127.0.0.1:8443
+      tls: { certificates: { cert: tls/site.pem, key: tls/site.key } }
 tracing: { otlp: 'http://127.0.0.1:4318/v1/traces' }
 cluster:
   tls: { ca: tls/ca.pem, cert: tls/n1.pem, key: tls/n1.key }

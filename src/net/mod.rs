@@ -8,6 +8,7 @@ pub mod buffer;
 pub mod http1;
 pub mod listener;
 pub mod peer;
+pub mod proxy_protocol;
 pub mod splice;
 pub mod timers;
 pub mod tls;

@@ -7,13 +7,14 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
+use tokio_rustls::server::TlsStream;
 
 use super::buffer::ReadBuffer;
 use super::timers::Timer;
@@ -174,6 +175,16 @@ impl Transport for TcpStream {
 /// A connection that one task reads and writes, both at once if it likes.
 pub struct Wire<S> {
     stream: RefCell<S>,
+}
+
+impl Transport for TlsStream<TcpStream> {
+    fn abort(&self) {
+        self.get_ref().0.abort();
+    }
+
+    fn tcp(&self) -> Option<&TcpStream> {
+        None
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
@@ -359,12 +370,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Wire<S> {
         .await
     }
 
-    /// Tells the peer that nothing more will be sent. A peer that is gone already is no error.
-    pub async fn shutdown(&self) {
+    /// Tells the peer that nothing more will be sent. A peer that is gone already is no error, nor
+    /// is one that takes nothing more until the deadline.
+    pub async fn shutdown(&self, timer: &Timer, deadline_ms: u64) {
         // The write direction of a TCP socket shuts without waiting; what it says about a broken
-        // connection the next read says again.
-        let _: io::Result<()> =
-            poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx)).await;
+        // connection the next read says again. A TLS session has a last word to send.
+        let shutting = poll_fn(|cx| Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx));
+        let _: Option<io::Result<()>> = timer.limit(deadline_ms, pin!(shutting)).await;
+    }
+
+    /// Ends a connection in order that is dropped next. In the clear the kernel does that; a TLS
+    /// session says that this is its end (`close_notify`), as far as that goes without waiting.
+    pub async fn farewell(&self)
+    where
+        S: Transport,
+    {
+        if self.with_tcp(|_| ()).is_some() {
+            return;
+        }
+        poll_fn(|cx| {
+            let _sent = Pin::new(&mut *self.stream.borrow_mut()).poll_shutdown(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 }
 

@@ -34,7 +34,12 @@ pub struct Local {
     log_lines: RefCell<Vec<u8>>,
     request_ids: Ids,
     date: Cell<(u64, [u8; DATE_BYTES])>,
+    /// Until when the log has heard enough of TLS where none is.
+    tls_told_until_ms: Cell<u64>,
 }
+
+/// How often the log hears that clients speak TLS to a listener without.
+const TLS_TOLD_MS: u64 = 10_000;
 
 /// An IMF-fixdate (RFC 9110, section 5.6.7) has always 29 letters.
 const DATE_BYTES: usize = 29;
@@ -60,7 +65,22 @@ impl Local {
             log_lines: RefCell::default(),
             request_ids: Ids::new(seed),
             date: Cell::new((0, [b' '; DATE_BYTES])),
+            tls_told_until_ms: Cell::new(0),
         })
+    }
+
+    /// Counts a client that spoke TLS to a listener without, and says so now and then.
+    pub(super) fn tell_tls_in_the_clear(&self, address: IpAddr) {
+        self.metrics.tls_in_the_clear.inc(self.worker.stripe);
+        let now_ms = self.worker.timers.now_ms();
+        if now_ms >= self.tls_told_until_ms.get() {
+            self.tls_told_until_ms.set(now_ms + TLS_TOLD_MS);
+            tracing::warn!(
+                client = %address,
+                "a client speaks TLS to a data listener without: give it `https` at a listener \
+                 with `tls`, or `http` here"
+            );
+        }
     }
 
     /// A number that names one request: 64 bits that no other request of the fleet has, as far as

@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::answer::ClientAnswer;
 use super::body::RequestBody;
 use super::client::{Caller, Client, Local};
+use super::door::TLS_HANDSHAKE;
 use super::exchange::Exchange;
 use super::h2;
 use super::problem::Problem;
@@ -35,11 +36,13 @@ use crate::net::http1::scan::Scanner;
 use crate::net::timers::Timer;
 use crate::net::wire::{Pace, Transport, Wire, WireError};
 
-/// Serves one client until its connection ends.
+/// Serves one client until its connection ends. Of its bytes, `first` were read already: one at
+/// least, if any.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Transport>(
     open: Open,
     stream: S,
     caller: Caller,
+    first: Option<ReadBuffer>,
 ) {
     let local = Rc::clone(open.local());
     let connection = Connection {
@@ -48,7 +51,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + Transport>(
         local: &local,
         caller,
     };
-    if let Some(first) = connection.requests().await {
+    if let Some(first) = connection.requests(first).await {
         let stream = connection.wire.into_inner();
         serve_http2(open, stream, caller, Some(first)).await;
     }
@@ -64,6 +67,24 @@ pub(super) async fn serve_http2<S: AsyncRead + AsyncWrite + Unpin>(
     let limits = open.local().sites.read().limits.http2.clone().unwrap_or_default();
     // Boxed: tasks that speak HTTP/1.1 then have no room for it.
     Box::pin(h2::serve(open, stream, caller, &limits, first)).await;
+}
+
+/// Answers whatever a client sends with `problem`, and closes.
+pub(super) async fn refuse_all<S: AsyncRead + AsyncWrite + Unpin + Transport>(
+    open: Open,
+    stream: S,
+    caller: Caller,
+    problem: &Problem,
+) {
+    let local = &*open.0;
+    let timer = local.worker.timers.register();
+    let connection = Connection { wire: Wire::new(stream), timer, local, caller };
+    let site = local.sites.read();
+    let client = Client::new(local, &site, &connection.wire, &connection.timer);
+    let exchange = Exchange::begin(local, &site, &connection.timer, caller);
+    if let Next::Close = refuse(&client, &exchange, problem).await {
+        connection.linger().await;
+    }
 }
 
 /// A connection in the count, until dropped: also when its task panics. It is counted when it is
@@ -96,7 +117,9 @@ enum Next {
     Http2(ReadBuffer),
     /// It ends, but the client may still be sending.
     Close,
-    /// It ends at once.
+    /// It ends, and the client sends nothing more.
+    End,
+    /// It ends at once, in the middle of something.
     Cut,
     /// It ends at once, and the client is to see that the answer is not complete.
     Reset,
@@ -131,21 +154,29 @@ enum Head {
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
     /// Serves requests until the connection ends, or is found to be one of HTTP/2.
-    async fn requests(&self) -> Option<ReadBuffer> {
-        let mut rest = None;
+    async fn requests(&self, first: Option<ReadBuffer>) -> Option<ReadBuffer> {
+        let mut rest = first;
         let mut served = 0;
         loop {
             let buffer = match rest.take() {
                 Some(buffer) => buffer,
                 None => match self.idle(served == 0).await {
                     Arrival::Bytes(buffer) => buffer,
-                    Arrival::Ended => return None,
+                    Arrival::Ended => {
+                        self.wire.farewell().await;
+                        return None;
+                    }
                     Arrival::TimedOut => {
                         self.local.metrics.idle_timeout.inc(self.local.worker.stripe);
+                        self.wire.farewell().await;
                         return None;
                     }
                 },
             };
+            if served == 0 && buffer.filled().first() == Some(&TLS_HANDSHAKE) {
+                self.local.tell_tls_in_the_clear(self.caller.address);
+                return None;
+            }
             served += 1;
             // Boxed: an idle connection's task then holds a pointer, not a request's state.
             match Box::pin(self.one(buffer, served)).await {
@@ -153,6 +184,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
                 Next::Http2(buffer) => return Some(buffer),
                 Next::Close => {
                     self.linger().await;
+                    return None;
+                }
+                Next::End => {
+                    self.wire.farewell().await;
                     return None;
                 }
                 Next::Cut => return None,
@@ -195,7 +230,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
         let client = Client::new(local, &site, &self.wire, &self.timer);
         let exchange = Exchange::begin(local, &site, &self.timer, self.caller);
         let mut head = worker.spare_request_head();
-        let may_be_http2 = served == 1 && site.limits.http2.is_some();
+        // In a session ALPN says it, or nothing does (RFC 9113, section 3.3).
+        let may_be_http2 = served == 1 && !self.caller.secure && site.limits.http2.is_some();
         match self.head(buffer, &site, &mut head, may_be_http2).await {
             Head::Ended => Next::Cut,
             Head::TimedOut => {
@@ -264,8 +300,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
 
     /// Ends a connection whose client may still be sending, without losing it the answer.
     async fn linger(&self) {
-        self.wire.shutdown().await;
         let deadline_ms = self.local.worker.timers.after(self.local.sites.read().timeouts.linger);
+        self.wire.shutdown(&self.timer, deadline_ms).await;
         let mut pace = Pace::until(deadline_ms);
         let mut buffer = self.local.worker.buffers.small();
         let drain = pin!(async {
@@ -336,8 +372,9 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Transport>(
 
     let whole = &buffer.filled()[..length];
     if exchange.answer(head, whole, &mut body, &mut answer).await.is_err() {
+        // What a client does not take, the kernel would keep for it long after the connection.
         let truncated = answer.has_begun() && answer.ends_with_connection();
-        return if truncated { Next::Reset } else { Next::Cut };
+        return if truncated || answer.was_too_slow() { Next::Reset } else { Next::Cut };
     }
     if !answer.keeps_alive() || !body.is_complete() {
         // A client that asked for the end sends nothing more, so no reset can take its answer.
@@ -345,7 +382,7 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Transport>(
         let client_ends = head.persistence() == Persistence::Close
             && !has_body
             && buffer.filled().len() == length;
-        return if client_ends { Next::Cut } else { Next::Close };
+        return if client_ends { Next::End } else { Next::Close };
     }
     match body.into_rest() {
         Some(following) => buffer = following,

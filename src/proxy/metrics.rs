@@ -6,6 +6,7 @@ use prometheus::proto::MetricFamily;
 
 use super::site::Site;
 use crate::metrics::{Counter, Group, Kind, Latency, Sample, StatusClasses, Stripe};
+use crate::net::tls::ReasonCounts;
 
 /// Counters of one route.
 #[derive(Debug)]
@@ -58,6 +59,11 @@ pub struct ClientMetrics {
     pub(super) client_gone: Counter,
     pub(super) answer_cut: Counter,
     pub(super) log_dropped: Counter,
+    pub(super) proxy_protocol_fail: Counter,
+    pub(super) tls_in_the_clear: Counter,
+    pub(super) tls_fail: ReasonCounts,
+    /// By version, 1.3 and 1.2, and by whether a session was resumed.
+    pub(super) tls_handshakes: [[Counter; 2]; 2],
     pub(super) h2_cx_total: Counter,
     pub(super) h2_streams: Counter,
     pub(super) h2_resets: Counter,
@@ -84,6 +90,10 @@ impl ClientMetrics {
             client_gone: counter(),
             answer_cut: counter(),
             log_dropped: counter(),
+            proxy_protocol_fail: counter(),
+            tls_in_the_clear: counter(),
+            tls_fail: ReasonCounts::default(),
+            tls_handshakes: [[counter(), counter()], [counter(), counter()]],
             h2_cx_total: counter(),
             h2_streams: counter(),
             h2_resets: counter(),
@@ -112,7 +122,7 @@ const NO_ROUTE: &str = "-";
 
 type Pick = fn(&ClientMetrics) -> &Counter;
 
-const CLIENT_COUNTERS: [(&str, &str, Pick); 16] = [
+const CLIENT_COUNTERS: [(&str, &str, Pick); 18] = [
     ("ringway_downstream_cx_total", "Client connections accepted.", |m| &m.cx_total),
     (
         "ringway_downstream_cx_overflow_total",
@@ -159,6 +169,16 @@ const CLIENT_COUNTERS: [(&str, &str, Pick); 16] = [
         "ringway_downstream_rq_cut_total",
         "Answers cut off because the shard broke in their middle.",
         |m| &m.answer_cut,
+    ),
+    (
+        "ringway_downstream_cx_proxy_protocol_error_total",
+        "Connections closed because they did not begin with a PROXY header.",
+        |m| &m.proxy_protocol_fail,
+    ),
+    (
+        "ringway_downstream_cx_tls_in_the_clear_total",
+        "Connections closed because the client spoke TLS to a listener without.",
+        |m| &m.tls_in_the_clear,
     ),
     (
         "ringway_access_log_dropped_total",
@@ -240,9 +260,33 @@ pub fn export(site: &Site, clients: &ClientMetrics) -> Vec<MetricFamily> {
         group.push(&[], Sample::Counter(pick(clients).sum()));
         group
     });
+    let tls = [tls_handshakes(clients), tls_failures(clients)];
     [requests, times, received, sent, limited, active]
         .into_iter()
+        .chain(tls)
         .chain(totals)
         .filter_map(Group::finish)
         .collect()
+}
+
+fn tls_handshakes(clients: &ClientMetrics) -> Group {
+    let name = "ringway_downstream_tls_handshakes_total";
+    let help = "TLS handshakes with clients, by version and whether a session was resumed.";
+    let mut group = Group::new(name, help, Kind::Counter, &["version", "resumed"]);
+    for (version, counters) in ["1.3", "1.2"].into_iter().zip(&clients.tls_handshakes) {
+        for (resumed, counter) in ["false", "true"].into_iter().zip(counters) {
+            group.push(&[version, resumed], Sample::Counter(counter.sum()));
+        }
+    }
+    group
+}
+
+fn tls_failures(clients: &ClientMetrics) -> Group {
+    let name = "ringway_downstream_tls_handshake_fail_total";
+    let help = "TLS handshakes with clients that failed, by what was wrong.";
+    let mut group = Group::new(name, help, Kind::Counter, &["reason"]);
+    for (reason, count) in clients.tls_fail.met() {
+        group.push(&[reason.label()], Sample::Counter(count));
+    }
+    group
 }

@@ -15,6 +15,7 @@ use arc_swap::ArcSwap;
 use socket2::SockRef;
 use tokio::sync::watch;
 
+use super::door::Door;
 use super::metrics::{ClientMetrics, export as export_clients};
 use super::serve::{Phase, WorkerParts, run_worker};
 use super::site::{ForwardedFields, ForwardedRule, Published, Site, SiteParts};
@@ -77,7 +78,7 @@ impl World {
         let parts = WorkerParts {
             number: 0,
             epoch: Instant::now(),
-            listeners: vec![listener],
+            listeners: vec![(listener, Arc::new(Door::default()))],
             published: Arc::clone(&published),
             metrics: Arc::clone(&clients),
             log: None,
@@ -174,9 +175,9 @@ fn site(shard: SocketAddr) -> Site {
     };
     let parts = SiteParts {
         routes: Arc::new(RouteTable::compile(vec![route]).expect("a table")),
-        rates: None,
         limits: ClientLimits { body_bytes_max: Some(20 << 20), ..ClientLimits::default() },
         timeouts: ClientTimeouts { body_idle: SILENCE, ..ClientTimeouts::default() },
+        rates: None,
         forwarded: ForwardedRule::default(),
         forwarded_fields: ForwardedFields::default(),
         node: NodeName::new("n1").expect("a name"),

@@ -196,6 +196,13 @@ impl Problem {
         Self::new(408, "request-timeout", "DPE", detail).outcome(Outcome::NotApplied)
     }
 
+    /// A request in the clear where TLS is spoken.
+    #[must_use]
+    pub fn tls_wanted() -> Self {
+        let detail = "this port speaks TLS, and the request came in the clear: use `https://`";
+        Self::new(400, "tls-wanted", "DPE", detail).outcome(Outcome::NotApplied)
+    }
+
     /// More connections than allowed.
     #[must_use]
     pub fn too_many_connections() -> Self {

@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use super::access_log::LogSender;
 use super::client::{Caller, Local};
 use super::connection::{self, Open};
+use super::door::{self, Door};
 use super::metrics::ClientMetrics;
 use super::problem::{Problem, ProblemAbout};
 use super::site::{Published, SiteReader};
@@ -42,8 +43,8 @@ pub struct WorkerParts {
     pub number: usize,
     /// Where the process's clock begins.
     pub epoch: Instant,
-    /// Its sockets, one for each data address.
-    pub listeners: Vec<StdListener>,
+    /// Its sockets, one for each data address, and how clients come in by each.
+    pub listeners: Vec<(StdListener, Arc<Door>)>,
     /// The site.
     pub published: Published,
     /// What is counted about clients, by all workers.
@@ -81,15 +82,15 @@ pub fn run_worker(parts: WorkerParts) -> io::Result<()> {
 
 async fn serve(
     local: Rc<Local>,
-    listeners: Vec<StdListener>,
+    listeners: Vec<(StdListener, Arc<Door>)>,
     mut phase: watch::Receiver<Phase>,
 ) -> io::Result<()> {
     tokio::task::spawn_local(tick(Rc::clone(&local)));
     let mut accepting = Vec::new();
-    for listener in listeners {
+    for (listener, door) in listeners {
         let listener = TcpListener::from_std(listener)?;
         let (local, phase) = (Rc::clone(&local), phase.clone());
-        accepting.push(tokio::task::spawn_local(accept(local, listener, phase)));
+        accepting.push(tokio::task::spawn_local(accept(local, listener, door, phase)));
     }
     // A sender that is gone means that the process is going down in disorder: end as well.
     let reached = async |phase: &mut watch::Receiver<Phase>, wanted: Phase| {
@@ -147,7 +148,12 @@ const TICKS_PER_SWEEP: u64 = 1000 / TICK_MS;
 /// How often it is said that connections cannot be accepted.
 const ACCEPT_REPORT_MS: u64 = 10_000;
 
-async fn accept(local: Rc<Local>, listener: TcpListener, mut phase: watch::Receiver<Phase>) {
+async fn accept(
+    local: Rc<Local>,
+    listener: TcpListener,
+    door: Arc<Door>,
+    mut phase: watch::Receiver<Phase>,
+) {
     let mut report_from_ms = 0;
     loop {
         let accepted = tokio::select! {
@@ -156,7 +162,7 @@ async fn accept(local: Rc<Local>, listener: TcpListener, mut phase: watch::Recei
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, address)) => begin(&local, stream, address),
+            Ok((stream, address)) => begin(&local, &door, stream, address),
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             Err(error) => {
                 // Twenty times a second, this would fill the disk that the node's log is on.
@@ -175,7 +181,7 @@ async fn accept(local: Rc<Local>, listener: TcpListener, mut phase: watch::Recei
         let Ok((stream, address)) = listener.accept() else { return };
         let tokio_stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
         if let Ok(stream) = tokio_stream {
-            begin(&local, stream, address);
+            begin(&local, &door, stream, address);
         }
     }
 }
@@ -183,17 +189,29 @@ async fn accept(local: Rc<Local>, listener: TcpListener, mut phase: watch::Recei
 /// The most connections that can wait in a listener's queue.
 const BACKLOG_MAX: usize = 4096;
 
-fn begin(local: &Rc<Local>, stream: TcpStream, address: SocketAddr) {
+fn begin(local: &Rc<Local>, door: &Arc<Door>, stream: TcpStream, address: SocketAddr) {
     local.worker.timers.refresh();
     local.metrics.cx_total.inc(local.worker.stripe);
     let max = local.sites.read().limits.connections_max;
     if local.metrics.connections() >= max {
         local.metrics.cx_overflow.inc(local.worker.stripe);
-        refuse(&stream);
+        // Where bytes are expected first, whoever sends them would not understand the answer.
+        if door.is_open() {
+            refuse(&stream);
+        }
         return;
     }
-    let caller = Caller { address: address.ip().to_canonical(), secure: false };
-    tokio::task::spawn_local(connection::serve(Open::count(local), stream, caller));
+    let (open, address) = (Open::count(local), address.ip().to_canonical());
+    match door.is_open() {
+        true => {
+            let caller = Caller { address, secure: false };
+            tokio::task::spawn_local(connection::serve(open, stream, caller, None));
+        }
+        false => {
+            let door = Arc::clone(door);
+            tokio::task::spawn_local(door::enter(open, door, stream, address));
+        }
+    }
 }
 
 /// Tells a client that there are too many, if that can be done without waiting.

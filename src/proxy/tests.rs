@@ -108,7 +108,7 @@ fn a_route_whose_pool_is_not_agreed_is_answered_503_until_it_is() {
     let parts = WorkerParts {
         number: 0,
         epoch: Instant::now(),
-        listeners: vec![listener],
+        listeners: vec![(listener, Arc::default())],
         published: Arc::clone(&published),
         metrics: Arc::new(ClientMetrics::new(1)),
         log: None,

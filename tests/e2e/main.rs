@@ -15,6 +15,7 @@
 mod ccache;
 mod dav;
 mod dev;
+mod duties;
 mod easing;
 mod failover;
 mod front;
@@ -25,8 +26,10 @@ mod http_client;
 mod limits;
 mod operators;
 mod outlet;
+mod proxy_protocol;
 mod refused_upload;
 mod reload;
+mod slow;
 mod store_child;
 mod store_fsync;
 mod store_kill;
@@ -36,4 +39,7 @@ mod strict;
 #[allow(dead_code, reason = "the cluster tests use the rest of it")]
 mod support;
 mod telemetry;
+mod tls_clients;
+mod tls_http2;
+mod tls_shards;
 mod tracing;

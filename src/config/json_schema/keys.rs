@@ -2,18 +2,19 @@
 //!
 //! A new key needs a line here, in the section that has it in [`crate::config::schema`]: its name,
 //! what it [`Takes`](super::takes::Takes), one sentence; then `.usually(…)` with its default as it
-//! would be written, or `.needed()` if it must be there. The keys of routes are in [`super::routes`].
+//! would be written, or `.needed()` if it must be there. Those of listeners are in
+//! [`super::listen`], those of routes in [`super::routes`].
 
-use super::routes;
 use super::takes::Takes::{
     Duration, Either, List, Number, OneOrList, Section, Size, Text, Truth, Words,
 };
-use super::takes::{ADDRESS, Described, GIB, KIB, MIB, NAME, PATH, PEER, TIME, key};
+use super::takes::{Described, GIB, KIB, MIB, NAME, PATH, PEER, TIME, key};
+use super::{listen, routes};
 use crate::config::schema;
 
 /// Every section, the whole file first.
 pub(super) fn sections() -> impl Iterator<Item = &'static Described> {
-    SECTIONS.iter().chain(routes::SECTIONS)
+    SECTIONS.iter().chain(listen::SECTIONS).chain(routes::SECTIONS)
 }
 
 const SECTIONS: &[Described] = &[
@@ -93,29 +94,6 @@ const SECTIONS: &[Described] = &[
                 "Threads that serve requests; auto: one per core that the process may use.",
             )
             .usually("auto"),
-        ],
-    },
-    Described {
-        section: &schema::LISTEN,
-        says: "Where the process listens; 0.0.0.0 and [::] are every address of the host.",
-        rule: "",
-        keys: &[
-            key("data", OneOrList(&ADDRESS, 1, 64), "For clients: one address, or a list.")
-                .usually("127.0.0.1:8080"),
-            key(
-                "telemetry",
-                Either(&[Words(&["off"]), ADDRESS]),
-                "For Prometheus and health checks; holds no secrets.",
-            )
-            .usually("127.0.0.1:9600"),
-            key(
-                "admin",
-                Either(&[Words(&["off"]), ADDRESS]),
-                "For the operator's commands, which need the token in data_dir.",
-            )
-            .usually("127.0.0.1:9601"),
-            key("peer", ADDRESS, "For the other nodes; only with `cluster`.")
-                .usually("127.0.0.1:9602"),
         ],
     },
     Described {

@@ -15,6 +15,7 @@
 //! 4. Defaults are those of `config/full.yaml`, which are those of the reader.
 
 mod keys;
+mod listen;
 mod render;
 mod routes;
 mod takes;

@@ -98,9 +98,9 @@ impl Answer {
     }
 }
 
-/// One connection.
-pub struct Client {
-    stream: TcpStream,
+/// One connection, in the clear unless another stream is named.
+pub struct Client<S = TcpStream> {
+    stream: S,
     /// What came and was not yet looked at.
     buffer: Vec<u8>,
     address: SocketAddr,
@@ -137,6 +137,35 @@ impl Client {
         Ok(Self { stream: socket.into(), buffer: Vec::new(), address })
     }
 
+    /// Says `bytes` again and again, with `pause` in between, until the other side has had enough;
+    /// then its answer.
+    pub fn drip(&mut self, bytes: &[u8], pause: Duration) -> Result<Answer, HttpError> {
+        self.stream.set_read_timeout(Some(pause))?;
+        loop {
+            // Waiting for an answer is the pause; there is none as long as nothing comes.
+            match self.more() {
+                Ok(0) => return Err(HttpError::Closed),
+                Ok(_) => break,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.send(bytes)?,
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.stream.set_read_timeout(Some(SILENCE_MAX))?;
+        self.hear(false)
+    }
+}
+
+impl<S: Read + Write> Client<S> {
+    /// Speaks over a stream to the server at `address`.
+    pub fn over(stream: S, address: SocketAddr) -> Self {
+        Self { stream, buffer: Vec::new(), address }
+    }
+
+    /// What it speaks over.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// Says these bytes.
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) -> Result<(), HttpError> {
         Ok(self.stream.write_all(bytes.as_ref())?)
@@ -158,23 +187,6 @@ impl Client {
         let head = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n{length}{fields}\r\n");
         self.send([head.as_bytes(), body].concat())?;
         self.hear(method == "HEAD")
-    }
-
-    /// Says `bytes` again and again, with `pause` in between, until the other side has had enough;
-    /// then its answer.
-    pub fn drip(&mut self, bytes: &[u8], pause: Duration) -> Result<Answer, HttpError> {
-        self.stream.set_read_timeout(Some(pause))?;
-        loop {
-            // Waiting for an answer is the pause; there is none as long as nothing comes.
-            match self.more() {
-                Ok(0) => return Err(HttpError::Closed),
-                Ok(_) => break,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.send(bytes)?,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        self.stream.set_read_timeout(Some(SILENCE_MAX))?;
-        self.hear(false)
     }
 
     /// Reads one answer.

@@ -10,4 +10,5 @@ pub mod process;
 pub mod ringway;
 pub mod say;
 pub mod shim;
+pub mod tls;
 pub mod wait;

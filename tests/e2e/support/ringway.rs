@@ -108,13 +108,18 @@ impl Serve {
         let process = Process::start(name, command.args(["serve", "-c"]).arg(&file));
         let announced = |what: &str| {
             process.stdout_line(&format!("serve announces {what}"), |line| {
-                let url = line.trim().strip_prefix(what)?.trim().strip_prefix("http://")?;
-                url.split('/').next()?.parse::<SocketAddr>().ok()
+                address_of(line.trim().strip_prefix(what)?)
             })
         };
         let (data, telemetry) = (announced("data"), announced("telemetry"));
         let admin = announced("admin");
         Self { process, folder, data, telemetry, admin }
+    }
+
+    /// Where clients go, if there are several listeners: in the order of the file.
+    pub fn listeners(&self) -> Vec<SocketAddr> {
+        let said = self.process.stdout();
+        said.lines().filter_map(|line| address_of(line.trim().strip_prefix("data")?)).collect()
     }
 
     /// The folder that holds its file and its data.
@@ -146,6 +151,12 @@ impl Serve {
     /// Writes the file anew and has it read by SIGHUP, without waiting for what comes of it.
     pub fn hang_up(&self, rest: &str) {
         self.write(rest);
+        self.process.signal(Signal::HUP);
+    }
+
+    /// The same, with the whole of the file.
+    pub fn reload_as_written(&self, text: &str) {
+        std::fs::write(self.file(), text).expect("written");
         self.process.signal(Signal::HUP);
     }
 
@@ -200,6 +211,18 @@ impl Serve {
     pub fn metric(&self, series: &str) -> f64 {
         self.metrics().value(series).unwrap_or_else(|| panic!("no series {series}"))
     }
+}
+
+/// The address in a URL that a node announces.
+fn address_of(url: &str) -> Option<SocketAddr> {
+    url.trim()
+        .strip_prefix("http")?
+        .trim_start_matches('s')
+        .strip_prefix("://")?
+        .split('/')
+        .next()?
+        .parse()
+        .ok()
 }
 
 fn file(folder: &Path, rest: &str) -> String {
