@@ -23,6 +23,7 @@ use crate::route::RouteTable;
 fn settings(pool: &PoolConfig) -> PoolSettings {
     PoolSettings {
         hash_balance_factor: pool.hash_balance_factor,
+        warm_up: pool.warm_up,
         timeouts: pool.timeouts.clone(),
         limits: pool.limits.clone(),
         retry: pool.retry.clone(),

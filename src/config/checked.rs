@@ -328,6 +328,9 @@ pub struct PoolConfig {
     pub retry: RetryPolicy,
     /// The most that a shard may have in flight, in percent of its fair share. `None`: any.
     pub hash_balance_factor: Option<u32>,
+    /// How long what a key's owner does not have is looked for where it was before. `None`: not at
+    /// all. Only with immutable keys.
+    pub warm_up: Option<Duration>,
     /// How shards that are reached by `https` are known.
     pub tls: PoolTlsConfig,
     /// Its shards in the order of the file: at least one, and one with a weight above zero, so

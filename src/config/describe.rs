@@ -186,6 +186,16 @@ fn describe_own(pool: &PoolConfig, out: &mut String) {
             ),
         );
     }
+    if let Some(window) = pool.warm_up {
+        let window = show_duration(window);
+        line(
+            out,
+            format!(
+                "  what a shard does not find is read from the key's former one, for {window} \
+                 after a change"
+            ),
+        );
+    }
     if let Some(percent) = pool.hash_balance_factor {
         line(out, format!("  no shard bears more than {percent} % of its fair share in flight"));
     }
@@ -310,11 +320,12 @@ mod tests {
     /// What is not as usual is said; each example shows what is said otherwise.
     #[test]
     fn what_spares_shards_is_told() {
-        let text = "pools:\n  - name: p\n    hash_balance_factor: 125\n    health: { slow_start: 90s }\n    retry: { hedge_after: 50ms }\n    \
+        let text = "pools:\n  - name: p\n    hash_balance_factor: 125\n    immutable: true\n    warm_up: 1h\n    health: { slow_start: 90s }\n    retry: { hedge_after: 50ms }\n    \
                     shards: [{ id: s1, url: \"http://10.0.0.1\" }]\nroutes:\n  - { name: all, pool: p }\n";
         let told = parse(text, "p").expect("no errors").config.describe();
         for line in [
             "  a read whose answer has not begun after 50ms is sent to the next shard too\n",
+            "  what a shard does not find is read from the key's former one, for 1h after a change\n",
             "  no shard bears more than 125 % of its fair share in flight\n",
             "  a shard that is back gets its keys again bit by bit, over 90s\n",
         ] {

@@ -102,6 +102,7 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
     section.set("hash_balance_factor", &mut hash_balance_factor, |spot| {
         spot.or_word("none", |spot| spot.number(101..=10_000))
     });
+    let warm_up = warm_up(section, immutable, clustered);
     let tls = tls(section);
     let settings_only = clustered && section.get("shards").is_none();
     let (shards, urls) = match settings_only {
@@ -142,10 +143,28 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
         limits,
         retry,
         hash_balance_factor,
+        warm_up,
         tls,
         shards,
     });
     WrittenPool { config, name, urls }
+}
+
+/// Of keys that change, another copy may be an old one. In a cluster that is agreed, and the file
+/// need not say it.
+fn warm_up(pool: &Section<'_>, immutable: bool, clustered: bool) -> Option<Duration> {
+    let mut warm_up = None;
+    pool.set("warm_up", &mut warm_up, |spot| spot.or_word("off", Spot::duration));
+    let is_known = !clustered || pool.get("shards").is_some() || pool.get("immutable").is_some();
+    if let Some(spot) = pool.get("warm_up")
+        && warm_up.is_some()
+        && is_known
+        && !immutable
+    {
+        let message = "another shard's copy of a key that may change could be an old one";
+        spot.refuse::<()>(message, "write `immutable: true` if they are, or remove this");
+    }
+    warm_up
 }
 
 /// What moves requests by this node's own sight has no place where only agreed verdicts do.

@@ -120,6 +120,7 @@ pub(super) const POOL: Keys = Keys {
         "limits",
         "retry",
         "hash_balance_factor",
+        "warm_up",
         "tls",
         "shards",
     ],
@@ -130,7 +131,6 @@ pub(super) const POOL: Keys = Keys {
         "replicas",
         "stale_reads_max",
         "tombstone_min_age",
-        "warm_up",
         "write_once",
     ],
 };

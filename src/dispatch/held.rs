@@ -126,6 +126,11 @@ impl<'a> Held<'a> {
         self.receiving.head.status()
     }
 
+    /// Who gave it.
+    pub(super) fn shard(&self) -> usize {
+        self.attempt.shard_index
+    }
+
     fn count_time(&self) {
         let Attempt { worker, timer, shard, .. } = &self.attempt;
         shard.metrics.rq_time.observe(worker.stripe, timer.timers().refresh() - self.begun_micros);

@@ -59,6 +59,8 @@ pub struct PoolMetrics {
     pub(super) spilled: Counter,
     pub(super) balance_spilled: Counter,
     pub(super) slow_start_spilled: Counter,
+    pub(super) warm_up: Counter,
+    pub(super) warm_up_found: Counter,
     pub(super) none_healthy: Counter,
     pub(super) panic: Counter,
 }
@@ -77,6 +79,8 @@ impl PoolMetrics {
             spilled: counter(),
             balance_spilled: counter(),
             slow_start_spilled: counter(),
+            warm_up: counter(),
+            warm_up_found: counter(),
             none_healthy: counter(),
             panic: counter(),
         }
@@ -119,7 +123,7 @@ const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
     ("ringway_upstream_cx_tx_bytes_total", "Bytes of request bodies sent.", |m| &m.tx_bytes),
 ];
 
-const POOL_COUNTERS: [(&str, &str, PickPool); 12] = [
+const POOL_COUNTERS: [(&str, &str, PickPool); 14] = [
     ("ringway_upstream_rq_retry_total", "Requests tried once more.", |m| &m.rq_retry),
     (
         "ringway_upstream_rq_retry_success_total",
@@ -164,6 +168,12 @@ const POOL_COUNTERS: [(&str, &str, PickPool); 12] = [
         "Requests passed on because a shard that is back does not have their key again yet.",
         |m| &m.slow_start_spilled,
     ),
+    (
+        "ringway_lb_warm_up_total",
+        "Shards asked for what the owner of a key did not find, because they may have it.",
+        |m| &m.warm_up,
+    ),
+    ("ringway_lb_warm_up_found_total", "Those of them that had it.", |m| &m.warm_up_found),
     (
         "ringway_upstream_cx_none_healthy_total",
         "Requests refused because no shard could be asked.",

@@ -24,6 +24,7 @@
 mod attempt;
 mod choose;
 mod ease;
+mod former;
 mod held;
 pub mod metrics;
 pub mod outcome;

@@ -15,6 +15,12 @@
 //! - A hedge takes a token of the retry budget for as long as it lasts, and counts as an attempt.
 //! - What fails before the time is repeated as ever; `run` does not know the difference.
 //!
+//! # Warm-up
+//!
+//! A shard that joined, or came back, does not have all that it owns; `former` says who may. Each is
+//! asked in turn, within the budget, until one has it; the owner's 404 is held meanwhile, and goes on
+//! if nobody has. A failure there is no failure of the request.
+//!
 //! Known weakness: a shard that is cut off because another was faster is not blamed, so reads alone
 //! do not eject one that hangs until the budget is used up; probes do.
 
@@ -24,6 +30,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use super::choose::{Asked, Chosen, choose};
+use super::former::holders;
 use super::held::{Held, Line};
 use super::outcome::Note;
 use super::run::{Failed, Run, no_connection};
@@ -60,10 +67,42 @@ impl<'a> Run<'a> {
         answer: &mut A,
         note: &mut Note,
     ) -> Result<(), Failed> {
-        let held = self.hedged(first, tried, note).await?;
+        let mut held = self.hedged(first, tried, note).await?;
+        if held.status() == 404 && !note.spilled {
+            held = self.elsewhere(held, first.asked, note).await;
+        }
         (note.owes_head, note.upstream_status) = (false, held.status());
         let passed = held.pass_on(answer).await;
         passed.map_err(|(error, attempt)| self.judge(error, &attempt, false))
+    }
+
+    /// The answer of a shard that has what the key's owner, whose answer is held, has not; else
+    /// that one.
+    async fn elsewhere(&self, held: Held<'a>, asked: Asked, note: &mut Note) -> Held<'a> {
+        let (metrics, stripe) = (&self.pool.metrics, self.worker.stripe);
+        for shard in holders(self.pool, asked, held.shard()) {
+            let Some(_repeat) = self.pool.budget.repeat() else {
+                metrics.rq_retry_overflow.inc(stripe);
+                break;
+            };
+            metrics.warm_up.inc(stripe);
+            note.attempts += 1;
+            let mut owes_head = false;
+            let Ok(other) = self.ask(shard, false, &mut owes_head).await else { continue };
+            let (missed, found) = match other.status() {
+                200..400 => (held, other),
+                _ => {
+                    other.let_go();
+                    continue;
+                }
+            };
+            metrics.warm_up_found.inc(stripe);
+            metrics.spilled.inc(stripe);
+            (note.shard, note.spilled) = (Some(shard), true);
+            missed.let_go();
+            return found;
+        }
+        held
     }
 
     /// The answer that is to be passed on.

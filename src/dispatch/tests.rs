@@ -172,21 +172,27 @@ impl Answer for Told {
     }
 }
 
-fn view(
-    owner: &Shard,
-    next: &Shard,
-    (immutable, mode): (bool, Mode),
-    settings: &PoolSettings,
-) -> (View, Token) {
-    let mut state = ClusterState::default();
-    let spec = |shard: &Shard| ShardSpec {
-        url: BaseUrl::parse(&shard.url).expect("a URL"),
-        zone: Zone::default(),
-        weight: Weight::ONE,
-        state: AdminState::Ready,
-        ketama_name: None,
+fn view(owner: &Shard, next: &Shard, of: (bool, Mode), settings: &PoolSettings) -> (View, Token) {
+    let topology = topology(&[("next", next), ("owner", owner)], of);
+    let ring = &topology.pools()[0].ring;
+    let owned = |token: &Token| {
+        ring.members()[usize::from(ring.replicas(*token)[0].0)].id.as_str() == "owner"
     };
-    let id = |name: &str| ShardId::new(name).expect("a name");
+    let token = (0..u64::MAX).map(|n| ring.token(&n.to_le_bytes())).find(owned).expect("a key");
+    (View::build(topology, None, 1, |_| Arc::new(settings.clone())), token)
+}
+
+fn topology(shards: &[(&str, &Shard)], (immutable, mode): (bool, Mode)) -> Arc<Topology> {
+    let spec = |(name, shard): &(&str, &Shard)| {
+        let spec = ShardSpec {
+            url: BaseUrl::parse(&shard.url).expect("a URL"),
+            zone: Zone::default(),
+            weight: Weight::ONE,
+            state: AdminState::Ready,
+            ketama_name: None,
+        };
+        (ShardId::new(name).expect("a name"), spec)
+    };
     let command = Command::CreatePool {
         pool: PoolName::new("p").expect("a name"),
         spec: PoolSpec {
@@ -197,15 +203,11 @@ fn view(
             immutable,
             mode,
         },
-        shards: vec![(id("next"), spec(next)), (id("owner"), spec(owner))],
+        shards: shards.iter().map(spec).collect(),
     };
+    let mut state = ClusterState::default();
     state.apply_command(&command).expect("a pool");
-    let topology = Arc::new(Topology::build(&state, None).expect("a topology"));
-    let ring = &topology.pools()[0].ring;
-    let owned =
-        |token: &Token| ring.members()[usize::from(ring.replicas(*token)[0].0)].id == id("owner");
-    let token = (0..u64::MAX).map(|n| ring.token(&n.to_le_bytes())).find(owned).expect("a key");
-    (View::build(topology, None, 1, |_| Arc::new(settings.clone())), token)
+    Arc::new(Topology::build(&state, None).expect("a topology"))
 }
 
 fn settings() -> PoolSettings {

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use super::former::{Former, formers};
 use super::metrics::{PoolMetrics, ShardMetrics};
 use super::places::Places;
 use crate::cluster::{AdminState, PoolTopology, ShardTopology, Topology};
@@ -42,6 +43,9 @@ pub struct PoolSettings {
     pub host: HostRule,
     /// The most that a shard may have in flight, in percent of its fair share; see `ease`.
     pub hash_balance_factor: Option<u32>,
+    /// How long what the owner of an immutable key does not have is looked for where it was before;
+    /// see `former`. `None`: not at all.
+    pub warm_up: Option<Duration>,
     /// How shards that are reached by `https` are known.
     pub tls: Arc<ShardTls>,
 }
@@ -141,6 +145,8 @@ pub struct Pool {
     pub(super) eases: bool,
     /// Whether a second shard may be asked besides the first; see `second`.
     pub(super) asks_second: bool,
+    /// The rings served before, the latest first; see `former`.
+    pub(super) formers: Vec<Arc<Former>>,
     /// Units of weight in all.
     pub(super) weights: u64,
     pub(super) keep: Keep,
@@ -269,7 +275,9 @@ fn build_pool(
         fields_max: RESPONSE_FIELDS_MAX,
     };
     let eases = settings.hash_balance_factor.is_some() || settings.health.slow_start.is_some();
-    let asks_second = settings.retry.hedge_after.is_some();
+    let asks_second = settings.retry.hedge_after.is_some()
+        || (settings.warm_up.is_some() && agreed.spec.immutable);
+    let formers = formers(&agreed, &settings, before);
     let weights = agreed.ring.members().iter().map(|member| u64::from(member.weight.get())).sum();
     Pool {
         agreed,
@@ -280,6 +288,7 @@ fn build_pool(
         metrics,
         eases,
         asks_second,
+        formers,
         weights,
         keep,
         head_limits,

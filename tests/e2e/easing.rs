@@ -1,5 +1,5 @@
-//! Shards that work and are spared all the same: because they bear too much, or are back since a
-//! short time.
+//! Shards that work, and others are asked all the same: because they bear too much, are back since a
+//! short time, are silent, or do not have yet what they own.
 
 use std::collections::BTreeSet;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -175,4 +175,73 @@ fn a_second_shard_answers_for_one_that_is_silent() {
     let hedges =
         |what: &str| serve.count(&format!("ringway_upstream_rq_hedge{what}_total{{pool=\"p\"}}"));
     assert_eq!((hedges(""), hedges("_won")), (asked, asked));
+}
+
+/// A second shard joins and owns half of the keys, which it does not have; then it goes, the first
+/// takes its writes, and it comes back.
+#[test]
+fn what_a_shard_does_not_have_yet_is_found_where_it_was() {
+    let mut stores: Vec<Store> = (0..2).map(|_| Store::start()).collect();
+    let file = |count: usize| {
+        let addresses: Vec<_> = stores[..count].iter().map(|store| store.address).collect();
+        format!(
+            "pools:\n  - name: p\n    immutable: true\n    warm_up: 1h\n    health: {{ passive: off, \
+             panic_percent: 100, active: {{ path: /_ringway/health, interval: 200ms, timeout: 10s \
+             }} }}\n{}routes:\n  - {{ name: all, pool: p }}\n",
+            shards(&addresses)
+        )
+    };
+    let serve = Serve::start(&file(1));
+    let paths: Vec<String> = (0..30).map(|number| format!("/k{number}")).collect();
+    for path in &paths {
+        assert_eq!(put(serve.data, path, path.as_bytes()).status, 201);
+    }
+    let counts = || {
+        let count =
+            |what: &str| serve.count(&format!("ringway_lb_warm_up{what}_total{{pool=\"p\"}}"));
+        (count(""), count("_found"))
+    };
+    assert_eq!(get(serve.data, "/nowhere").status, 404);
+    assert_eq!(counts(), (0, 0), "nothing has changed");
+
+    serve.hang_up(&file(2));
+    until_true("the second shard is there", || {
+        serve.pool_status("p")["shards"].as_array().is_some_and(|shards| shards.len() == 2)
+    });
+    serve.until_shard_is("p", "s2", true);
+    let owners = locate(&serve.file(), &paths);
+    let moved: Vec<&String> = paths
+        .iter()
+        .zip(&owners)
+        .filter(|(_, now)| now.owner == "s2")
+        .map(|(path, _)| path)
+        .collect();
+    assert!((5..25).contains(&moved.len()), "{moved:?}");
+    for path in &paths {
+        let answer = get(serve.data, path);
+        assert_eq!((answer.status, answer.text(), answer.shard()), (200, path.clone(), "s1"));
+    }
+    assert_eq!(counts(), (moved.len(), moved.len()));
+    let mut client = Client::connect(serve.data);
+    let head = client.ask("HEAD", moved[0], "", b"").expect("an answer");
+    assert_eq!((head.status, head.shard()), (200, "s1"));
+    // What nobody has, the owner says; what is written, the owner has.
+    let nowhere: Vec<String> = (0..30).map(|number| format!("/no{number}")).collect();
+    for (path, located) in nowhere.iter().zip(locate(&serve.file(), &nowhere)) {
+        let answer = get(serve.data, path);
+        assert_eq!((answer.status, answer.shard()), (404, located.owner.as_str()));
+    }
+    assert_eq!(put(serve.data, moved[1], b"anew").shard(), "s2");
+    assert_eq!(get(serve.data, moved[1]).shard(), "s2");
+
+    stores[1].process.kill_9();
+    serve.until_shard_is("p", "s2", false);
+    let of_s2 =
+        nowhere.iter().zip(locate(&serve.file(), &nowhere)).find(|(_, now)| now.owner == "s2");
+    let (path, _) = of_s2.expect("a key of the second shard");
+    assert_eq!(put(serve.data, path, b"meanwhile").shard(), "s1");
+    stores[1].start_again();
+    serve.until_shard_is("p", "s2", true);
+    let answer = get(serve.data, path);
+    assert_eq!((answer.status, answer.text().as_str(), answer.shard()), (200, "meanwhile", "s1"));
 }

@@ -353,6 +353,13 @@ const SECTIONS: &[Described] = &[
                  more goes to the next shard.",
             )
             .usually("none"),
+            key(
+                "warm_up",
+                Either(&[Words(&["off"]), TIME]),
+                "How long what a shard that is new or back does not find is looked for where it \
+                 was before; with immutable keys.",
+            )
+            .usually("off"),
             key("tls", Section(&schema::POOL_TLS), "How shards with https are known."),
             key("shards", List(&Section(&schema::SHARD), 1, 4096), "The pool's shards."),
         ],

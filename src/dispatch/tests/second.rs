@@ -128,3 +128,53 @@ async fn a_hedge_is_sent_where_a_repeat_is_allowed() {
         assert_eq!(hedges(&view.pools[0]), (sent, sent), "{method} {attempts_max} {budget}");
     }
 }
+
+/// The pool had one shard, `next`, before `owner` came.
+#[tokio::test]
+async fn what_a_new_shard_has_not_found_the_former_owner_may_find() {
+    let window = Some(Duration::from_secs(3600));
+    let none: fn() -> Vec<Does> = Vec::new;
+    for (warm_up, method, owner, next, budget, expected, count) in [
+        (window, "GET", vec![Says(MISSING)], vec![Says(OK)], 1, "200 by the next", (1, 1)),
+        (window, "GET", vec![Says(OK)], vec![Says(OK)], 1, "200 by the owner", (0, 0)),
+        // Whoever else does not have it, or cannot say: the owner's word counts.
+        (window, "GET", vec![Says(MISSING)], vec![Says(MISSING)], 1, "404 by the owner", (1, 0)),
+        (
+            window,
+            "GET",
+            vec![Says(MISSING)],
+            vec![Says(UNAVAILABLE)],
+            1,
+            "404 by the owner",
+            (1, 0),
+        ),
+        (window, "GET", vec![Says(MISSING)], vec![Breaks], 1, "404 by the owner", (1, 0)),
+        (window, "GET", vec![Says(MISSING)], none(), 1, "404 by the owner", (1, 0)),
+        // Other errors of the owner are its answers, and other methods none of this.
+        (window, "GET", vec![Says(UNAVAILABLE)], vec![Says(OK)], 1, "503 by the owner", (0, 0)),
+        (window, "PUT", vec![Says(MISSING)], vec![Says(OK)], 1, "404 by the owner", (0, 0)),
+        (window, "GET", vec![Says(MISSING)], vec![Says(OK)], 0, "404 by the owner", (0, 0)),
+        (None, "GET", vec![Says(MISSING)], vec![Says(OK)], 1, "404 by the owner", (0, 0)),
+    ] {
+        let case = format!("{method} {owner:?} {next:?} {warm_up:?}");
+        let (owner, next) = shards(owner, next).await;
+        let mut settings = PoolSettings { warm_up, ..settings() };
+        (settings.retry.budget_min, settings.retry.budget_percent) = (budget, 0);
+        let of = (true, Mode::Any);
+        let before =
+            View::build(topology(&[("next", &next)], of), None, 1, |_| Arc::new(settings.clone()));
+        let (view, token) = {
+            let (alone, token) = view(&owner, &next, of, &settings);
+            let topology = Arc::clone(&alone.topology);
+            let after = View::build(topology, Some(&before), 1, |_| Arc::new(settings.clone()));
+            (after, token)
+        };
+        let worker = Worker::new(0, Instant::now());
+        let pool = &view.pools[0];
+        let (result, note) = put(&worker, pool, token, method).await;
+        assert_eq!(word(&result, &note), expected, "{case}");
+        let found = (pool.metrics.warm_up.sum(), pool.metrics.warm_up_found.sum());
+        assert_eq!((found, pool.budget.repeats()), (count, 0), "{case}");
+        assert!(pool.shards.iter().all(|shard| shard.in_flight() == 0), "{case}");
+    }
+}

@@ -62,13 +62,13 @@ struct Inner {
 #[repr(align(64))]
 struct Cell {
     marks: AtomicU8,
-    /// Since when the shard is back, if it is getting its keys again; see [`SharedHealth::easing`].
+    /// Since when the shard is back, if it was ever away; see [`SharedHealth::back_for`].
     back_ms: PerClass<AtomicU64>,
     /// Successes ever counted; they are only while the marks say so.
     good: PerClass<AtomicU64>,
 }
 
-/// Not back since any time: it was never away, or has all its keys again.
+/// Not back since any time: it was never away.
 const SETTLED: u64 = u64::MAX;
 
 /// Back since whenever it is asked for next.
@@ -124,10 +124,13 @@ impl SharedHealth {
                 let (old, new) = (&previous.cells[was], &renewed.cells[at]);
                 let was_away = previous.seats[was].maint || !previous.usable(was, class);
                 let is_back = was_away && !renewed.seats[at].maint && renewed.usable(at, class);
-                let back_ms = match (&renewed.settings.slow_start, is_back) {
-                    (None, _) => SETTLED,
-                    (Some(_), true) => JUST_BACK,
-                    (Some(_), false) => old.back_ms[class].load(Relaxed),
+                let begins =
+                    previous.settings.slow_start.is_none() && renewed.settings.slow_start.is_some();
+                let back_ms = match old.back_ms[class].load(Relaxed) {
+                    _ if is_back => JUST_BACK,
+                    // Nobody asked, so nobody knows for how long: long enough.
+                    JUST_BACK if begins => SETTLED,
+                    back_ms => back_ms,
                 };
                 new.back_ms[class].store(back_ms, Relaxed);
             }
@@ -195,36 +198,44 @@ impl SharedHealth {
         self.panic[class].load(Relaxed)
     }
 
-    /// How far a shard that was down, ejected or in maintenance is on its way back to all its keys,
-    /// in thousandths; `None` if it has them all, as nearly always. The time counts from the first
-    /// question of this kind after its return. One relaxed load, unless it is on its way.
+    /// How long a shard that was down, ejected or in maintenance has been back, in milliseconds;
+    /// `None` if it was never away, as nearly always. The time counts from the first question of
+    /// this kind after its return. One relaxed load, unless it was away.
+    #[must_use]
+    pub fn back_for(&self, now_ms: u64, shard: usize, class: Class) -> Option<u64> {
+        let back_ms = &self.cells.get(shard)?.back_ms[class];
+        match back_ms.load(Relaxed) {
+            SETTLED => None,
+            JUST_BACK => {
+                // Whoever writes first is right; if it went and came meanwhile, that counts.
+                let _: Result<u64, u64> =
+                    back_ms.compare_exchange(JUST_BACK, now_ms, Relaxed, Relaxed);
+                Some(0)
+            }
+            since_ms => Some(now_ms.saturating_sub(since_ms)),
+        }
+    }
+
+    /// How far such a shard is on its way back to all its keys, in thousandths; `None` if it has
+    /// them all.
     #[must_use]
     pub fn easing(&self, now_ms: u64, shard: usize, class: Class) -> Option<u64> {
-        let back_ms = &self.cells.get(shard)?.back_ms[class];
-        let found = back_ms.load(Relaxed);
-        if found == SETTLED {
-            return None;
-        }
-        let permille = self.progress(now_ms, found);
-        // Whoever writes first is right; a shard that went and came meanwhile has the last word.
-        let next = if permille.is_none() { SETTLED } else { now_ms };
-        if permille.is_none() || found == JUST_BACK {
-            let _: Result<u64, u64> = back_ms.compare_exchange(found, next, Relaxed, Relaxed);
-        }
-        permille
+        self.part_of_slow_start(self.back_for(now_ms, shard, class)?)
     }
 
     /// The same for who only looks: no time begins by it.
     #[must_use]
     pub fn eased(&self, now_ms: u64, shard: usize, class: Class) -> Option<u64> {
-        self.progress(now_ms, self.cells.get(shard)?.back_ms[class].load(Relaxed))
+        match self.cells.get(shard)?.back_ms[class].load(Relaxed) {
+            SETTLED => None,
+            JUST_BACK => self.part_of_slow_start(0),
+            since_ms => self.part_of_slow_start(now_ms.saturating_sub(since_ms)),
+        }
     }
 
-    fn progress(&self, now_ms: u64, back_ms: u64) -> Option<u64> {
-        let window = self.settings.slow_start.filter(|_| back_ms != SETTLED)?;
-        let window_ms = u64::try_from(window.as_millis()).unwrap_or(u64::MAX);
-        let passed_ms = if back_ms == JUST_BACK { 0 } else { now_ms.saturating_sub(back_ms) };
-        (passed_ms < window_ms).then(|| passed_ms * 1000 / window_ms)
+    fn part_of_slow_start(&self, passed_ms: u64) -> Option<u64> {
+        let window_ms = u64::try_from(self.settings.slow_start?.as_millis()).unwrap_or(u64::MAX);
+        (passed_ms < window_ms).then(|| passed_ms.saturating_mul(1000) / window_ms)
     }
 
     /// Whether [`Self::observe`] would do anything with a success of `class` at `shard`. For a
@@ -374,7 +385,7 @@ impl SharedHealth {
         if before == marks {
             return;
         }
-        for class in Class::ALL.into_iter().filter(|_| self.settings.slow_start.is_some()) {
+        for class in Class::ALL {
             let usable = bit(USABLE, class);
             if before & usable == 0 && marks & usable != 0 {
                 cell.back_ms[class].store(JUST_BACK, Relaxed);
