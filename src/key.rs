@@ -265,6 +265,9 @@ fn find_delimiter(key: &[u8], delimiter: u8, from: usize) -> Option<(usize, usiz
 }
 
 #[cfg(test)]
+pub(crate) mod mutants;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::{any, prop};
@@ -374,5 +377,67 @@ mod tests {
             let spelled = format!("{}%{:02x}{}", &path[..at], path.as_bytes()[at], &path[at + 1..]);
             prop_assert_eq!(canonical(&spelled), Ok(path));
         }
+    }
+
+    /// What a server that decodes a path sees of it; the RFC's way, with no care for reserved ones.
+    fn decoded(path: &[u8]) -> Vec<u8> {
+        let (mut bytes, mut at) = (Vec::new(), 0);
+        while at < path.len() {
+            let escape = (path[at] == b'%').then(|| {
+                let digits = path.get(at + 1..at + 3)?;
+                u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
+            });
+            match escape.flatten() {
+                Some(byte) => bytes.push(byte),
+                None => bytes.push(path[at]),
+            }
+            at += if escape.flatten().is_some() { 3 } else { 1 };
+        }
+        bytes
+    }
+
+    /// A key is what it was in another spelling, and leads out of no prefix, whoever decodes it.
+    #[test]
+    fn fuzz_canonical_paths() {
+        const PATHS: [&[u8]; 6] =
+            [b"/", b"/a/b", b"/a%2Fb", b"/%61/caf%c3%a9", b"/a;b=c/d.e", b"/public/x"];
+        const WORDS: [&[u8]; 20] = [
+            b"/",
+            b".",
+            b"..",
+            b"%2e",
+            b"%2E.",
+            b"%2f",
+            b"%2F..%2f",
+            b"%5c",
+            b"\\",
+            b";",
+            b"%00",
+            b"%",
+            b"%4",
+            b"%41",
+            b"?",
+            b"#",
+            b"\xe9",
+            b" ",
+            b"%7e",
+            b"{}",
+        ];
+        bolero::check!()
+            .with_iterations(5 * mutants::ORDINARY_RUN)
+            .with_type::<mutants::Recipe>()
+            .for_each(|recipe| {
+                let raw = mutants::mutant(&PATHS, &WORDS, recipe);
+                let Ok(form) = canonical_path(&raw) else { return };
+                assert_eq!(canonical_path(&form).as_deref(), Ok(&*form), "{form:?}");
+                assert_eq!(decoded(&form), decoded(&raw), "the same to who decodes it");
+                assert!(form.iter().all(|b| b.is_ascii_graphic() && !b"#?\\".contains(b)));
+                assert!(!decoded(&form).contains(&0));
+                let separators = |byte: &u8| *byte == b'/' || *byte == b'\\';
+                for segment in decoded(&form).split(separators) {
+                    let name = segment.split(|&byte| byte == b';').next().unwrap_or(b"");
+                    assert!(!matches!(name, b"." | b".."), "{raw:?} leads out of its folder");
+                }
+            });
     }
 }

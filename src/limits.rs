@@ -193,10 +193,19 @@ pub struct RetryPolicy {
     pub budget_min: u32,
     /// Whether 502, 503 and 504 answers of a shard to a safe request are tried on the next shard.
     pub on_gateway_error: bool,
+    /// How long a read without a body waits for the head of its answer before a second shard is
+    /// asked besides. `None`: it is asked only if the first fails.
+    pub hedge_after: Option<Duration>,
 }
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { attempts_max: 3, budget_percent: 20, budget_min: 20, on_gateway_error: false }
+        Self {
+            attempts_max: 3,
+            budget_percent: 20,
+            budget_min: 20,
+            on_gateway_error: false,
+            hedge_after: None,
+        }
     }
 }

@@ -9,6 +9,7 @@ mod rules;
 #[path = "architecture/source.rs"]
 mod source;
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -65,6 +66,61 @@ fn every_test_and_benchmark_is_built() {
     }
     let binaries = manifest.matches("[[test]]").count();
     assert!(binaries <= TEST_BINARIES_MAX, "{binaries} test binaries, {TEST_BINARIES_MAX} at most");
+}
+
+/// Every table of duties names, in its last column, the tests that show them. A test that was
+/// renamed or taken away would leave a promise that nobody keeps. What a library keeps, its own
+/// tests show.
+#[test]
+fn every_duty_has_its_test() {
+    let sources = Source::read_all(root(), &["src", "tests"]);
+    let tests: BTreeSet<&str> = sources
+        .iter()
+        .flat_map(|source| source.code.windows(2))
+        .filter(|two| two[0].text == "fn" && two[0].in_test)
+        .map(|two| two[1].text.as_str())
+        .collect();
+    let (mut duties, mut without) = (0, Vec::new());
+    for source in &sources {
+        for (row, named) in duty_rows(&source.text) {
+            duties += 1;
+            let is_ours = !row.ends_with("| the library's ");
+            if (is_ours && named.is_empty()) || named.iter().any(|name| !tests.contains(name)) {
+                without.push(format!("{}: {row}", source.path));
+            }
+        }
+    }
+    assert!(without.is_empty(), "a test that is named is not there: {without:#?}");
+    assert!(duties >= 70, "{duties} duties");
+}
+
+/// The rows of the tables in a file's doc whose last column is `test`, and the names in it.
+fn duty_rows(text: &str) -> Vec<(&str, Vec<&str>)> {
+    let mut rows = Vec::new();
+    let mut is_duties = false;
+    for line in text.lines() {
+        let Some(row) = line.strip_prefix("//! |").and_then(|row| row.trim_end().strip_suffix('|'))
+        else {
+            is_duties = false;
+            continue;
+        };
+        let last = row.rsplit('|').next().unwrap_or("").trim();
+        match (is_duties, last) {
+            (false, "test") => is_duties = true,
+            (true, "---") | (false, _) => {}
+            (true, last) => rows.push((row, last.split('`').skip(1).step_by(2).collect())),
+        }
+    }
+    rows
+}
+
+#[test]
+fn tables_of_duties_are_read() {
+    let text = "//! | RFC | duty | test |\n//! |---|---|---|\n//! | 2 | be good | `a`, `b` |\n\
+                //! | 3 | be bad | |\n\n//! | no | duty |\n//! | `x` | `y` |\n";
+    let rows = duty_rows(text);
+    let names: Vec<_> = rows.iter().map(|(_, names)| names.as_slice()).collect();
+    assert_eq!(names, [&["a", "b"][..], &[]]);
 }
 
 /// The lines at which the rule that asks for `part` finds something wrong.

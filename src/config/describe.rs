@@ -177,6 +177,15 @@ fn describe_own(pool: &PoolConfig, out: &mut String) {
         line(out, "  the client's Host field is kept");
     }
     describe_tls(pool, out);
+    if let Some(after) = pool.retry.hedge_after {
+        let after = show_duration(after);
+        line(
+            out,
+            format!(
+                "  a read whose answer has not begun after {after} is sent to the next shard too"
+            ),
+        );
+    }
     if let Some(percent) = pool.hash_balance_factor {
         line(out, format!("  no shard bears more than {percent} % of its fair share in flight"));
     }
@@ -301,10 +310,11 @@ mod tests {
     /// What is not as usual is said; each example shows what is said otherwise.
     #[test]
     fn what_spares_shards_is_told() {
-        let text = "pools:\n  - name: p\n    hash_balance_factor: 125\n    health: { slow_start: 90s }\n    \
+        let text = "pools:\n  - name: p\n    hash_balance_factor: 125\n    health: { slow_start: 90s }\n    retry: { hedge_after: 50ms }\n    \
                     shards: [{ id: s1, url: \"http://10.0.0.1\" }]\nroutes:\n  - { name: all, pool: p }\n";
         let told = parse(text, "p").expect("no errors").config.describe();
         for line in [
+            "  a read whose answer has not begun after 50ms is sent to the next shard too\n",
             "  no shard bears more than 125 % of its fair share in flight\n",
             "  a shard that is back gets its keys again bit by bit, over 90s\n",
         ] {

@@ -28,6 +28,17 @@ pub struct Place {
     pub length: usize,
 }
 
+impl Place {
+    /// Behind the last thing that is written. A reader that is missing something says so at the
+    /// very end, on a line that nobody wrote.
+    fn end_of(text: &str) -> Option<Self> {
+        let text = text.trim_end();
+        let last = text.rsplit(['\n', '\r']).next().filter(|last| !last.is_empty())?;
+        let line = text.replace("\r\n", "\n").split(['\n', '\r']).count();
+        Some(Self { line, column: last.chars().count() + 1, length: 1 })
+    }
+}
+
 /// Whether a file with the problem can be used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -68,6 +79,12 @@ pub struct Diagnostics {
 impl Diagnostics {
     pub(super) fn new(file: &str, text: &str, findings: Findings) -> Self {
         let Found { mut list, errors, warnings } = findings.found.into_inner();
+        if let Some(end) = Place::end_of(text) {
+            for one in &mut list {
+                let places = one.place.iter_mut().chain(one.other.iter_mut().map(|(at, _)| at));
+                places.filter(|at| at.line > end.line).for_each(|at| *at = end);
+            }
+        }
         list.sort_by_key(|one| one.place);
         Self { file: file.to_owned(), text: text.to_owned(), list, errors, warnings }
     }

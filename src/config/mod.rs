@@ -33,6 +33,8 @@ mod checked;
 mod cluster;
 mod describe;
 mod diagnostic;
+#[cfg(test)]
+mod fuzz;
 mod json_schema;
 mod listen;
 mod load;

@@ -97,7 +97,7 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
     let health = health(section);
     let timeouts = timeouts(section);
     let limits = limits(section);
-    let retry = retry(section);
+    let retry = retry(section, timeouts.response_head);
     let mut hash_balance_factor = None;
     section.set("hash_balance_factor", &mut hash_balance_factor, |spot| {
         spot.or_word("none", |spot| spot.number(101..=10_000))
@@ -448,7 +448,7 @@ fn limits(pool: &Section<'_>) -> PoolLimits {
     limits
 }
 
-fn retry(pool: &Section<'_>) -> RetryPolicy {
+fn retry(pool: &Section<'_>, response_head: Duration) -> RetryPolicy {
     let mut retry = RetryPolicy::default();
     let Some(section) = pool.sub("retry", &schema::RETRY) else { return retry };
     section.set("attempts", &mut retry.attempts_max, |spot| spot.number(1..=10));
@@ -461,6 +461,18 @@ fn retry(pool: &Section<'_>) -> RetryPolicy {
     {
         let other = (attempts.place(), "the first attempt is the only one");
         spot.warn_of("has no effect", other, "allow 2 attempts or more");
+    }
+    let hedge_after = &mut retry.hedge_after;
+    section.set("hedge_after", hedge_after, |spot| spot.or_word("none", Spot::duration));
+    if let (Some(spot), Some(after)) = (section.get("hedge_after"), retry.hedge_after) {
+        if let Some(attempts) = section.get("attempts").filter(|_| retry.attempts_max == 1) {
+            let other = (attempts.place(), "the first attempt is the only one");
+            spot.warn_of("has no effect", other, "allow 2 attempts or more");
+        } else if after >= response_head {
+            let head = show_duration(response_head);
+            let message = format!("has no effect: a shard that is silent for {head} has failed");
+            spot.warn(message, "write less than `timeouts.response_head`");
+        }
     }
     retry
 }

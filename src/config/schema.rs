@@ -184,7 +184,7 @@ pub(super) const POOL_LIMITS: Keys = Keys {
 
 pub(super) const RETRY: Keys = Keys {
     at: "pools[].retry",
-    known: &["attempts", "budget_percent", "budget_min", "on_gateway_error"],
+    known: &["attempts", "budget_percent", "budget_min", "on_gateway_error", "hedge_after"],
     later: &[],
 };
 

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::outcome::{Note, TryError};
 use super::relay::Relay;
-use super::seam::{About, Answer, Body, BodyError, Part, Passage, Request};
+use super::seam::{About, Answer, Body, BodyError, ClientGone, Part, Passage, Request};
 use super::view::{Pool, Shard};
 use super::worker::Worker;
 use crate::drivers::http::{Outbound, write_head};
@@ -40,7 +40,7 @@ pub(super) enum Source<'a, B> {
 
 /// After a write to the shard failed: how long its answer, which may explain the failure, is
 /// waited for.
-const LAST_WORDS: Duration = Duration::from_millis(500);
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// One try: who asks whom for what.
 pub(super) struct Attempt<'a> {
@@ -53,17 +53,43 @@ pub(super) struct Attempt<'a> {
     /// Whether a gateway error of the shard is given back instead of passed on.
     pub(super) retries_gateway_errors: bool,
     pub(super) begun_ms: u64,
+    /// Which of the tries it is, in the trace of a request that is recorded.
+    pub(super) span: usize,
 }
 
 /// An answer being received.
-struct Receiving {
-    buffer: ReadBuffer,
+pub(super) struct Receiving {
+    pub(super) buffer: ReadBuffer,
     scanner: Scanner,
-    head: ResponseHead,
+    pub(super) head: ResponseHead,
     interims: u32,
 }
 
+/// Where interim answers go.
+#[allow(async_fn_in_trait, reason = "one task drives it; nothing is sent to another thread")]
+pub(super) trait Interims {
+    /// Takes one.
+    async fn take(&mut self, head: &ResponseHead, whole: &[u8]) -> Result<(), ClientGone>;
+}
+
+/// To the client, at once.
+impl<A: Answer> Interims for A {
+    async fn take(&mut self, head: &ResponseHead, whole: &[u8]) -> Result<(), ClientGone> {
+        self.interim(head, whole).await
+    }
+}
+
 impl Receiving {
+    /// Nothing yet.
+    pub(super) fn begun(worker: &Worker) -> Self {
+        Self {
+            buffer: worker.buffers.small(),
+            scanner: Scanner::default(),
+            head: worker.spare_head(),
+            interims: 0,
+        }
+    }
+
     /// Parses the head if all of it has come; returns its length then.
     fn look(&mut self, head_asked: bool, limits: &HeadLimits) -> Result<Option<usize>, TryError> {
         let bytes = self.buffer.filled();
@@ -120,12 +146,7 @@ impl Attempt<'_> {
         let said = Cell::new(Said::Nothing);
         let mut sending = pin!(self.send(upstream, source, &said));
         let mut state = Sending::Going;
-        let mut receiving = Receiving {
-            buffer: self.worker.buffers.small(),
-            scanner: Scanner::default(),
-            head: self.worker.spare_head(),
-            interims: 0,
-        };
+        let mut receiving = Receiving::begun(self.worker);
         let length = {
             let mut head = pin!(self.receive_head(upstream, &mut receiving, &said, answer));
             let mut deadline_ms = u64::MAX;
@@ -158,7 +179,8 @@ impl Attempt<'_> {
             .await?;
         }
         note.owes_head = false;
-        self.judge_head(&receiving.head, state, note)?;
+        note.upstream_status = receiving.head.status();
+        self.judge_head(&receiving.head, state == Sending::Complete)?;
 
         if state == Sending::Going {
             // An upload may have nothing left to send, and only not have said so: it let others
@@ -288,13 +310,13 @@ impl Attempt<'_> {
         }
     }
 
-    fn write_head(&self, out: &mut Vec<u8>) {
+    pub(super) fn write_head(&self, out: &mut Vec<u8>) {
         let (outbound, address) = (&self.request.outbound, &self.shard.address);
         let host = self.pool.settings.host;
         match self.request.trace {
             None => write_head(out, outbound, address, host),
             Some(trace) => {
-                let field = trace.traceparent();
+                let field = trace.traceparent(self.span);
                 let outbound = Outbound { traceparent: Some(&field), ..*outbound };
                 write_head(out, &outbound, address, host);
             }
@@ -316,14 +338,25 @@ impl Attempt<'_> {
         .await;
     }
 
+    /// Receives the head of the answer to a request that was sent whole. Waits without end.
+    pub(super) async fn receive_answer<I: Interims>(
+        &self,
+        upstream: &Upstream,
+        receiving: &mut Receiving,
+        interims: &mut I,
+    ) -> Result<usize, TryError> {
+        let said = Cell::new(Said::Nothing);
+        self.receive_head(upstream, receiving, &said, interims).await
+    }
+
     /// Receives up to and including the final head; interim answers are passed on. Waits without
     /// end: the caller bounds it, since the bound depends on how the sending goes.
-    async fn receive_head<A: Answer>(
+    async fn receive_head<I: Interims>(
         &self,
         upstream: &Upstream,
         receiving: &mut Receiving,
         said: &Cell<Said>,
-        answer: &mut A,
+        interims: &mut I,
     ) -> Result<usize, TryError> {
         let mut pace = Pace::until(u64::MAX);
         let limits = &self.pool.head_limits;
@@ -342,7 +375,7 @@ impl Attempt<'_> {
                     wake_self().await;
                 } else if self.request.interim_wanted {
                     let whole = &receiving.buffer.filled()[..length];
-                    answer.interim(&receiving.head, whole).await?;
+                    interims.take(&receiving.head, whole).await?;
                 }
                 receiving.buffer.consume(length);
                 receiving.scanner = Scanner::default();
@@ -378,13 +411,13 @@ impl Attempt<'_> {
     /// Whether the head that has come, `length` bytes, waits for the first byte of its body: so
     /// that a read whose shard dies in between is repeated, as if no head had come. The answer to
     /// a write tells what became of it, and goes on as far as it comes.
-    fn holds_back(&self, receiving: &Receiving, length: usize) -> bool {
+    pub(super) fn holds_back(&self, receiving: &Receiving, length: usize) -> bool {
         self.request.class == Class::Read
             && matches!(receiving.head.framing(), Framing::Length(1..))
             && receiving.buffer.filled().len() == length
     }
 
-    async fn receive_first_byte(
+    pub(super) async fn receive_first_byte(
         &self,
         upstream: &Upstream,
         buffer: &mut ReadBuffer,
@@ -402,21 +435,19 @@ impl Attempt<'_> {
     }
 
     /// Takes down what the head says about the shard.
-    fn judge_head(
+    pub(super) fn judge_head(
         &self,
         head: &ResponseHead,
-        state: Sending,
-        note: &mut Note,
+        body_fully_sent: bool,
     ) -> Result<(), TryError> {
         let status = head.status();
         let mut fields = head.fields().iter();
         self.observe(Outcome::Answered {
             status,
             retry_after: status >= 500 && fields.any(|field| field.kind == FieldKind::RetryAfter),
-            body_fully_sent: state == Sending::Complete,
+            body_fully_sent,
         });
         self.shard.metrics.classes.answered(self.worker.stripe, status);
-        note.upstream_status = status;
         if self.retries_gateway_errors && matches!(status, 502..=504) {
             return Err(TryError::GatewayError(status));
         }

@@ -52,6 +52,8 @@ pub struct PoolMetrics {
     pub(super) rq_retry: Counter,
     pub(super) rq_retry_success: Counter,
     pub(super) rq_retry_overflow: Counter,
+    pub(super) rq_hedge: Counter,
+    pub(super) rq_hedge_won: Counter,
     pub(super) rq_deadline: Counter,
     pub(super) pipe_overflow: Counter,
     pub(super) spilled: Counter,
@@ -68,6 +70,8 @@ impl PoolMetrics {
             rq_retry: counter(),
             rq_retry_success: counter(),
             rq_retry_overflow: counter(),
+            rq_hedge: counter(),
+            rq_hedge_won: counter(),
             rq_deadline: counter(),
             pipe_overflow: counter(),
             spilled: counter(),
@@ -115,7 +119,7 @@ const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
     ("ringway_upstream_cx_tx_bytes_total", "Bytes of request bodies sent.", |m| &m.tx_bytes),
 ];
 
-const POOL_COUNTERS: [(&str, &str, PickPool); 10] = [
+const POOL_COUNTERS: [(&str, &str, PickPool); 12] = [
     ("ringway_upstream_rq_retry_total", "Requests tried once more.", |m| &m.rq_retry),
     (
         "ringway_upstream_rq_retry_success_total",
@@ -127,6 +131,14 @@ const POOL_COUNTERS: [(&str, &str, PickPool); 10] = [
         "Requests not tried once more because the retry budget was used up.",
         |m| &m.rq_retry_overflow,
     ),
+    (
+        "ringway_upstream_rq_hedge_total",
+        "Reads of which a second shard was asked because the first was silent.",
+        |m| &m.rq_hedge,
+    ),
+    ("ringway_upstream_rq_hedge_won_total", "Reads that this second shard answered.", |m| {
+        &m.rq_hedge_won
+    }),
     (
         "ringway_upstream_rq_deadline_total",
         "Requests given up because they took longer as a whole than the pool allows.",

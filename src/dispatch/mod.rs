@@ -24,12 +24,14 @@
 mod attempt;
 mod choose;
 mod ease;
+mod held;
 pub mod metrics;
 pub mod outcome;
 mod places;
 mod relay;
 pub mod run;
 pub mod seam;
+mod second;
 #[cfg(test)]
 mod tests;
 pub mod trace;

@@ -31,6 +31,7 @@ use super::choose::{Asked, Chosen, NoShard, Spared, choose, may_go_on};
 use super::outcome::{Failure, Note, TryError};
 use super::places::Place;
 use super::seam::{Answer, Body, BodyError, Part, Request};
+use super::second::First;
 use super::view::{Pool, Shard};
 use super::worker::Worker;
 use crate::net::buffer::TextBuffer;
@@ -70,18 +71,18 @@ pub async fn run<B: Body, A: Answer>(
     }
 }
 
-struct Run<'a> {
-    worker: &'a Worker,
-    timer: &'a Timer,
-    pool: &'a Pool,
-    request: &'a Request<'a>,
+pub(super) struct Run<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) timer: &'a Timer,
+    pub(super) pool: &'a Pool,
+    pub(super) request: &'a Request<'a>,
 }
 
 /// What a failed try leaves.
-struct Failed {
-    failure: Failure,
+pub(super) struct Failed {
+    pub(super) failure: Failure,
     /// A kept-alive connection was closed under the request, which says nothing of the shard.
-    stale: bool,
+    pub(super) stale: bool,
 }
 
 impl From<Failure> for Failed {
@@ -90,7 +91,7 @@ impl From<Failure> for Failed {
     }
 }
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     async fn tries<B: Body, A: Answer>(
         &self,
         body: &mut B,
@@ -132,12 +133,19 @@ impl Run<'_> {
             let on_gateway_error = !is_last
                 && held.is_some()
                 && self.another_for_gateway_error(chosen, asked, &mut tried);
-            let tried_once =
-                self.one_try(chosen.shard, source, anew, on_gateway_error, answer, note).await;
-            if let Some(trace) = self.request.trace {
-                let failure = tried_once.as_ref().err().map(|failed| &failed.failure);
-                trace.end(self.timer.timers().refresh(), note.upstream_status, failure);
-            }
+            let tried_once = if self.may_ask_second() {
+                let first = First { chosen, asked, on_gateway_error, may_hedge: !is_last };
+                // Boxed: no other request is to pay for the place that its state takes.
+                Box::pin(self.careful_try(first, &mut tried, answer, note)).await
+            } else {
+                let tried_once =
+                    self.one_try(chosen.shard, source, anew, on_gateway_error, answer, note).await;
+                if let Some(trace) = self.request.trace {
+                    let failure = tried_once.as_ref().err().map(|failed| &failed.failure);
+                    trace.end(None, self.timer.timers().refresh(), note.upstream_status, failure);
+                }
+                tried_once
+            };
             let Err(Failed { failure, stale }) = tried_once else {
                 if repeated {
                     metrics.rq_retry_success.inc(stripe);
@@ -157,6 +165,8 @@ impl Run<'_> {
             if !may_go_on {
                 return Err(failure);
             }
+            // A second shard may have been asked meanwhile.
+            let is_last = tried.len() + 1 >= self.pool.settings.retry.attempts_max as usize;
             // The token of the former repeat goes back before the next one is asked for.
             drop(repeat.take());
             if is_burden && !is_last {
@@ -238,19 +248,7 @@ impl Run<'_> {
     ) -> Result<(), Failed> {
         let shard = &*self.pool.shards[shard_index];
         let begun_micros = self.timer.timers().now_micros();
-        if let Some(trace) = self.request.trace {
-            trace.begin(shard_index, begun_micros);
-        }
-        let attempt = Attempt {
-            worker: self.worker,
-            timer: self.timer,
-            pool: self.pool,
-            shard_index,
-            shard,
-            request: self.request,
-            retries_gateway_errors,
-            begun_ms: self.timer.timers().now_ms(),
-        };
+        let attempt = self.attempt(shard_index, retries_gateway_errors);
         let _place = match shard.places.try_take(self.worker.stripe) {
             Some(place) => place,
             None => self.wait_for_place(shard).await?,
@@ -263,13 +261,7 @@ impl Run<'_> {
         };
         let upstream = match opened {
             Ok(upstream) => upstream,
-            Err(error) => {
-                if !matches!(error, ConnectError::Local(_)) {
-                    shard.distrust_connections();
-                    attempt.observe(Outcome::ConnectFailed);
-                }
-                return Err(Failure::Connect(error).into());
-            }
+            Err(error) => return Err(no_connection(&attempt, error)),
         };
         let result = attempt.run(&upstream, source, answer, note).await;
         let elapsed = self.timer.timers().refresh() - begun_micros;
@@ -285,8 +277,24 @@ impl Run<'_> {
         }
     }
 
+    /// A try begins.
+    pub(super) fn attempt(&self, shard_index: usize, retries_gateway_errors: bool) -> Attempt<'a> {
+        let begun_micros = self.timer.timers().now_micros();
+        Attempt {
+            span: self.request.trace.map_or(0, |trace| trace.begin(shard_index, begun_micros)),
+            worker: self.worker,
+            timer: self.timer,
+            pool: self.pool,
+            shard_index,
+            shard: &self.pool.shards[shard_index],
+            request: self.request,
+            retries_gateway_errors,
+            begun_ms: self.timer.timers().now_ms(),
+        }
+    }
+
     /// Counts a failed attempt, tells the health view, and words it.
-    fn judge(&self, error: TryError, attempt: &Attempt<'_>, reused: bool) -> Failed {
+    pub(super) fn judge(&self, error: TryError, attempt: &Attempt<'_>, reused: bool) -> Failed {
         let (metrics, stripe) = (&attempt.shard.metrics, self.worker.stripe);
         let failure = match error {
             TryError::Reset if reused => {
@@ -395,7 +403,7 @@ impl Run<'_> {
     }
 
     /// Waits for one of the shard's places, all of which are taken.
-    async fn wait_for_place<'s>(&self, shard: &'s Shard) -> Result<Place<'s>, Failure> {
+    pub(super) async fn wait_for_place<'s>(&self, shard: &'s Shard) -> Result<Place<'s>, Failure> {
         let stripe = self.worker.stripe;
         let deadline_ms = self.timer.timers().after(self.pool.settings.timeouts.pool_wait);
         let place = pin!(shard.places.wait(stripe));
@@ -406,13 +414,13 @@ impl Run<'_> {
     }
 
     /// An idle connection to the shard, if a usable one is left.
-    fn idle_connection(&self, shard: &Shard, surely: bool) -> Option<Upstream> {
+    pub(super) fn idle_connection(&self, shard: &Shard, surely: bool) -> Option<Upstream> {
         let now_ms = self.timer.timers().now_ms();
         let generation = shard.generation();
         self.worker.upstreams.checkout(shard.key, generation, now_ms, surely, &self.pool.keep)
     }
 
-    async fn connection(&self, shard: &Shard) -> Result<Upstream, ConnectError> {
+    pub(super) async fn connection(&self, shard: &Shard) -> Result<Upstream, ConnectError> {
         let now_ms = self.timer.timers().now_ms();
         let (key, generation) = (shard.key, shard.generation());
         let wait: Duration = self.pool.settings.timeouts.connect;
@@ -434,4 +442,13 @@ impl Run<'_> {
         }
         opened
     }
+}
+
+/// Tells the health view of a connection that could not be had.
+pub(super) fn no_connection(attempt: &Attempt<'_>, error: ConnectError) -> Failed {
+    if !matches!(error, ConnectError::Local(_)) {
+        attempt.shard.distrust_connections();
+        attempt.observe(Outcome::ConnectFailed);
+    }
+    Failure::Connect(error).into()
 }

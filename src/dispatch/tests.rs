@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Notify;
 
 use super::outcome::{Failure, Note};
 use super::run::run;
@@ -35,13 +36,22 @@ enum Does {
     SaysAndWaits(&'static str),
     /// Nothing.
     Waits,
+    /// Says this when another shard has spoken, which [`Self::SaysAndTells`] does.
+    SaysAfter(&'static str, &'static Notify),
+    /// Says this, and tells that it has.
+    SaysAndTells(&'static str, &'static Notify),
+    /// Nothing, and tells when the connection has been reset.
+    WaitsForReset(&'static Notify),
 }
+
+mod second;
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
 /// The head of an answer of two bytes.
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
 const HALF: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no";
+const MISSING: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
 const GARBAGE: &str = "HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\n";
 
 /// A shard that carries out its script, one step a request; at its end it closes its listener.
@@ -99,6 +109,21 @@ async fn follow(listener: TcpListener, script: &[Does], asked: &AtomicUsize) {
                 std::future::pending::<()>().await;
             }
             Does::Waits => std::future::pending().await,
+            Does::SaysAfter(answer, told) => {
+                told.notified().await;
+                stream.write_all(answer.as_bytes()).await.expect("taken");
+                open.push(stream);
+            }
+            Does::SaysAndTells(answer, told) => {
+                stream.write_all(answer.as_bytes()).await.expect("taken");
+                told.notify_one();
+                open.push(stream);
+            }
+            Does::WaitsForReset(told) => {
+                let error = stream.read(&mut [0]).await.expect_err("cut, not closed");
+                assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+                told.notify_one();
+            }
         }
     }
     // Open connections stay open.
@@ -198,7 +223,7 @@ async fn put(
     method: &str,
 ) -> (Result<Told, Failure>, Note) {
     let timer = worker.timers.register();
-    let class = if method == "GET" { Class::Read } else { Class::Write };
+    let class = if matches!(method, "GET" | "HEAD") { Class::Read } else { Class::Write };
     let request = Request {
         outbound: Outbound {
             method: method.as_bytes(),

@@ -50,21 +50,34 @@ impl Trace {
         Self { id, span, ids: Ids::new(seed), tries: RefCell::default() }
     }
 
-    /// A try begins.
-    pub(super) fn begin(&self, shard: usize, begun_micros: u64) {
+    /// A try begins; returns its number.
+    pub(super) fn begin(&self, shard: usize, begun_micros: u64) -> usize {
         let span = SpanId::of_random(self.ids.draw());
-        self.tries.borrow_mut().push(Try { span, shard, begun_micros, end: None });
+        let mut tries = self.tries.borrow_mut();
+        tries.push(Try { span, shard, begun_micros, end: None });
+        tries.len() - 1
     }
 
-    /// The field by which the shard of the last try goes on with the trace.
-    pub(super) fn traceparent(&self) -> [u8; TRACEPARENT_BYTES] {
-        let span = self.tries.borrow().last().map_or(self.span, |last| last.span);
+    /// The field by which the shard of a try goes on with the trace.
+    pub(super) fn traceparent(&self, number: usize) -> [u8; TRACEPARENT_BYTES] {
+        let span = self.tries.borrow().get(number).map_or(self.span, |asked| asked.span);
         traceparent(self.id, span, true)
     }
 
-    /// The last try has ended.
-    pub(super) fn end(&self, micros: u64, status: u16, failure: Option<&Failure>) {
-        if let Some(last) = self.tries.borrow_mut().last_mut() {
+    /// A try has ended; the last one unless a number is given.
+    pub(super) fn end(
+        &self,
+        number: Option<usize>,
+        micros: u64,
+        status: u16,
+        failure: Option<&Failure>,
+    ) {
+        let mut tries = self.tries.borrow_mut();
+        let ended = match number {
+            Some(number) => tries.get_mut(number),
+            None => tries.last_mut(),
+        };
+        if let Some(last) = ended {
             last.end = Some(End { micros, status, error: failure.map(word_for) });
         }
     }

@@ -139,6 +139,8 @@ pub struct Pool {
     pub metrics: Arc<PoolMetrics>,
     /// Whether shards may be spared requests; see `ease`.
     pub(super) eases: bool,
+    /// Whether a second shard may be asked besides the first; see `second`.
+    pub(super) asks_second: bool,
     /// Units of weight in all.
     pub(super) weights: u64,
     pub(super) keep: Keep,
@@ -267,8 +269,21 @@ fn build_pool(
         fields_max: RESPONSE_FIELDS_MAX,
     };
     let eases = settings.hash_balance_factor.is_some() || settings.health.slow_start.is_some();
+    let asks_second = settings.retry.hedge_after.is_some();
     let weights = agreed.ring.members().iter().map(|member| u64::from(member.weight.get())).sum();
-    Pool { agreed, settings, shards, health, budget, metrics, eases, weights, keep, head_limits }
+    Pool {
+        agreed,
+        settings,
+        shards,
+        health,
+        budget,
+        metrics,
+        eases,
+        asks_second,
+        weights,
+        keep,
+        head_limits,
+    }
 }
 
 /// The shards of a pool: the very list of `before` if nobody came, left or moved.

@@ -372,8 +372,9 @@ async fn answer<S: AsyncRead + AsyncWrite + Unpin + Transport>(
 
     let whole = &buffer.filled()[..length];
     if exchange.answer(head, whole, &mut body, &mut answer).await.is_err() {
+        // What a client does not take, the kernel would keep for it long after the connection.
         let truncated = answer.has_begun() && answer.ends_with_connection();
-        return if truncated { Next::Reset } else { Next::Cut };
+        return if truncated || answer.was_too_slow() { Next::Reset } else { Next::Cut };
     }
     if !answer.keeps_alive() || !body.is_complete() {
         // A client that asked for the end sends nothing more, so no reset can take its answer.

@@ -26,6 +26,8 @@
 //! that [`RouteSpec::allowed_methods`] leaves out into 405.
 
 mod digest;
+#[cfg(test)]
+mod fuzz;
 mod key_rule;
 mod matcher;
 mod names;

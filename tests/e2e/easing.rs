@@ -139,3 +139,40 @@ fn a_shard_that_is_back_gets_its_keys_again_bit_by_bit() {
         assert!(serve.shard_status("p", other)["slow_start_percent"].is_null());
     }
 }
+
+/// The shard that owns the key takes the request and never answers. The next one does, and the
+/// first sees its connection reset.
+#[test]
+fn a_second_shard_answers_for_one_that_is_silent() {
+    let (cut, was_cut) = sync_channel(100);
+    let silent = Backend::start(move |connection| {
+        while connection.request().is_some() {
+            connection.until_closed();
+            cut.send(()).expect("the test waits");
+        }
+    });
+    let next = Backend::answering("next");
+    let serve = Serve::start(&format!(
+        "pools:\n  - name: p\n    health: {{ active: off }}\n    retry: {{ hedge_after: 20ms }}\n    \
+         timeouts: {{ response_head: 1h }}\n{}routes:\n  - {{ name: all, pool: p }}\n",
+        shards(&[silent.address, next.address])
+    ));
+    let paths: Vec<String> = (0..40).map(|number| format!("/k{number}")).collect();
+    let owners = locate(&serve.file(), &paths);
+    let mut owned = paths.iter().zip(&owners).filter(|(_, located)| located.owner == "s1");
+    let (path, _) = owned.next().expect("a shard owns some of 40 keys");
+    let (mut client, mut asked, mut cuts) = (Client::connect(serve.data), 0, 0);
+    // On a machine that is busy enough a request may be cut before it is sent, so it is asked again.
+    until_true("the silent shard is cut off", || {
+        let answer = client.ask("GET", path, "", b"").expect("an answer");
+        assert_eq!((answer.status, answer.text().as_str(), answer.shard()), (200, "next", "s2"));
+        asked += 1;
+        cuts += was_cut.try_iter().count();
+        cuts >= 3
+    });
+    assert_eq!(next.requests().len(), asked);
+    assert!(silent.requests().len() <= asked);
+    let hedges =
+        |what: &str| serve.count(&format!("ringway_upstream_rq_hedge{what}_total{{pool=\"p\"}}"));
+    assert_eq!((hedges(""), hedges("_won")), (asked, asked));
+}

@@ -15,6 +15,7 @@
 mod ccache;
 mod dav;
 mod dev;
+mod duties;
 mod easing;
 mod failover;
 mod front;
@@ -28,6 +29,7 @@ mod outlet;
 mod proxy_protocol;
 mod refused_upload;
 mod reload;
+mod slow;
 mod store_child;
 mod store_fsync;
 mod store_kill;

@@ -523,6 +523,12 @@ const SECTIONS: &[Described] = &[
                 "Whether 502, 503, 504 of a shard count as failed attempts.",
             )
             .usually("false"),
+            key(
+                "hedge_after",
+                Either(&[Words(&["none"]), TIME]),
+                "How long the shard of a read may be silent until a second one is asked too.",
+            )
+            .usually("none"),
         ],
     },
     Described {

@@ -5,6 +5,8 @@
 //! grammar line by line and must agree about everything, and hyper's server, which repairs more
 //! than we do, so it may read on where we stop, but must have read the same until there.
 
+mod fuzz;
+mod llhttp;
 mod naive;
 pub(crate) mod peer;
 pub(crate) mod stream;
@@ -53,7 +55,7 @@ pub(crate) fn each(stream: &[u8], mut take: impl FnMut(&RequestHead, &[u8], Vec<
         let Some(length) = length else { return };
         assert_eq!(format!("{at_once:?}"), format!("{head:?}"));
         let (whole, behind) = rest.split_at(length);
-        let Some((body, used)) = body_of(&head, behind) else { return };
+        let Some((body, used)) = body_of(head.framing(), behind, true) else { return };
         if head.target() == Target::Authority {
             return;
         }
@@ -89,9 +91,9 @@ fn ours(stream: &[u8]) -> Vec<Message> {
     messages
 }
 
-/// The body behind `head`, and how many bytes it took.
-fn body_of(head: &RequestHead, behind: &[u8]) -> Option<(Vec<u8>, usize)> {
-    match head.framing() {
+/// The body behind a head, and how many bytes it took. A request's trailers are judged.
+fn body_of(framing: Framing, behind: &[u8], is_request: bool) -> Option<(Vec<u8>, usize)> {
+    match framing {
         Framing::None => Some((Vec::new(), 0)),
         Framing::Length(length) => {
             let length = usize::try_from(length).ok()?;
@@ -106,7 +108,8 @@ fn body_of(head: &RequestHead, behind: &[u8]) -> Option<(Vec<u8>, usize)> {
                     Step::Data(range) => data.extend_from_slice(&behind[at..][range]),
                     Step::NeedMore => return None,
                     Step::End => {
-                        trailer_fields(decoder.trailers(), &mut Vec::new()).ok()?;
+                        let trailers = trailer_fields(decoder.trailers(), &mut Vec::new());
+                        trailers.ok().or((!is_request).then_some(()))?;
                         return Some((data, at + used));
                     }
                 }

@@ -246,6 +246,11 @@ impl Connection {
         Some(n)
     }
 
+    /// What came and was not yet looked at.
+    pub fn held(&self) -> &[u8] {
+        &self.buffer
+    }
+
     /// Waits for more bytes, but no longer than `limit`.
     pub fn more_within(&mut self, limit: Duration) {
         self.stream.set_read_timeout(Some(limit)).expect("a timeout");

@@ -149,9 +149,18 @@ impl Process {
 
     /// The most memory that the process ever had resident, in bytes.
     pub fn peak_resident_bytes(&self) -> u64 {
+        self.bytes_of_status("VmHWM:")
+    }
+
+    /// The memory that the process has resident now, in bytes.
+    pub fn resident_bytes(&self) -> u64 {
+        self.bytes_of_status("VmRSS:")
+    }
+
+    fn bytes_of_status(&self, name: &str) -> u64 {
         let path = format!("/proc/{}/status", self.id());
         let status = std::fs::read_to_string(path).expect("the process is there");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
         let kib = line.and_then(|text| text.trim().strip_suffix(" kB")?.parse::<u64>().ok());
         kib.expect("a number of kB") * 1024
     }

@@ -1,0 +1,177 @@
+//! Clients that are slow in every way, many at once: others do not notice, each is ended within its
+//! limit, and none costs more than a little memory.
+//!
+//! Here a few hundred of each kind with short limits; `.ci/slow-clients` runs the same with a
+//! thousand of each and asserts how fast the others are served meanwhile, which a loaded machine
+//! cannot promise.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use socket2::{Domain, Socket, Type};
+
+use crate::support::backend::Backend;
+use crate::support::http::Client;
+use crate::support::ringway::{Serve, shards};
+use crate::support::say::say;
+use crate::support::wait::until_within;
+
+/// How a client is slow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Connects and says nothing.
+    Silent,
+    /// Asks once, and then says nothing.
+    Idle,
+    /// Never comes to the end of its head.
+    Head,
+    /// Sends its body a byte at a time.
+    Body,
+    /// Does not take its answer.
+    Reader,
+}
+
+use Kind::{Body, Head, Idle, Reader, Silent};
+
+const KINDS: [Kind; 5] = [Silent, Idle, Head, Body, Reader];
+
+/// What one slow client may cost.
+const BYTES_EACH_MAX: u64 = 32 * 1024;
+
+/// What the workers cost however many clients there are: each of the two has eight large buffers,
+/// of 256 KiB, for the bodies that come first.
+const BYTES_OF_WORKERS: u64 = 2 * 8 * 256 * 1024;
+
+/// The limits: short, so that the test is.
+const LIMITS: &str = "node: { workers: 2 }\nclient:\n  limits: { least_rate: 1KiB, connections: 9000 }\n  timeouts: { head: \
+                      2s, body_idle: 2s, rate_grace: 2s, keep_alive: 2s, linger: 100ms }\n";
+
+/// A client that will not be waited for.
+struct Slow {
+    kind: Kind,
+    stream: TcpStream,
+    ended: bool,
+}
+
+impl Slow {
+    fn connect(kind: Kind, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        if kind == Reader {
+            // What the kernel takes in its place would be no slowness.
+            socket.set_recv_buffer_size(4096).expect("an option");
+        }
+        socket.connect(&address.into()).expect("connected");
+        let mut stream = TcpStream::from(socket);
+        let said: &[u8] = match kind {
+            Silent => b"",
+            Idle => b"GET /small HTTP/1.1\r\nHost: h\r\n\r\n",
+            Head => b"GET / HTTP/1.1\r\nHost: h\r\nX: ",
+            Body => b"PUT / HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n",
+            Reader => b"GET /large HTTP/1.1\r\nHost: h\r\n\r\n",
+        };
+        stream.write_all(said).expect("said");
+        stream.set_nonblocking(true).expect("an option");
+        Self { kind, stream, ended: false }
+    }
+
+    /// Does a little of what it does, and sees whether it was ended.
+    fn goes_on(&mut self) {
+        if matches!(self.kind, Head | Body) {
+            // An error shows in what is read.
+            drop(self.stream.write(b"x"));
+        }
+        if self.kind == Reader {
+            // It looks whether the connection was reset, and takes nothing of its answer.
+            let mut byte = [0];
+            let broken = self.stream.take_error().is_ok_and(|error| error.is_some());
+            self.ended |= broken || matches!(self.stream.peek(&mut byte), Ok(0));
+            return;
+        }
+        let mut bytes = [0; 4096];
+        loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => break self.ended = true,
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(_) => break self.ended = true,
+            }
+        }
+    }
+}
+
+fn number(name: &str, usual: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+#[test]
+fn slow_clients_of_every_kind_are_nobody_elses_concern() {
+    let each = number("RINGWAY_SLOW_CLIENTS", 200);
+    let canary_ms_max = number("RINGWAY_CANARY_P99_MS", 0);
+    let backend = Backend::start(|connection| {
+        while let Some(head) = connection.head() {
+            if head.starts_with("PUT") {
+                return connection.until_closed();
+            }
+            if head.starts_with("GET /large") {
+                connection.say("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+                while connection.say([b'x'; 64 * 1024]) {}
+                return;
+            }
+            connection.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+        }
+    });
+    let serve = Serve::start(&format!(
+        "{LIMITS}pools:\n  - name: p\n    health: {{ active: off, passive: off }}\n    limits: {{ \
+         in_flight_per_shard: 10000 }}\n{}routes: [{{ name: all, pool: p }}]\n",
+        shards(&[backend.address])
+    ));
+    let mut canary = Client::connect(serve.data);
+    let mut took = Vec::new();
+    let mut ask_canary = |took: &mut Vec<Duration>| {
+        let begun = Instant::now();
+        let answer = match canary.ask("GET", "/canary", "", b"") {
+            Ok(answer) => answer,
+            Err(error) => panic!("the canary is not served: {error}"),
+        };
+        assert_eq!(answer.text(), "hi");
+        took.push(begun.elapsed());
+    };
+    for kind in KINDS {
+        ask_canary(&mut took);
+        took.clear();
+        let before = serve.process.resident_bytes();
+        let begun = Instant::now();
+        let mut clients: Vec<Slow> = (0..each).map(|_| Slow::connect(kind, serve.data)).collect();
+        let mut most = 0;
+        // Three times the longest limit, and time for a machine that has others to serve.
+        until_within(&format!("every {kind:?} client is ended"), Duration::from_secs(30), || {
+            ask_canary(&mut took);
+            most = most.max(serve.process.resident_bytes());
+            clients.iter_mut().filter(|client| !client.ended).for_each(Slow::goes_on);
+            clients.iter().all(|client| client.ended).then_some(())
+        });
+        took.sort_unstable();
+        let p99 = took[(took.len() * 99 / 100).min(took.len() - 1)];
+        let grown = most.saturating_sub(before) / each as u64;
+        say(&format!(
+            "{each} {kind:?} clients: ended within {:.1} s, {grown} bytes each at most, canary p99 \
+             {:.1} ms of {} requests",
+            begun.elapsed().as_secs_f64(),
+            p99.as_secs_f64() * 1000.0,
+            took.len()
+        ));
+        let grown_max = BYTES_EACH_MAX + BYTES_OF_WORKERS / each as u64;
+        assert!(grown <= grown_max, "{kind:?}: {grown} bytes each, {grown_max} at most");
+        if canary_ms_max > 0 {
+            let max = Duration::from_millis(canary_ms_max as u64);
+            assert!(p99 < max, "{kind:?}: the canary's p99 is {p99:?}");
+        }
+    }
+    let counted = |name: &str| serve.count(&format!("ringway_downstream_{name}"));
+    // Who says nothing at first is idle, as is who says nothing more.
+    assert_eq!(counted("cx_idle_timeout_total"), 2 * each);
+    assert_eq!(counted("rq_head_timeout_total"), each);
+    assert_eq!(counted("rq_too_slow_total"), 2 * each);
+    assert_eq!(serve.metric("ringway_downstream_cx_active"), 1.0, "the canary's");
+}
