@@ -14,6 +14,7 @@ Any answer that is not what was asked for ends the load with an error, which fai
 
 import json
 import os
+import re
 import resource
 import select
 import socket
@@ -41,12 +42,13 @@ RATE_CONNECTIONS = 16
 
 # What the comparison calls. `run` and `start` are those of peers.Stage.
 
-def wrk(run, program, port, seconds, connections, close=False):
-    """GETs of 1 KiB from `connections` clients that send again as soon as they are answered."""
+def wrk(run, program, port, seconds, connections, close=False, scheme="http"):
+    """GETs of 1 KiB from `connections` clients that send again as soon as they are answered. With
+    `close` each connects anew, and with TLS makes a whole handshake: wrk resumes no session."""
     command = [program, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", HERE / "wrk.lua"]
     if close:
         command += ["-H", "Connection: close"]
-    said = run([*command, f"http://127.0.0.1:{port}"], seconds)
+    said = run([*command, f"{scheme}://127.0.0.1:{port}"], seconds)
     result = [line.split()[1:] for line in said.splitlines() if line.startswith("RESULT ")]
     if not result:
         raise Failure(f"wrk gave no result:\n{said}")
@@ -57,6 +59,22 @@ def wrk(run, program, port, seconds, connections, close=False):
     if read < requests * 1024:
         raise Failure(f"{requests} answers of 1024 bytes had {read} bytes in all")
     return {"requests": requests, "seconds": micros / 1e6, "p50_us": p50, "p99_us": p99}
+
+
+def h2load(run, program, port, seconds, scheme):
+    """GETs of 1 KiB over HTTP/2: 8 connections with 16 streams each."""
+    paths = [f"{scheme}://127.0.0.1:{port}/k/{number}" for number in range(PATHS)]
+    said = run([program, "-t1", "-c8", "-m16", f"-D{seconds}", *paths], seconds)
+    counts = re.search(r"requests: (\d+) total, .* (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", said)
+    took = re.search(r"finished in ([\d.]+)s", said)
+    good = re.search(r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx", said)
+    content = re.search(r"\((\d+)\) data", said)
+    if not (counts and took and good and content and "h2" in said):
+        raise Failure(f"h2load gave no result, or wrong answers:\n{said}")
+    _, requests, *errors = map(int, counts.groups())
+    if any(errors) or not requests or int(content[1]) < requests * 1024:
+        raise Failure(f"wrong answers by h2load:\n{said}")
+    return {"requests": requests, "seconds": float(took[1])}
 
 
 def bulk(run, kind, port, seconds, payload):

@@ -1,6 +1,6 @@
 """How is each program set up, so that the comparison is fair?
 
-All three proxies hash the path consistently over the same four ports with one worker, keep their
+All three proxies speak TLS 1.3 and HTTP/2 beside HTTP/1.1, and hash the path consistently over the same four ports with one worker, keep their
 upstream connections, write no access log and pass bodies on as they come. Each is tuned as a
 careful user would: nginx does not spool bodies to disk, HAProxy splices (`splice-auto` did not
 where it was tried, so it is asked for by name) and shares connections always. Ringway runs with
@@ -23,6 +23,8 @@ from machine import Failure, end, ended, free_ports
 
 SMALL = "".join(chr(ord("a") + n % 26) for n in range(1024))
 KEEP_ALIVE_REQUESTS = 10_000  # Ringway's default for client connections, given to the others too.
+# For loads that do not connect again: HTTP/2 asks more often than that on each connection.
+REQUESTS_WITHOUT_END = 1_000_000_000
 
 NGINX = """
 {user}
@@ -72,6 +74,11 @@ NGINX_PROXY = """
     }}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{tls} ssl http2 backlog=4096;
+        listen 127.0.0.1:{h2c} http2 backlog=4096;
+        ssl_certificate {certificate};
+        ssl_certificate_key {key};
+        ssl_protocols TLSv1.3;
         location / {{
             proxy_pass http://backend;
             proxy_http_version 1.1;
@@ -100,6 +107,8 @@ defaults
     http-reuse always
 frontend front
     bind 127.0.0.1:{port} backlog 4096
+    bind 127.0.0.1:{tls} backlog 4096 ssl crt {certificate} alpn h2,http/1.1 ssl-min-ver TLSv1.3
+    bind 127.0.0.1:{h2c} backlog 4096 proto h2
     default_backend back
 backend back
     balance uri
@@ -113,10 +122,14 @@ node:
   data_dir: {folder}/data
   workers: 1
 listen:
-  data: 127.0.0.1:{port}
+  data:
+    - 127.0.0.1:{port}
+    - address: 127.0.0.1:{tls}
+      tls: {{ certificates: [{{ cert: {certificate}, key: {key} }}] }}
   telemetry: 127.0.0.1:{telemetry}
   admin: 127.0.0.1:{admin}
 access_log: {{ format: off }}
+client: {{ limits: {{ requests_per_connection: {requests} }} }}
 pools:
   - name: objects
     kind: cache
@@ -134,10 +147,12 @@ routes:
 class Target:
     """Something that answers requests: the backend itself (`direct`) or a proxy before it."""
 
-    def __init__(self, name, port, process, log, telemetry=None):
+    def __init__(self, name, port, process, log, tls=None, h2c=None, telemetry=None):
         self.name = name
         self.proxy = name != "direct"
         self.port = port
+        self.tls = tls          # port of TLS, with HTTP/2 by ALPN
+        self.h2c = h2c or port  # port of HTTP/2 with prior knowledge
         self.process = process
         self.log = log
         self.telemetry = telemetry
@@ -196,15 +211,19 @@ class Field:
         self.runs = 0
         self.bulk = self.folder / "bulk"
         self.bulk.mkdir()
+        self.certificate, self.key = make_certificate(self.folder)
+        self.requests = KEEP_ALIVE_REQUESTS
         for name, contents in bulk.items():
             (self.bulk / f"{name}.bin").write_bytes(contents)
 
     @contextlib.contextmanager
-    def up(self, names, realtime=False):
-        """Start a backend and the proxies `names`; give a `Stage`; end them afterwards."""
+    def up(self, names, realtime=False, requests=KEEP_ALIVE_REQUESTS):
+        """Start a backend and the proxies `names`, which close a client's connection after so many
+        `requests`; give a `Stage`; end them afterwards."""
         self.runs += 1
+        self.requests = requests
         folder = self.folder / str(self.runs)
-        ports = free_ports(4 + 3 * len(names))
+        ports = free_ports(4 + 5 * len(names))
         backends = ports[:4]
         with contextlib.ExitStack() as stack:
             def start(name, config, command, cores):
@@ -218,7 +237,7 @@ class Field:
 
             targets = {"direct": self.backend(start, folder / "backend", backends)}
             for n, name in enumerate(names):
-                own = ports[4 + 3 * n:][:3]
+                own = ports[4 + 5 * n:][:5]
                 targets[name] = getattr(self, name)(start, folder / name, backends, own)
             for target in targets.values():
                 target.await_ready()
@@ -232,30 +251,33 @@ class Field:
 
     def nginx(self, start, folder, backends, ports):
         servers = " ".join(f"server 127.0.0.1:{port};" for port in backends)
-        body = NGINX_PROXY.format(port=ports[0], servers=servers)
+        body = NGINX_PROXY.format(port=ports[0], tls=ports[1], h2c=ports[2], servers=servers,
+                                  certificate=self.certificate, key=self.key)
         process, log = start("nginx", self.nginx_config(folder, body), nginx_command(folder), self.machine.proxy_cores)
-        return Target("nginx", ports[0], process, log)
+        return Target("nginx", ports[0], process, log, tls=ports[1], h2c=ports[2])
 
     def nginx_config(self, folder, body):
         connections = self.connections + 2000
         # A worker that changes its user could not read this folder; without root it stays as it is.
         user = "user root;" if os.geteuid() == 0 else ""
         return NGINX.format(user=user, folder=folder, connections=connections, files=2 * connections,
-                            requests=KEEP_ALIVE_REQUESTS, body=body)
+                            requests=self.requests, body=body)
 
     def haproxy(self, start, folder, backends, ports):
         servers = "\n    ".join(
             f"server s{n} 127.0.0.1:{port} check inter 2s" for n, port in enumerate(backends, 1))
-        config = HAPROXY.format(port=ports[0], connections=self.connections + 1000, servers=servers)
+        config = HAPROXY.format(port=ports[0], tls=ports[1], h2c=ports[2], certificate=self.certificate,
+                                connections=self.connections + 1000, servers=servers)
         process, log = start("haproxy", config, ["haproxy", "-db", "-q", "-f"], self.machine.proxy_cores)
-        return Target("haproxy", ports[0], process, log)
+        return Target("haproxy", ports[0], process, log, tls=ports[1], h2c=ports[2])
 
     def ringway(self, start, folder, backends, ports):
         shards = "\n".join(
             f'      - {{ id: s{n}, url: "http://127.0.0.1:{port}" }}' for n, port in enumerate(backends, 1))
-        config = RINGWAY.format(folder=folder, port=ports[0], telemetry=ports[1], admin=ports[2], shards=shards)
+        config = RINGWAY.format(folder=folder, port=ports[0], tls=ports[1], telemetry=ports[3], admin=ports[4],
+                                certificate=self.certificate, key=self.key, requests=self.requests, shards=shards)
         process, log = start("ringway", config, ["ringway", "serve", "-c"], self.machine.proxy_cores)
-        return Target("ringway", ports[0], process, log, telemetry=ports[1])
+        return Target("ringway", ports[0], process, log, tls=ports[1], telemetry=ports[3])
 
 
 class Stage:
@@ -285,6 +307,20 @@ class Stage:
         if process.returncode:
             raise Failure(f"a load ended with {process.returncode}: {said}{self.log.read_text()[-2000:]}")
         return said
+
+
+def make_certificate(folder):
+    """A certificate with a key of the usual kind (ECDSA on P-256): for HAProxy both in one file, and
+    the key alone."""
+    certificate, key = folder / "site.pem", folder / "site.pem.key"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2",
+         "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+         "-keyout", key, "-out", certificate], capture_output=True, text=True)
+    if made.returncode:
+        raise Failure(f"openssl made no certificate: {made.stderr}")
+    key.chmod(0o600)
+    return certificate, key
 
 
 def nginx_command(folder):

@@ -33,6 +33,7 @@ class Row:
     direct: bool = True         # whether the backend alone is measured too, as a reference
     fresh_each_round: bool = False
     realtime: bool = False
+    endless: bool = False       # whether connections take any number of requests
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Setup:
     payloads: dict              # kind of bulk load -> file with the body to put
     idle_count: int
     wrk: str
+    h2load: str
 
 
 def with_cpu(target, load):
@@ -51,8 +53,10 @@ def with_cpu(target, load):
     return result, cpu_between(before, cpu_seconds(tree(target.process.pid)))
 
 
-def small(stage, target, seconds, setup, close=False):
-    result, cpu = with_cpu(target, lambda: loads.wrk(stage.run, setup.wrk, target.port, seconds, 64, close))
+def small(stage, target, seconds, setup, close=False, tls=False):
+    port, scheme = (target.tls, "https") if tls else (target.port, "http")
+    result, cpu = with_cpu(
+        target, lambda: loads.wrk(stage.run, setup.wrk, port, seconds, 64, close, scheme))
     return {
         "rate": result["requests"] / result["seconds"],
         "cpu": cpu / result["requests"] * 1e6,
@@ -63,6 +67,23 @@ def small(stage, target, seconds, setup, close=False):
 
 def churn(stage, target, seconds, setup):
     return small(stage, target, seconds, setup, close=True)
+
+
+def over_tls(stage, target, seconds, setup):
+    return small(stage, target, seconds, setup, tls=True)
+
+
+def handshakes(stage, target, seconds, setup):
+    return small(stage, target, seconds, setup, close=True, tls=True)
+
+
+def http2(tls):
+    def measure(stage, target, seconds, setup):
+        port, scheme = (target.tls, "https") if tls else (target.h2c, "http")
+        result, cpu = with_cpu(
+            target, lambda: loads.h2load(stage.run, setup.h2load, port, seconds, scheme))
+        return {"rate": result["requests"] / result["seconds"], "cpu": cpu / result["requests"] * 1e6}
+    return measure
 
 
 def paced(stage, target, seconds, setup):
@@ -112,6 +133,14 @@ ROWS = [
     Row("get64m", "GET 64 MiB", (BULK_CPU, BULK_RATE, PEAK), large("get64m"), (1, 2.5), (1, 3)),
     Row("put1m", "PUT 1 MiB", (BULK_CPU, BULK_RATE, PEAK), large("put1m"), (1, 2.5), (1, 3)),
     Row("churn", "GET 1 KiB, new connection each", (CPU, RATE, P50, P99), churn, (1, 2), (1, 3)),
+    Row("tls1k", "GET 1 KiB over TLS 1.3, 64 connections, kept", (CPU, RATE, P50, P99), over_tls, (1, 3), (1, 3),
+        direct=False),
+    Row("tlsnew", "GET 1 KiB over TLS 1.3, whole handshake each", (CPU, RATE), handshakes, (1, 3), (1, 3),
+        direct=False),
+    Row("h2c", "GET 1 KiB over HTTP/2 in the clear, 8 x 16 streams", (CPU, RATE), http2(False), (1, 3), (1, 3),
+        direct=False, endless=True),
+    Row("h2", "GET 1 KiB over HTTP/2 and TLS 1.3, 8 x 16 streams", (CPU, RATE), http2(True), (1, 3), (1, 3),
+        direct=False, endless=True),
     # The seconds are what a proxy gets to give back its buffers before its memory is read.
     Row("idle", "idle connections", (Figure("each", "KiB per connection"), Figure("all", "RSS with all MiB")),
         idle, (2, 3), (1, 2), direct=False, fresh_each_round=True),
