@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::node::Role;
-use super::pool::{AdminState, PoolSpec, ShardSpec, Verdict};
+use super::pool::{AdminState, PoolSpec, ShardSpec, Verdict, level_of_url};
 use super::settings::Settings;
 use crate::ids::{
     BaseUrl, ClusterId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce, PeerAddress,
@@ -19,6 +19,10 @@ pub(super) const FIRST_LEVEL: FeatureLevel = FeatureLevel(1);
 
 /// The level of `placement: ketama` and of shards' names for it.
 pub(super) const KETAMA_LEVEL: FeatureLevel = FeatureLevel(2);
+
+/// The level of shards that are reached by `https://`: whoever does not know it takes their URL for
+/// a wrong one.
+pub(super) const HTTPS_LEVEL: FeatureLevel = FeatureLevel(2);
 
 /// One change of the agreed state: all of it is done, or nothing.
 ///
@@ -320,9 +324,9 @@ impl Change {
             Self::RemoveShard { .. }
             | Self::SetWeight { .. }
             | Self::SetZone { .. }
-            | Self::SetUrl { .. }
             | Self::SetState { .. }
             | Self::RemovePool { .. } => FIRST_LEVEL,
+            Self::SetUrl { url, .. } => level_of_url(url),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{FIRST_LEVEL, KETAMA_LEVEL};
+use super::command::{FIRST_LEVEL, HTTPS_LEVEL, KETAMA_LEVEL};
 use super::past::PastRing;
 use crate::ids::{BaseUrl, Epoch, FeatureLevel, KetamaName, ShardId, Weight, Zone};
 use crate::ring::{Member, Ring, RingError, RingSpec};
@@ -128,10 +128,16 @@ impl PoolSpec {
     }
 }
 
+/// The level that a cluster must have agreed on before a shard may be there.
+pub(super) fn level_of_url(url: &BaseUrl) -> FeatureLevel {
+    if url.is_tls() { HTTPS_LEVEL } else { FIRST_LEVEL }
+}
+
 impl ShardSpec {
     /// The level that a cluster must have agreed on before this may be.
     pub(super) fn feature_level(&self) -> FeatureLevel {
-        if self.ketama_name.is_some() { KETAMA_LEVEL } else { FIRST_LEVEL }
+        let named = if self.ketama_name.is_some() { KETAMA_LEVEL } else { FIRST_LEVEL };
+        named.max(level_of_url(&self.url))
     }
 
     /// The name by which nginx knows it.

@@ -31,7 +31,7 @@ pub(super) const FILE: Keys = Keys {
         "pools",
         "routes",
     ],
-    later: &["tls"],
+    later: &[],
 };
 
 pub(super) const NODE: Keys =
@@ -63,7 +63,7 @@ pub(super) const TRACING: Keys =
 pub(super) const CLIENT: Keys = Keys {
     at: "client",
     known: &["forwarded", "forwarded_fields", "http2", "limits", "timeouts"],
-    later: &["tls"],
+    later: &[],
 };
 
 pub(super) const CLIENT_HTTP2: Keys = Keys {
@@ -194,7 +194,7 @@ pub(super) const POOL_TLS: Keys =
 pub(super) const SHARD: Keys = Keys {
     at: "pools[].shards[]",
     known: &["id", "url", "zone", "weight", "state", "ketama_name"],
-    later: &["tls"],
+    later: &[],
 };
 
 pub(super) const ROUTE: Keys = Keys {
@@ -260,9 +260,16 @@ pub(super) const ALL: [&Keys; 28] = [
     &KEY,
 ];
 
-/// The section that has `key`, if exactly one does.
-pub(super) fn only_section_with(key: &str) -> Option<&'static Keys> {
-    let mut having = ALL.into_iter().filter(|keys| keys.known.contains(&key));
-    let only = having.next()?;
-    having.next().is_none().then_some(only)
+/// Where `key` may stand, if that is a few places: the key paths of their sections.
+pub(super) fn homes_of(key: &str) -> Option<String> {
+    const FEW: usize = 3;
+    let having = ALL.into_iter().filter(|keys| keys.known.contains(&key));
+    let homes: Vec<_> = having
+        .map(|keys| if keys.at.is_empty() { "the top of the file" } else { keys.at })
+        .collect();
+    let (last, others) = homes.split_last().filter(|_| homes.len() <= FEW)?;
+    Some(match others {
+        [] => (*last).to_owned(),
+        others => format!("{} or {last}", others.join(", ")),
+    })
 }

@@ -97,8 +97,7 @@ impl<'a> Spot<'a> {
         } else if key == "<<" {
             let help = "write the keys out, or give the whole section by an alias (`*name`)";
             ("merge keys are not read".to_owned(), help.to_owned())
-        } else if let Some(home) = schema::only_section_with(key) {
-            let home = if home.at.is_empty() { "the top of the file" } else { home.at };
+        } else if let Some(home) = schema::homes_of(key) {
             (format!("`{key}` does not belong here"), format!("it belongs to {home}; {known}"))
         } else {
             let suggestion = suggestion(key, keys.known.iter().copied());

@@ -12,9 +12,10 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::outcome::{Note, TryError};
+use super::outcome::{Failure, Note, TryError};
 use super::relay::Relay;
 use super::seam::{About, Answer, Body, BodyError, ClientGone, Part, Passage, Request};
+use super::trace::Trying;
 use super::view::{Pool, Shard};
 use super::worker::Worker;
 use crate::drivers::http::{Outbound, write_head};
@@ -53,8 +54,8 @@ pub(super) struct Attempt<'a> {
     /// Whether a gateway error of the shard is given back instead of passed on.
     pub(super) retries_gateway_errors: bool,
     pub(super) begun_ms: u64,
-    /// Which of the tries it is, in the trace of a request that is recorded.
-    pub(super) span: usize,
+    /// Where it is told of, if the request is being recorded.
+    pub(super) span: Option<Trying<'a>>,
 }
 
 /// An answer being received.
@@ -310,13 +311,14 @@ impl Attempt<'_> {
         }
     }
 
+    /// Writes the head of the request as this shard is to get it.
     pub(super) fn write_head(&self, out: &mut Vec<u8>) {
         let (outbound, address) = (&self.request.outbound, &self.shard.address);
         let host = self.pool.settings.host;
-        match self.request.trace {
+        match &self.span {
             None => write_head(out, outbound, address, host),
-            Some(trace) => {
-                let field = trace.traceparent(self.span);
+            Some(span) => {
+                let field = span.traceparent();
                 let outbound = Outbound { traceparent: Some(&field), ..*outbound };
                 write_head(out, &outbound, address, host);
             }
@@ -448,10 +450,20 @@ impl Attempt<'_> {
             body_fully_sent,
         });
         self.shard.metrics.classes.answered(self.worker.stripe, status);
+        if let Some(span) = &self.span {
+            span.answered(status);
+        }
         if self.retries_gateway_errors && matches!(status, 502..=504) {
             return Err(TryError::GatewayError(status));
         }
         Ok(())
+    }
+
+    /// Tells the trace, if there is one, how the try ended; without that it was given up.
+    pub(super) fn end(&self, failure: Option<&Failure>) {
+        if let Some(span) = &self.span {
+            span.end(failure);
+        }
     }
 
     /// Tells this node's health view what came of the try.

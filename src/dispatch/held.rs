@@ -131,11 +131,6 @@ impl<'a> Held<'a> {
         self.attempt.shard_index
     }
 
-    /// Which of the tries it is, in a trace.
-    pub(super) fn span(&self) -> usize {
-        self.attempt.span
-    }
-
     fn count_time(&self) {
         let Attempt { worker, timer, shard, .. } = &self.attempt;
         shard.metrics.rq_time.observe(worker.stripe, timer.timers().refresh() - self.begun_micros);
@@ -153,6 +148,7 @@ impl<'a> Held<'a> {
             Ok(false) => drop(self.line.0.take()),
             Err(error) => return Err((error, self.attempt)),
         }
+        self.attempt.end(None);
         Ok(())
     }
 
@@ -199,6 +195,7 @@ impl<'a> Held<'a> {
         };
         let is_whole = body.is_some_and(|body| buffer.filled().len() == self.length + body);
         self.count_time();
+        self.attempt.end(None);
         if is_whole && head.persistence() == Persistence::KeepAlive && self.is_sent {
             self.put_back();
         }

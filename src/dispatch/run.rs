@@ -32,6 +32,7 @@ use super::outcome::{Failure, Note, TryError};
 use super::places::Place;
 use super::seam::{Answer, Body, BodyError, Part, Request};
 use super::second::First;
+use super::trace::Trying;
 use super::view::{Pool, Shard};
 use super::worker::Worker;
 use crate::net::buffer::TextBuffer;
@@ -138,13 +139,7 @@ impl<'a> Run<'a> {
                 // Boxed: no other request is to pay for the place that its state takes.
                 Box::pin(self.careful_try(first, &mut tried, answer, note)).await
             } else {
-                let tried_once =
-                    self.one_try(chosen.shard, source, anew, on_gateway_error, answer, note).await;
-                if let Some(trace) = self.request.trace {
-                    let failure = tried_once.as_ref().err().map(|failed| &failed.failure);
-                    trace.end(None, self.timer.timers().refresh(), note.upstream_status, failure);
-                }
-                tried_once
+                self.one_try(chosen.shard, source, anew, on_gateway_error, answer, note).await
             };
             let Err(Failed { failure, stale }) = tried_once else {
                 if repeated {
@@ -251,7 +246,7 @@ impl<'a> Run<'a> {
         let attempt = self.attempt(shard_index, retries_gateway_errors);
         let _place = match shard.places.try_take(self.worker.stripe) {
             Some(place) => place,
-            None => self.wait_for_place(shard).await?,
+            None => self.wait_for_place(&attempt).await?,
         };
         let surely = !self.request.repeatable || matches!(source, Source::Stream(_));
         let idle = if anew { None } else { self.idle_connection(shard, surely) };
@@ -266,6 +261,9 @@ impl<'a> Run<'a> {
         let result = attempt.run(&upstream, source, answer, note).await;
         let elapsed = self.timer.timers().refresh() - begun_micros;
         shard.metrics.rq_time.observe(self.worker.stripe, elapsed);
+        if result.is_ok() {
+            attempt.end(None);
+        }
         match result {
             Ok(true) => {
                 let now_ms = self.timer.timers().now_ms();
@@ -279,9 +277,8 @@ impl<'a> Run<'a> {
 
     /// A try begins.
     pub(super) fn attempt(&self, shard_index: usize, retries_gateway_errors: bool) -> Attempt<'a> {
-        let begun_micros = self.timer.timers().now_micros();
         Attempt {
-            span: self.request.trace.map_or(0, |trace| trace.begin(shard_index, begun_micros)),
+            span: self.request.trace.map(|trace| Trying::begin(trace, shard_index, self.timer)),
             worker: self.worker,
             timer: self.timer,
             pool: self.pool,
@@ -299,6 +296,7 @@ impl<'a> Run<'a> {
         let failure = match error {
             TryError::Reset if reused => {
                 metrics.rx_reset.inc(stripe);
+                attempt.end(Some(&Failure::Reset));
                 return Failed { failure: Failure::Reset, stale: true };
             }
             // An old connection that was closed under the request gives no head.
@@ -326,6 +324,7 @@ impl<'a> Run<'a> {
                 Failure::AnswerBroke
             }
         };
+        attempt.end(Some(&failure));
         failure.into()
     }
 
@@ -403,12 +402,13 @@ impl<'a> Run<'a> {
     }
 
     /// Waits for one of the shard's places, all of which are taken.
-    pub(super) async fn wait_for_place<'s>(&self, shard: &'s Shard) -> Result<Place<'s>, Failure> {
-        let stripe = self.worker.stripe;
+    pub(super) async fn wait_for_place(&self, attempt: &Attempt<'a>) -> Result<Place<'a>, Failure> {
+        let (shard, stripe) = (attempt.shard, self.worker.stripe);
         let deadline_ms = self.timer.timers().after(self.pool.settings.timeouts.pool_wait);
         let place = pin!(shard.places.wait(stripe));
         self.timer.limit(deadline_ms, place).await.ok_or_else(|| {
             shard.metrics.pending_overflow.inc(stripe);
+            attempt.end(Some(&Failure::Overflow));
             Failure::Overflow
         })
     }
@@ -450,5 +450,7 @@ pub(super) fn no_connection(attempt: &Attempt<'_>, error: ConnectError) -> Faile
         attempt.shard.distrust_connections();
         attempt.observe(Outcome::ConnectFailed);
     }
-    Failure::Connect(error).into()
+    let failure = Failure::Connect(error);
+    attempt.end(Some(&failure));
+    failure.into()
 }

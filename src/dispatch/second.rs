@@ -29,11 +29,10 @@ use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use super::attempt::Attempt;
 use super::choose::{Asked, Chosen, choose};
 use super::former::holders;
 use super::held::{Held, Line};
-use super::outcome::{Failure, Note};
+use super::outcome::Note;
 use super::run::{Failed, Run, no_connection};
 use super::seam::Answer;
 use crate::net::http1::framing::Framing;
@@ -73,11 +72,8 @@ impl<'a> Run<'a> {
             held = self.elsewhere(held, first.asked, note).await;
         }
         (note.owes_head, note.upstream_status) = (false, held.status());
-        let span = held.span();
         let passed = held.pass_on(answer).await;
-        let passed = passed.map_err(|(error, attempt)| self.judge(error, &attempt, false));
-        self.tell_trace(span, note.upstream_status, passed.as_ref().err());
-        passed
+        passed.map_err(|(error, attempt)| self.judge(error, &attempt, false))
     }
 
     /// The answer of a shard that has what the key's owner, whose answer is held, has not; else
@@ -96,29 +92,17 @@ impl<'a> Run<'a> {
             let (missed, found) = match other.status() {
                 200..400 => (held, other),
                 _ => {
-                    self.let_go(other);
+                    other.let_go();
                     continue;
                 }
             };
             metrics.warm_up_found.inc(stripe);
             metrics.spilled.inc(stripe);
             (note.shard, note.spilled) = (Some(shard), true);
-            self.let_go(missed);
+            missed.let_go();
             return found;
         }
         held
-    }
-
-    fn let_go(&self, held: Held<'a>) {
-        self.tell_trace(held.span(), held.status(), None);
-        held.let_go();
-    }
-
-    fn tell_trace(&self, span: usize, status: u16, failed: Option<&Failed>) {
-        if let Some(trace) = self.request.trace {
-            let failure = failed.map(|failed| &failed.failure);
-            trace.end(Some(span), self.timer.timers().refresh(), status, failure);
-        }
     }
 
     /// The answer that is to be passed on.
@@ -177,7 +161,7 @@ impl<'a> Run<'a> {
             (Some(held), others) => {
                 // It was not tried in vain: should what is passed on now break, nothing is repeated.
                 if let Some(Ok(other)) = others {
-                    self.let_go(other);
+                    other.let_go();
                 }
                 Ok(held)
             }
@@ -218,29 +202,11 @@ impl<'a> Run<'a> {
         owes_head: &mut bool,
     ) -> Result<Held<'a>, Failed> {
         let attempt = self.attempt(shard_index, retries_gateway_errors);
-        let span = attempt.span;
-        let held = self.held(attempt, anew, owes_head).await;
-        if let Err(failed) = &held {
-            let status = match failed.failure {
-                Failure::GatewayError(status) => status,
-                _ => 0,
-            };
-            self.tell_trace(span, status, Some(failed));
-        }
-        held
-    }
-
-    async fn held(
-        &self,
-        attempt: Attempt<'a>,
-        anew: bool,
-        owes_head: &mut bool,
-    ) -> Result<Held<'a>, Failed> {
         let shard = attempt.shard;
         let begun_micros = self.timer.timers().now_micros();
         let place = match shard.places.try_take(self.worker.stripe) {
             Some(place) => place,
-            None => self.wait_for_place(shard).await?,
+            None => self.wait_for_place(&attempt).await?,
         };
         let idle = if anew { None } else { self.idle_connection(shard, false) };
         let upstream = match idle {

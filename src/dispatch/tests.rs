@@ -237,6 +237,7 @@ async fn put(
             client_host: b"client.example",
             fields: b"",
             destination: None,
+            condition: None,
             framing: Framing::None,
             expect_continue: false,
             wants_trailers: false,

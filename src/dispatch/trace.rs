@@ -6,6 +6,7 @@
 use std::cell::{Ref, RefCell};
 
 use super::outcome::Failure;
+use crate::net::timers::Timer;
 use crate::trace::{Ids, SpanId, TRACEPARENT_BYTES, TraceId, traceparent};
 
 /// A request that is being recorded.
@@ -28,7 +29,9 @@ pub struct Try {
     pub shard: usize,
     /// When it began, on the worker's clock.
     pub begun_micros: u64,
-    /// How it ended; `None` if it was given up in its middle, or goes on.
+    /// The status of the shard's answer; 0 if there was none.
+    pub status: u16,
+    /// How it ended; `None` if it goes on.
     pub end: Option<End>,
 }
 
@@ -37,8 +40,6 @@ pub struct Try {
 pub struct End {
     /// When, on the worker's clock.
     pub micros: u64,
-    /// The status of the shard's answer; 0 if there was none.
-    pub status: u16,
     /// What went wrong, in one word.
     pub error: Option<&'static str>,
 }
@@ -50,42 +51,58 @@ impl Trace {
         Self { id, span, ids: Ids::new(seed), tries: RefCell::default() }
     }
 
-    /// A try begins; returns its number.
-    pub(super) fn begin(&self, shard: usize, begun_micros: u64) -> usize {
-        let span = SpanId::of_random(self.ids.draw());
-        let mut tries = self.tries.borrow_mut();
-        tries.push(Try { span, shard, begun_micros, end: None });
-        tries.len() - 1
-    }
-
-    /// The field by which the shard of a try goes on with the trace.
-    pub(super) fn traceparent(&self, number: usize) -> [u8; TRACEPARENT_BYTES] {
-        let span = self.tries.borrow().get(number).map_or(self.span, |asked| asked.span);
-        traceparent(self.id, span, true)
-    }
-
-    /// A try has ended; the last one unless a number is given.
-    pub(super) fn end(
-        &self,
-        number: Option<usize>,
-        micros: u64,
-        status: u16,
-        failure: Option<&Failure>,
-    ) {
-        let mut tries = self.tries.borrow_mut();
-        let ended = match number {
-            Some(number) => tries.get_mut(number),
-            None => tries.last_mut(),
-        };
-        if let Some(last) = ended {
-            last.end = Some(End { micros, status, error: failure.map(word_for) });
-        }
-    }
-
-    /// The tries, in their order.
+    /// The tries, in the order in which they began.
     #[must_use]
     pub fn tries(&self) -> Ref<'_, [Try]> {
         Ref::map(self.tries.borrow(), Vec::as_slice)
+    }
+}
+
+/// A try that goes on and is recorded. Dropped before its end was told, it was given up: the
+/// request's own time was over, its client went away, or another shard was faster.
+pub(super) struct Trying<'a> {
+    trace: &'a Trace,
+    /// Its place among the tries.
+    number: usize,
+    span: SpanId,
+    timer: &'a Timer,
+}
+
+impl<'a> Trying<'a> {
+    /// A try begins.
+    pub(super) fn begin(trace: &'a Trace, shard: usize, timer: &'a Timer) -> Self {
+        let span = SpanId::of_random(trace.ids.draw());
+        let begun_micros = timer.timers().now_micros();
+        let mut tries = trace.tries.borrow_mut();
+        tries.push(Try { span, shard, begun_micros, status: 0, end: None });
+        Self { trace, number: tries.len() - 1, span, timer }
+    }
+
+    /// The field by which the shard goes on with the trace.
+    pub(super) fn traceparent(&self) -> [u8; TRACEPARENT_BYTES] {
+        traceparent(self.trace.id, self.span, true)
+    }
+
+    /// The shard has answered.
+    pub(super) fn answered(&self, status: u16) {
+        self.trace.tries.borrow_mut()[self.number].status = status;
+    }
+
+    /// The try has ended.
+    pub(super) fn end(&self, failure: Option<&Failure>) {
+        self.end_with(failure.map(word_for));
+    }
+
+    /// The first word counts.
+    fn end_with(&self, error: Option<&'static str>) {
+        let micros = self.timer.timers().refresh();
+        self.trace.tries.borrow_mut()[self.number].end.get_or_insert(End { micros, error });
+    }
+}
+
+impl Drop for Trying<'_> {
+    fn drop(&mut self) {
+        self.end_with(Some("cancelled"));
     }
 }
 

@@ -5,8 +5,13 @@
 //! says, the framing written anew. Everything that does not depend on the shard was rendered once,
 //! before it was chosen, so that a repeat costs nothing but the first lines.
 
+mod condition;
+#[cfg(test)]
+mod round_trip;
+
 use std::io::Write;
 
+use self::condition::write_condition;
 use crate::ids::BaseUrl;
 use crate::net::http1::framing::Framing;
 use crate::net::http1::head::{write_field, write_number};
@@ -37,6 +42,9 @@ pub struct Outbound<'a> {
     /// The canonical path of WebDAV's `Destination`, if it has to name the shard; it is then not
     /// among the fields.
     pub destination: Option<&'a [u8]>,
+    /// The value of WebDAV's `If`, if what it names has to be named as the shard does; it is then
+    /// not among the fields.
+    pub condition: Option<&'a [u8]>,
     /// How the body will be delimited.
     pub framing: Framing,
     /// Whether the shard is asked to say `100 Continue` before the body is sent.
@@ -96,6 +104,9 @@ pub fn write_head(out: &mut Vec<u8>, request: &Outbound<'_>, address: &Address, 
         out.extend_from_slice(path);
         out.extend_from_slice(b"\r\n");
     }
+    if let Some(value) = request.condition {
+        write_condition(out, value, request.client_host, address);
+    }
     write_framing(out, request.framing, method_has_content(request.method));
     if request.expect_continue {
         out.extend_from_slice(b"Expect: 100-continue\r\n");
@@ -128,9 +139,6 @@ pub fn write_framing(out: &mut Vec<u8>, framing: Framing, say_empty: bool) {
 }
 
 #[cfg(test)]
-mod round_trip;
-
-#[cfg(test)]
 mod tests {
     use super::*;
 
@@ -148,6 +156,7 @@ mod tests {
         client_host: b"client.example",
         fields: b"A: b\r\n",
         destination: None,
+        condition: None,
         framing: Framing::Length(3),
         expect_continue: false,
         wants_trailers: false,

@@ -73,7 +73,8 @@ pub(super) async fn enter(open: Open, door: Arc<Door>, stream: TcpStream, addres
     if door.proxy_protocol {
         match entry.proxy_header(&mut buffer).await {
             Ok(client) => caller.address = client.unwrap_or(address),
-            Err(what) => {
+            Err(NoHeader::Ended) => return,
+            Err(NoHeader::Bad(what)) => {
                 local.metrics.proxy_protocol_fail.inc(local.worker.stripe);
                 tracing::debug!(%address, "a connection without a PROXY header: {what}");
                 return;
@@ -112,6 +113,14 @@ pub(super) async fn enter(open: Open, door: Arc<Door>, stream: TcpStream, addres
     }
 }
 
+/// Why there is no PROXY header.
+enum NoHeader {
+    /// There is nothing else either: see [`Refused::Ended`].
+    Ended,
+    /// What came is none, or not in time.
+    Bad(String),
+}
+
 /// Why there is no TLS session.
 enum Refused {
     /// HTTP in the clear.
@@ -143,7 +152,7 @@ impl Entry<'_> {
     }
 
     /// Reads a PROXY header; what came behind it stays in the buffer.
-    async fn proxy_header(&self, buffer: &mut ReadBuffer) -> Result<Option<IpAddr>, String> {
+    async fn proxy_header(&self, buffer: &mut ReadBuffer) -> Result<Option<IpAddr>, NoHeader> {
         loop {
             match proxy_protocol::parse(buffer.filled()) {
                 Ok(Some(header)) => {
@@ -154,13 +163,14 @@ impl Entry<'_> {
                 Err(
                     error @ (ProxyError::Missing | ProxyError::TooLong | ProxyError::Malformed),
                 ) => {
-                    return Err(error.to_string());
+                    return Err(NoHeader::Bad(error.to_string()));
                 }
             }
             match self.more(buffer).await {
                 Ok(true) => {}
-                Ok(false) => return Err("it ended before it".to_owned()),
-                Err(error) => return Err(error.to_string()),
+                Ok(false) if buffer.is_empty() => return Err(NoHeader::Ended),
+                Ok(false) => return Err(NoHeader::Bad("it ended before it".to_owned())),
+                Err(error) => return Err(NoHeader::Bad(error.to_string())),
             }
         }
     }

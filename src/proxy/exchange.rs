@@ -10,7 +10,7 @@ use std::str::from_utf8;
 use std::task::Poll;
 
 use super::client::{Caller, Local};
-use super::forward::{Hop, asking_client, class_of, hops_left, is_repeatable, render_fields};
+use super::forward::{Hop, Keep, asking_client, class_of, hops_left, is_repeatable, render_fields};
 use super::problem::{Outcome, Problem, ProblemAbout};
 use super::routing::{ALLOWED, canonical, route};
 use super::seam::{Reply, Upload, Watch};
@@ -162,7 +162,8 @@ impl<'a> Exchange<'a> {
         let destination = routed.destination.as_ref().filter(|_| rewrites);
         let part = self.part.get().map(|part| &**part);
         let hop = Hop { caller: self.caller, version: answer.version(), part };
-        render_fields(&mut fields, head, whole, site, &hop, destination.is_none());
+        let keep = Keep { destination: destination.is_none(), condition: !rewrites };
+        let condition = render_fields(&mut fields, head, whole, site, &hop, keep);
         let framing = head.framing();
         let held_body_bytes_max = site.limits.replay_body_bytes_max as u64;
         let streams = match framing {
@@ -178,6 +179,7 @@ impl<'a> Exchange<'a> {
                 client_host: head.host(whole),
                 fields: &fields,
                 destination: destination.map(|(_, path)| path.as_slice()),
+                condition,
                 framing,
                 // A body that is held was asked for by us.
                 expect_continue: streams && head.expects_continue(),

@@ -94,16 +94,25 @@ pub(super) struct Hop<'a> {
     pub(super) part: Option<&'a Part>,
 }
 
-/// Renders the fields that go on, but for `Host` and the framing. `keep_destination` is false
-/// when WebDAV's `Destination` is written anew for each shard.
-pub(super) fn render_fields(
+/// Which fields that name resources go on as they came.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Keep {
+    /// `Destination`.
+    pub(super) destination: bool,
+    /// `If`.
+    pub(super) condition: bool,
+}
+
+/// Renders the fields that go on, but for `Host` and the framing. `keep` says which fields of
+/// WebDAV are not written anew for each shard. Gives the value of the `If` that was left out.
+pub(super) fn render_fields<'w>(
     out: &mut Vec<u8>,
     head: &RequestHead,
-    whole: &[u8],
+    whole: &'w [u8],
     site: &Site,
     hop: &Hop<'_>,
-    keep_destination: bool,
-) {
+    keep: Keep,
+) -> Option<&'w [u8]> {
     let append = site.forwarded == ForwardedRule::Append;
     let (x_forwarded, forwarded) = (site.forwarded_fields.x(), site.forwarded_fields.standard());
     let caller = hop.caller;
@@ -111,6 +120,7 @@ pub(super) fn render_fields(
     let mut forwarded_for = !x_forwarded;
     let (mut proto, mut host) = (!x_forwarded, !x_forwarded);
     let mut element = !forwarded;
+    let mut condition = None;
     let mut lines = Lines::of(whole);
     for field in head.fields().iter().filter(|field| !field.nominated) {
         match field.kind {
@@ -159,7 +169,11 @@ pub(super) fn render_fields(
                     .expect("a vector takes all");
                 continue;
             }
-            FieldKind::Destination if !keep_destination => continue,
+            FieldKind::Destination if !keep.destination => continue,
+            FieldKind::If if !keep.condition && condition.is_none() => {
+                condition = Some(field.value.of_bytes(whole));
+                continue;
+            }
             FieldKind::EndToEnd
                 if hop.part.is_some_and(|part| part.replaces(field.name.of_bytes(whole))) =>
             {
@@ -186,6 +200,7 @@ pub(super) fn render_fields(
         write_element(out, caller, head.host(whole), &site.forwarded_by);
     }
     write_via(out, hop.version, &site.via);
+    condition
 }
 
 const X_FORWARDED_FOR: &[u8] = b"X-Forwarded-For";

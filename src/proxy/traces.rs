@@ -165,11 +165,9 @@ impl Recorded {
         if number > 0 {
             attributes.push(("http.request.resend_count", (number as u64).into()));
         }
-        // Without an end: the request's own time was over, or its client went away.
-        let (ended_micros, status, error) = match one.end {
-            Some(end) => (end.micros, end.status, end.error),
-            None => (now_micros, 0, Some("cancelled")),
-        };
+        let (ended_micros, error) =
+            one.end.map_or((now_micros, None), |end| (end.micros, end.error));
+        let status = one.status;
         attributes.extend(answered(status, error, 400));
         Span {
             trace: self.trace.id,
@@ -309,6 +307,7 @@ fn text(bytes: &[u8]) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use super::super::seam::Version;
     use super::*;
     use crate::trace::Value;
 
@@ -324,6 +323,15 @@ mod tests {
             let name = name.map(|name| ("server.address", Value::from(name)));
             let port = port.map(|port: u16| ("server.port", Value::from(port)));
             assert_eq!(authority(host), [name, port].into_iter().flatten().collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn versions_are_those_of_the_conventions() {
+        for (version, expected) in
+            [(Version::Http10, "1.0"), (Version::Http11, "1.1"), (Version::Http2, "2")]
+        {
+            assert_eq!(super::version(version.name()), expected);
         }
     }
 

@@ -186,6 +186,42 @@ fn a_repeated_request_is_a_tree_of_spans() {
     assert!(collector.take_garbage().is_empty());
 }
 
+/// A read that was put to a second shard, since the first was silent: both tries are told, the
+/// one that was cut off as well.
+#[test]
+fn both_shards_of_a_hedged_read_are_told() {
+    let silent = Backend::start(|connection| {
+        connection.request();
+        connection.until_closed();
+    });
+    let works = Backend::answering("works");
+    let collector = collector();
+    let rest = over(&[&silent, &works]);
+    let rest = rest.replace("    shards:", "    retry: { hedge_after: 50ms }\n    shards:");
+    let mut serve = Serve::start(&traced(&collector, 100, &rest));
+    let paths: Vec<String> = (0..100).map(|n| format!("/k{n}")).collect();
+    let located = locate(&serve.file(), &paths);
+    let owned = located.iter().position(|located| located.owner == "s1");
+    let answer = get(serve.data, &paths[owned.expect("a hundred keys reach both shards")]);
+    assert_eq!(answer.text(), "works");
+    let asked = [silent.take_requests(), works.take_requests()].concat();
+    let told_to: Vec<_> = asked.iter().map(context).collect();
+    assert_eq!(told_to.len(), 2);
+    until_true("the spans were sent", || told(&collector).len() >= 3);
+    serve.process.signal(Signal::TERM);
+    assert!(serve.process.ended().success());
+    let [server, a, b] = <[Told; 3]>::try_from(told(&collector)).expect("three spans");
+    for (span, (trace, id, _)) in [(&a, &told_to[0]), (&b, &told_to[1])] {
+        assert_eq!((&span.trace, &span.id, span.parent.as_ref()), (trace, id, Some(&server.id)));
+    }
+    let status = "http.response.status_code";
+    assert_eq!((a.says("ringway.shard"), a.says(status)), ("s1", ""));
+    assert_eq!((a.says("error.type"), a.failed), ("cancelled", true));
+    assert_eq!((b.says("ringway.shard"), b.says(status), b.failed), ("s2", "200", false));
+    assert!(b.times.0 >= a.times.0 && b.times.0 <= a.times.1, "they were asked at the same time");
+    assert!(a.times.1 <= server.times.1);
+}
+
 /// What a shard gets as `traceparent`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Gets {
@@ -310,6 +346,9 @@ fn without_tracing_both_fields_are_like_any_other() {
 fn what_went_wrong_is_told() {
     let shard = Backend::start(|connection| {
         while let Some(request) = connection.request() {
+            if request.asked().contains("/silent") {
+                return connection.until_closed();
+            }
             if request.asked().contains("/cut") {
                 connection.say("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf");
                 return connection.close();
@@ -318,22 +357,31 @@ fn what_went_wrong_is_told() {
         }
     });
     let collector = collector();
-    let dead = lasting_address();
+    let pool = |name: &str, more: &str, address| {
+        let shards = shards(&[address]);
+        format!("  - name: {name}\n    health: {{ active: off, passive: off }}\n{more}{shards}")
+    };
+    let route = |name: &str| {
+        format!("  - {{ name: {name}, match: {{ path_prefix: /{name} }}, pool: {name} }}\n")
+    };
     let rest = format!(
-        "pools:\n  - name: p\n    health: {{ active: off, passive: off }}\n{}  - name: dead\n    \
-         health: {{ active: off, passive: off }}\n{}routes:\n  - {{ name: dead, match: {{ \
-         path_prefix: /dead }}, pool: dead }}\n  - {{ name: p, match: {{ path_prefix: /p }}, pool: \
-         p }}\n",
-        shards(&[shard.address]),
-        shards(&[dead])
+        "pools:\n{}{}{}routes:\n{}{}{}",
+        pool("p", "", shard.address),
+        pool("dead", "", lasting_address()),
+        pool("slow", "    timeouts: { request: 200ms }\n", shard.address),
+        route("p"),
+        route("dead"),
+        route("slow")
     );
     let mut serve = Serve::start(&traced(&collector, 100, &rest));
-    for (path, status) in [("/p/a", 404), ("/dead/a", 503), ("/else", 404), ("/p/../a", 400)] {
+    for (path, status) in
+        [("/p/a", 404), ("/dead/a", 503), ("/else", 404), ("/p/../a", 400), ("/slow/silent", 504)]
+    {
         assert_eq!(get(serve.data, path).status, status, "{path}");
     }
     assert!(Client::connect(serve.data).ask("GET", "/p/cut", "", b"").is_err());
     // The span of what broke off is handed in when its task ends, which the client does not see.
-    until_true("all were sent", || told(&collector).iter().filter(|s| s.kind == 2).count() == 5);
+    until_true("all were sent", || told(&collector).iter().filter(|s| s.kind == 2).count() == 6);
     serve.process.signal(Signal::TERM);
     assert!(serve.process.ended().success());
     let spans = told(&collector);
@@ -355,6 +403,9 @@ fn what_went_wrong_is_told() {
     assert_eq!((server.says(status), server.says("ringway.flags"), tries.len()), ("404", "NR", 0));
     let (server, tries) = of("/p/../a");
     assert_eq!((server.says(status), server.failed, tries.len()), ("400", false, 0));
+    let (server, tries) = of("/slow/silent");
+    assert_eq!((server.says(status), server.says("ringway.flags")), ("504", "DT"));
+    assert_eq!((tries[0].says(status), tries[0].says("error.type")), ("", "cancelled"));
     let (_, tries) = of("/p/cut");
     assert_eq!((tries[0].says(status), tries[0].says("error.type")), ("200", "answer_broke"));
 }

@@ -1,5 +1,6 @@
 //! Probes against servers made for each test, on ports that the system gives.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -361,26 +362,27 @@ async fn a_reload_keeps_what_stays_and_drops_what_goes() {
 /// Ejections end although no request comes: the watch lets time pass. Each change is in the log.
 #[tokio::test]
 async fn ejections_end_by_themselves_and_every_change_is_logged_and_counted() {
-    #[derive(Clone, Default)]
-    struct Log(Arc<Mutex<Vec<u8>>>);
+    // For all threads, and each to itself: a subscriber of this thread alone would miss lines that
+    // another test writes first, since whether a line is wanted is asked once, of that thread.
+    thread_local! {
+        static LOG: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    }
+    struct Log;
     impl std::io::Write for Log {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0.lock().expect("no panic").extend_from_slice(bytes);
+            LOG.with_borrow_mut(|log| log.extend_from_slice(bytes));
             Ok(bytes.len())
         }
         fn flush(&mut self) -> std::io::Result<()> {
             Ok(())
         }
     }
-    let log = Log::default();
     let subscriber = tracing_subscriber::fmt()
-        .with_writer({
-            let log = log.clone();
-            move || log.clone()
-        })
+        .with_writer(|| Log)
         .with_ansi(false)
+        .with_env_filter("ringway::background::probe=info")
         .finish();
-    let _guard = tracing::subscriber::set_default(subscriber);
+    tracing::subscriber::set_global_default(subscriber).expect("no other test has one");
 
     let server = Server::start(OK).await;
     let mut settings = HealthSettings { active: None, ..HealthSettings::default() };
@@ -401,7 +403,7 @@ async fn ejections_end_by_themselves_and_every_change_is_logged_and_counted() {
     assert!(!health.usable(1, Class::Write), "connections are nobody's class");
     until("the return", || health.usable(1, Class::Read) && health.usable(2, Class::Write)).await;
 
-    let shown = || String::from_utf8(log.0.lock().expect("no panic").clone()).expect("text");
+    let shown = || LOG.with_borrow(|log| String::from_utf8(log.clone()).expect("text"));
     until("the log", || shown().matches("tried again").count() == 2).await;
     let lines = shown();
     for line in [

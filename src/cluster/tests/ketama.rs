@@ -78,8 +78,8 @@ fn one_pool_may_go_over_and_back() {
     let ClusterState { .. } = ClusterState::decode(&state.encode()).expect("our own bytes");
 }
 
-/// A node of the first release cannot read `ketama` in its log: it must not come there before
-/// every node can.
+/// A node of the first release cannot read `ketama` in its log, nor a URL with `https`: neither
+/// must come there before every node can.
 #[test]
 fn nothing_of_it_is_told_to_nodes_that_do_not_know_it() {
     let level = |command: &Command| command.feature_level();
@@ -105,6 +105,16 @@ fn nothing_of_it_is_told_to_nodes_that_do_not_know_it() {
     assert_eq!(level(&put(&at("http://10.0.0.2"))), one);
     assert_eq!(level(&Command::Stage { changes: added(&named) }), two);
     assert_eq!(level(&Command::ChangeNow { changes: added(&at("http://h")) }), one);
+    // The same with a scheme that the first release takes for a mistake.
+    let secure = at("https://h");
+    assert_eq!(level(&put(&secure)), two);
+    assert_eq!(level(&Command::ChangeNow { changes: added(&secure) }), two);
+    let moved = |url: &str| {
+        let url = at(url).url;
+        let change = Change::SetUrl { pool: name.clone(), shard: shard_id("s2"), url };
+        level(&Command::Stage { changes: vec![change] })
+    };
+    assert_eq!((moved("https://h"), moved("http://h")), (two, one));
     let mut state = founded();
     let revision = state.revision().next();
     let refused = state.apply(revision, &envelope(None, create()));

@@ -54,6 +54,7 @@ fn forward(
         client_host: head.host(whole),
         fields: &end_to_end(head, whole),
         destination: None,
+        condition: None,
         framing: head.framing(),
         expect_continue: head.expects_continue() && head.framing() != Framing::None,
         wants_trailers: head.wants_trailers(),

@@ -74,6 +74,8 @@ pub enum FieldKind {
     Forwarded,
     /// `Destination` (WebDAV COPY and MOVE).
     Destination,
+    /// `If` (WebDAV: state tokens and entity tags of resources).
+    If,
     /// `Date`.
     Date,
     /// `Retry-After`.
@@ -106,6 +108,7 @@ impl FieldKind {
         // Length and first letter leave at most one name to compare with, and mostly none.
         match (name.len(), name.first().map_or(0, u8::to_ascii_lowercase)) {
             (2, b't') if is("te") => Self::Te,
+            (2, b'i') if is("if") => Self::If,
             (4, b'h') if is("host") => Self::Host,
             (4, b'd') if is("date") => Self::Date,
             (6, b'e') if is("expect") => Self::Expect,

@@ -315,3 +315,21 @@ fn verifier(
     })?;
     Ok((Some(verifier), digest.finalize()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_of_a_certificate_is_told_in_time() {
+        const DAY_S: u64 = 86_400;
+        let end_s = 1_000 * DAY_S;
+        let served = Served { path: "a.pem".into(), names: vec![], not_after_s: end_s };
+        let told = |at_s: u64| served.expiry_warning(at_s);
+        assert_eq!(told(end_s - EXPIRY_WARNING_DAYS * DAY_S), None);
+        let soon = told(end_s - 10 * DAY_S - 1).expect("ten days before");
+        assert!(soon.contains("a.pem expires in 10 days"), "{soon}");
+        assert!(told(end_s).expect("its last second").contains("expires in 0 days"));
+        assert!(told(end_s + 1).expect("after its end").contains("has expired"));
+    }
+}
