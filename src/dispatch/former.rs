@@ -12,7 +12,8 @@
 //! - The time counts from the first miss after the change: a pool that nobody reads loses nothing.
 //! - A shard that left the pool is not asked, nor one that looks down.
 //!
-//! The price is that of every second copy: what is deleted at its owner within the time is found
+//! A former ring stays in memory until others take its place, beyond its time: a few MiB with a
+//! thousand shards. The price is that of every second copy: what is deleted at its owner within the time is found
 //! at the former one again.
 
 use std::sync::Arc;

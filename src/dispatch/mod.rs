@@ -8,6 +8,10 @@
 //!                              Ok, or a Failure that `proxy::problem` words
 //! ```
 //!
+//! Reads of pools that want it take a second path beside `attempt`, on which answers are `held` until
+//! it is decided whose word counts: a `second` shard is asked while the first is silent, or a `former`
+//! owner for what a new one lacks.
+//!
 //! A request reads the published [`View`](view::View) once and carries it: its pool, its shard
 //! and the epoch it tells the client belong together. Nothing here waits for a lock or for the
 //! control plane.

@@ -149,12 +149,15 @@ impl Body for NoBody {
 
 #[derive(Default)]
 struct Told {
+    interims: Vec<u16>,
     status: u16,
     ended: bool,
 }
 
 impl Answer for Told {
-    async fn interim(&mut self, _: &ResponseHead, _: &[u8]) -> Result<(), ClientGone> {
+    async fn interim(&mut self, head: &ResponseHead, _: &[u8]) -> Result<(), ClientGone> {
+        assert_eq!((self.status, self.ended), (0, false), "before the answer");
+        self.interims.push(head.status());
         Ok(())
     }
     fn head(&mut self, head: &ResponseHead, _: &[u8], _: Framing, _: &About<'_>, _: bool) {

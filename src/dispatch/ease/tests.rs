@@ -252,3 +252,25 @@ fn and_so_does_one_that_was_in_maintenance() {
     let changed = view(false, Mode::Any, AdminState::Ready, Some(&again), &settings);
     assert!((45..=55).contains(&part(&changed, Class::Read, 25_000).0));
 }
+
+/// A reload that begins with slow starts sent shards back that had returned long ago.
+#[test]
+fn who_was_back_before_slow_starts_began_has_all_keys() {
+    let before = view(false, Mode::Any, AdminState::Ready, None, &PoolSettings::default());
+    for _ in 0..3 {
+        before.pools[0].health.probe_result(1, 0, Err(ProbeFailure::Connect));
+    }
+    for _ in 0..2 {
+        before.pools[0].health.probe_result(2, 0, Ok(()));
+    }
+    let after = view(false, Mode::Any, AdminState::Ready, Some(&before), &slow());
+    assert_eq!(part(&after, Class::Read, 100_000).0, 100);
+    // The next return is eased.
+    for _ in 0..3 {
+        after.pools[0].health.probe_result(100_001, 0, Err(ProbeFailure::Connect));
+    }
+    for _ in 0..2 {
+        after.pools[0].health.probe_result(100_002, 0, Ok(()));
+    }
+    grows(&after, 200_000);
+}

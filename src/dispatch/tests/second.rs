@@ -1,6 +1,6 @@
 //! A second shard, asked besides the first.
 
-use super::Does::{Breaks, Says, SaysAfter, SaysAndTells, Waits, WaitsForReset};
+use super::Does::{Breaks, Says, SaysAfter, SaysAndTells, SaysAndWaits, Waits, WaitsForReset};
 use super::*;
 
 /// Settings in which nothing but a hedge ends a wait; it is sent soon.
@@ -176,5 +176,28 @@ async fn what_a_new_shard_has_not_found_the_former_owner_may_find() {
         let found = (pool.metrics.warm_up.sum(), pool.metrics.warm_up_found.sum());
         assert_eq!((found, pool.budget.repeats()), (count, 0), "{case}");
         assert!(pool.shards.iter().all(|shard| shard.in_flight() == 0), "{case}");
+    }
+}
+
+/// Interim answers are held with the answer that they belong to, and those of the other are dropped.
+#[tokio::test]
+async fn interim_answers_go_on_with_their_answer() {
+    const HINTS: &str = "HTTP/1.1 103 Early Hints\r\nLink: </style.css>\r\n\r\n";
+    const BOTH: &str = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\n\r\n\
+                        HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+    for (owner, expected, interims) in [
+        (vec![Says(BOTH)], "200 by the owner", vec![103, 102]),
+        (vec![SaysAndWaits(HINTS)], "200 by the next", vec![]),
+    ] {
+        let (owner, next) = shards(owner, vec![Says(OK)]).await;
+        let mut settings = hedging();
+        if expected.ends_with("owner") {
+            settings.retry.hedge_after = Some(Duration::from_secs(3600));
+        }
+        let (view, token) = view(&owner, &next, (false, Mode::Any), &settings);
+        let worker = Worker::new(0, Instant::now());
+        let (result, note) = put(&worker, &view.pools[0], token, "GET").await;
+        assert_eq!(word(&result, &note), expected);
+        assert_eq!(result.expect("an answer").interims, interims, "{expected}");
     }
 }
