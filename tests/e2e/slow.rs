@@ -44,7 +44,7 @@ const BYTES_EACH_MAX: u64 = 32 * 1024;
 const BYTES_OF_WORKERS: u64 = 2 * 8 * 256 * 1024;
 
 /// The limits: short, so that the test is.
-const LIMITS: &str = "node: { workers: 2 }\nclient:\n  limits: { least_rate: 1KiB, connections: 9000 }\n  timeouts: { head: \
+const LIMITS: &str = "client:\n  limits: { least_rate: 1KiB, connections: 9000 }\n  timeouts: { head: \
                       2s, body_idle: 2s, rate_grace: 2s, keep_alive: 2s, linger: 100ms }\n";
 
 /// A client that will not be waited for.

@@ -38,7 +38,7 @@ pub(super) struct Watch {
 }
 
 impl Watch {
-    /// Runs for ever; to be dropped at any point.
+    /// Runs until its runtime ends; to be dropped at any point.
     pub(super) async fn run(self: Arc<Self>) {
         let mut probes = self.probe_all();
         loop {
@@ -50,9 +50,14 @@ impl Watch {
             tokio::select! {
                 biased;
                 Some(Err(ended)) = probes.join_next() => {
+                    if ended.is_cancelled() {
+                        // The runtime ends, and whatever is begun now ends at once.
+                        return;
+                    }
                     // A probe ends only by a panic, which is a defect of ours. Without probes a
                     // shard that is down would stay down, so all begin anew.
                     error!(pool = %self.pool, error = %ended, "a probe ended; starting all anew");
+                    tokio::time::sleep(REPORT_INTERVAL).await;
                     probes = self.probe_all();
                 }
                 () = tokio::time::sleep(until_deadline.min(REPORT_INTERVAL)) => {}

@@ -640,7 +640,8 @@ const WHOLE: &[(&str, Fate)] = &[
     ("GET /k HTTP/1.1\nHost: h<LF>\n", Refused(400)),
     ("GET /k HTTP/1.1\nHost: h\n<LF>", Refused(400)),
     ("GET /k HTTP/1.1<CR>Host: h<CR><CR>\n\n", Refused(400)),
-    ("\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}\n\n", Refused(400)),
+    // A ClientHello is closed without a word, which its sender could not read: see `tls_clients`.
+    ("\u{17}\u{3}\u{1}\u{2}\u{0}\u{1}\n\n", Refused(400)),
     ("\u{0}\n\n", Refused(400)),
     ("SSH-2.0-OpenSSH_9.2p1\n\n", Refused(400)),
     ("*1<CR><LF>$4<CR><LF>PING<CR><LF>\n", Refused(400)),
