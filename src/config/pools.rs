@@ -97,7 +97,7 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
     let health = health(section);
     let timeouts = timeouts(section);
     let limits = limits(section);
-    let retry = retry(section, timeouts.response_head);
+    let retry = retry(section, timeouts.response_head, immutable, clustered);
     let mut hash_balance_factor = None;
     section.set("hash_balance_factor", &mut hash_balance_factor, |spot| {
         spot.or_word("none", |spot| spot.number(101..=10_000))
@@ -155,16 +155,23 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
 fn warm_up(pool: &Section<'_>, immutable: bool, clustered: bool) -> Option<Duration> {
     let mut warm_up = None;
     pool.set("warm_up", &mut warm_up, |spot| spot.or_word("off", Spot::duration));
-    let is_known = !clustered || pool.get("shards").is_some() || pool.get("immutable").is_some();
     if let Some(spot) = pool.get("warm_up")
         && warm_up.is_some()
-        && is_known
-        && !immutable
+        && !may_be_immutable(pool, immutable, clustered)
     {
         let message = "another shard's copy of a key that may change could be an old one";
-        spot.refuse::<()>(message, "write `immutable: true` if they are, or remove this");
+        spot.refuse::<()>(message, NEVER_CHANGES);
     }
     warm_up
+}
+
+const NEVER_CHANGES: &str =
+    "write `immutable: true` if what stands under a key never changes, or remove this";
+
+/// Whether the file says it, or need not since the cluster does.
+fn may_be_immutable(pool: &Section<'_>, immutable: bool, clustered: bool) -> bool {
+    let is_known = !clustered || pool.get("shards").is_some() || pool.get("immutable").is_some();
+    immutable || !is_known
 }
 
 /// What moves requests by this node's own sight has no place where only agreed verdicts do.
@@ -467,7 +474,12 @@ fn limits(pool: &Section<'_>) -> PoolLimits {
     limits
 }
 
-fn retry(pool: &Section<'_>, response_head: Duration) -> RetryPolicy {
+fn retry(
+    pool: &Section<'_>,
+    response_head: Duration,
+    immutable: bool,
+    clustered: bool,
+) -> RetryPolicy {
     let mut retry = RetryPolicy::default();
     let Some(section) = pool.sub("retry", &schema::RETRY) else { return retry };
     section.set("attempts", &mut retry.attempts_max, |spot| spot.number(1..=10));
@@ -484,7 +496,11 @@ fn retry(pool: &Section<'_>, response_head: Duration) -> RetryPolicy {
     let hedge_after = &mut retry.hedge_after;
     section.set("hedge_after", hedge_after, |spot| spot.or_word("none", Spot::duration));
     if let (Some(spot), Some(after)) = (section.get("hedge_after"), retry.hedge_after) {
-        if let Some(attempts) = section.get("attempts").filter(|_| retry.attempts_max == 1) {
+        if !may_be_immutable(pool, immutable, clustered) {
+            // The next shard is who had the keys of one that joined, and may have them still.
+            let message = "another shard's copy of a key that may change could be an old one";
+            spot.refuse::<()>(message, NEVER_CHANGES);
+        } else if let Some(attempts) = section.get("attempts").filter(|_| retry.attempts_max == 1) {
             let other = (attempts.place(), "the first attempt is the only one");
             spot.warn_of("has no effect", other, "allow 2 attempts or more");
         } else if after >= response_head {

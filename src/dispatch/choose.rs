@@ -70,8 +70,7 @@ pub enum Spared {
     SlowStart,
 }
 
-/// Chooses a shard that is not in `tried`. Where a request may go to another shard than the owner,
-/// shards that are to be spared are passed over, unless only such are left; see `ease`.
+/// Chooses a shard that is not in `tried`. For a read, shards that are to be spared are passed over, unless only such are left; see `ease`.
 ///
 /// # Errors
 /// [`NoShard`]; nothing was sent for this choice.
@@ -89,7 +88,8 @@ pub fn choose(pool: &Pool, asked: Asked, tried: &[usize]) -> Result<Chosen, NoSh
     let usable =
         |shard: usize| !tried.contains(&shard) && (panic || pool.health.usable(shard, class));
     let chosen = first(pool, token, class, usable)?;
-    if pool.eases && pool.agreed.spec.mode == Mode::Any && may_go_on(pool, class) {
+    // A write that went elsewhere would not be where it is looked for, once nobody is spared.
+    if pool.eases && pool.agreed.spec.mode == Mode::Any && class == Class::Read {
         let easing = Easing { pool, token, class, panic, now_ms };
         if let Some(spared) = easing.spares(chosen.shard) {
             let spares_not = |shard| usable(shard) && easing.spares(shard).is_none();

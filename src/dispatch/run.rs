@@ -120,6 +120,10 @@ impl<'a> Run<'a> {
                 Ok(chosen) => chosen,
                 Err(no_shard) => return Err(last.unwrap_or_else(|| self.no_shard(no_shard))),
             };
+            if chosen.spilled && self.request.destination.is_some() {
+                // The next shard for the one key need not be the next for the other.
+                return Err(last.unwrap_or_else(|| self.no_shard(NoShard::OwnerDown)));
+            }
             if held.is_none() && self.holds_body() {
                 // Only now: a request that nobody can serve is refused before its body is asked for.
                 held = Some(self.hold(body).await.map_err(Failure::Body)?);

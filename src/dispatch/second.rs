@@ -49,6 +49,10 @@ pub(super) struct First {
     pub(super) may_hedge: bool,
 }
 
+/// How long shards are asked, all together, for what the owner has answered that it has not: it is a
+/// favour, and the answer is in hand.
+const ELSEWHERE: Duration = Duration::from_secs(1);
+
 impl<'a> Run<'a> {
     /// Whether this is a request of which a second shard may be asked, in a pool that wants that.
     pub(super) fn may_ask_second(&self) -> bool {
@@ -80,6 +84,8 @@ impl<'a> Run<'a> {
     /// that one.
     async fn elsewhere(&self, held: Held<'a>, asked: Asked, note: &mut Note) -> Held<'a> {
         let (metrics, stripe) = (&self.pool.metrics, self.worker.stripe);
+        let timers = self.timer.timers();
+        let deadline_ms = timers.after(self.pool.settings.timeouts.response_head.min(ELSEWHERE));
         for shard in holders(self.pool, asked, held.shard()) {
             let Some(_repeat) = self.pool.budget.repeat() else {
                 metrics.rq_retry_overflow.inc(stripe);
@@ -88,9 +94,16 @@ impl<'a> Run<'a> {
             metrics.warm_up.inc(stripe);
             note.attempts += 1;
             let mut owes_head = false;
-            let Ok(other) = self.ask(shard, false, &mut owes_head).await else { continue };
+            let left = Duration::from_millis(deadline_ms.saturating_sub(timers.now_ms()));
+            let asking = pin!(self.ask(shard, false, &mut owes_head));
+            let other = match within(left, asking).await {
+                Some(Ok(other)) => other,
+                Some(Err(_)) => continue,
+                None => break,
+            };
             let (missed, found) = match other.status() {
-                200..400 => (held, other),
+                // The last two are said of what is there (RFC 9110, sections 15.5.13 and 15.5.17).
+                200..400 | 412 | 416 => (held, other),
                 _ => {
                     other.let_go();
                     continue;

@@ -142,7 +142,8 @@ impl Entry<'_> {
     /// Reads on. False at the end of the connection.
     async fn more(&self, buffer: &mut ReadBuffer) -> io::Result<bool> {
         let reading = poll_fn(|cx| {
-            if self.local.worker.closing.get() && buffer.is_empty() {
+            // No request has come, so none is lost.
+            if self.local.worker.closing.get() {
                 return Poll::Ready(Ok(0));
             }
             self.wire.poll_read(cx, buffer)
@@ -168,7 +169,9 @@ impl Entry<'_> {
             }
             match self.more(buffer).await {
                 Ok(true) => {}
-                Ok(false) if buffer.is_empty() => return Err(NoHeader::Ended),
+                Ok(false) if buffer.is_empty() || self.local.worker.closing.get() => {
+                    return Err(NoHeader::Ended);
+                }
                 Ok(false) => return Err(NoHeader::Bad("it ended before it".to_owned())),
                 Err(error) => return Err(NoHeader::Bad(error.to_string())),
             }
@@ -183,14 +186,21 @@ impl Entry<'_> {
         if buffer.is_empty() && !self.more(&mut buffer).await.map_err(Refused::Failed)? {
             return Err(Refused::Ended);
         }
-        let Self { timer, deadline_ms, wire, .. } = self;
+        let Self { timer, deadline_ms, wire, local } = self;
         // Every method begins with a letter.
         if buffer.filled()[0].is_ascii_uppercase() {
             return Err(Refused::InTheClear(wire.into_inner()));
         }
-        let accepting = tls.accept(wire.into_inner(), buffer.filled());
-        let accepted = timer.limit(deadline_ms, pin!(accepting)).await;
-        accepted.unwrap_or_else(|| Err(io::ErrorKind::TimedOut.into())).map_err(Refused::Failed)
+        let mut accepting = pin!(tls.accept(wire.into_inner(), buffer.filled()));
+        let accepted = poll_fn(|cx| match accepting.as_mut().poll(cx) {
+            Poll::Pending if local.worker.closing.get() => Poll::Ready(None),
+            polled => polled.map(Some),
+        });
+        match timer.limit(deadline_ms, pin!(accepted)).await {
+            Some(Some(accepted)) => accepted.map_err(Refused::Failed),
+            Some(None) => Err(Refused::Ended),
+            None => Err(Refused::Failed(io::ErrorKind::TimedOut.into())),
+        }
     }
 }
 

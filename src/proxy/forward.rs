@@ -273,19 +273,35 @@ pub(super) fn asking_client(
     if site.forwarded == ForwardedRule::Replace {
         return caller.address;
     }
-    let last = |kind| {
-        let fields = head.fields().iter().rev();
-        let mut fields = fields.filter(|field| field.kind == kind && !field.nominated);
-        std::str::from_utf8(fields.next()?.value.of_bytes(whole)).ok()?.rsplit(',').next()
+    let value = |kind| {
+        let field = head.fields().iter().rev().find(|field| field.kind == kind)?;
+        std::str::from_utf8(field.value.of_bytes(whole)).ok()
     };
-    let plain = || address_of(last(FieldKind::ForwardedFor)?.trim());
-    let standard = || {
-        let mut pairs =
-            last(FieldKind::Forwarded)?.split(';').filter_map(|pair| pair.split_once('='));
-        let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-        address_of(node.trim().trim_matches('"'))
+    // Only the field that the proxies are said to write: the other may be the client's own.
+    let address = || match site.forwarded_fields.x() {
+        true => address_of(value(FieldKind::ForwardedFor)?.rsplit(',').next()?.trim()),
+        false => {
+            let element = unquoted(value(FieldKind::Forwarded)?, ',').last()?;
+            let mut pairs = unquoted(element, ';').filter_map(|pair| pair.split_once('='));
+            let (_, node) = pairs.find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
+            address_of(node.trim().trim_matches('"'))
+        }
     };
-    plain().or_else(standard).unwrap_or(caller.address)
+    address().unwrap_or(caller.address)
+}
+
+/// The parts between separators that do not stand in a quoted string (RFC 9110, section 5.6.4).
+fn unquoted(text: &str, separator: char) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    text.split(move |c: char| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if quoted => escaped = true,
+            '"' => quoted = !quoted,
+            _ => return c == separator && !quoted,
+        }
+        false
+    })
 }
 
 /// An address, with or without a port; one of IPv6 may have brackets.

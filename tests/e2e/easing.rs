@@ -153,7 +153,8 @@ fn a_second_shard_answers_for_one_that_is_silent() {
     });
     let next = Backend::answering("next");
     let serve = Serve::start(&format!(
-        "pools:\n  - name: p\n    health: {{ active: off }}\n    retry: {{ hedge_after: 20ms }}\n    \
+        "pools:\n  - name: p\n    health: {{ active: off }}\n    immutable: true\n    \
+         retry: {{ hedge_after: 20ms }}\n    \
          timeouts: {{ response_head: 1h }}\n{}routes:\n  - {{ name: all, pool: p }}\n",
         shards(&[silent.address, next.address])
     ));

@@ -99,8 +99,30 @@ fn behind_a_proxy_of_ones_own_its_clients_are_counted() {
         |fields: &str| client.ask("GET", "/limited/a", fields, b"").expect("an answer").status;
     // What stands before the last address was written by the client itself.
     assert_eq!(status("X-Forwarded-For: 6.6.6.6, 192.0.2.2\r\n"), 200);
-    assert_eq!(status("Forwarded: for=192.0.2.3;proto=https\r\n"), 200);
     assert_eq!(status("X-Forwarded-For: unknown\r\n"), 200, "the connection's own address");
+    // Nobody has what a proxy wrote taken away, or puts another field in its place.
+    let limited = "X-Forwarded-For: 192.0.2.1\r\n";
+    let mut in_vain = |another: &dyn Fn(usize) -> String| {
+        (0..1000).any(|n| status(&format!("{}{limited}", another(n))) == 429)
+    };
+    assert!(in_vain(&|n| format!(
+        "Connection: X-Forwarded-For\r\nForwarded: for=50.0.{}.{}\r\n",
+        n / 250,
+        n % 250
+    )));
+    assert!(in_vain(&|n| format!("Forwarded: for=50.1.{}.{}\r\n", n / 250, n % 250)));
+
+    let settings = "client: { forwarded: append, forwarded_fields: forwarded }\n";
+    let serve = Serve::start(&over(&backend, settings, LIMITED));
+    let mut client = Client::connect(serve.data);
+    let limited = "Forwarded: for=6.6.6.6, for=192.0.2.1;host=\"a,for=6.6.6.7\"\r\n";
+    let (taken, refused) = ask_until_refused(&mut client, limited);
+    assert!(taken >= 3 && refused.status == 429, "{refused:?}");
+    let mut status =
+        |fields: &str| client.ask("GET", "/limited/a", fields, b"").expect("an answer").status;
+    let other = |n: usize| format!("X-Forwarded-For: 50.2.{}.{}\r\n", n / 250, n % 250);
+    assert!((0..1000).any(|n| status(&format!("{}{limited}", other(n))) == 429));
+    assert_eq!(status("Forwarded: for=192.0.2.3;proto=https\r\n"), 200);
 }
 
 #[test]

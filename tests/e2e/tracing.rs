@@ -197,7 +197,10 @@ fn both_shards_of_a_hedged_read_are_told() {
     let works = Backend::answering("works");
     let collector = collector();
     let rest = over(&[&silent, &works]);
-    let rest = rest.replace("    shards:", "    retry: { hedge_after: 50ms }\n    shards:");
+    let rest = rest.replace(
+        "    shards:",
+        "    immutable: true\n    retry: { hedge_after: 50ms }\n    shards:",
+    );
     let mut serve = Serve::start(&traced(&collector, 100, &rest));
     let paths: Vec<String> = (0..100).map(|n| format!("/k{n}")).collect();
     let located = locate(&serve.file(), &paths);

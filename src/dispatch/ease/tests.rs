@@ -148,7 +148,8 @@ fn only_what_may_go_elsewhere_is_passed_on() {
     for (immutable, mode, class, moves) in [
         (false, Mode::Any, Class::Read, true),
         (false, Mode::Any, Class::Write, false),
-        (true, Mode::Any, Class::Write, true),
+        (true, Mode::Any, Class::Read, true),
+        (true, Mode::Any, Class::Write, false),
         (true, Mode::Primary, Class::Read, false),
         (true, Mode::Primary, Class::Write, false),
     ] {

@@ -329,6 +329,16 @@ fn nominate(whole: &[u8], fields: &mut [Field], option: &[u8]) -> Result<(), Hea
     ) {
         return Err(HeadError::Nominated);
     }
+    // These are the hops' own account of who asked: nobody may have what others wrote taken away.
+    if matches!(
+        kind,
+        FieldKind::ForwardedFor
+            | FieldKind::ForwardedProto
+            | FieldKind::ForwardedHost
+            | FieldKind::Forwarded
+    ) {
+        return Ok(());
+    }
     for field in fields {
         if field.name.of_bytes(whole).eq_ignore_ascii_case(option) {
             field.nominated = true;

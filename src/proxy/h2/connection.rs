@@ -35,7 +35,7 @@ use crate::net::wire::{Pace, Waiting};
 const PENDING_RESETS_MAX: usize = 20;
 
 /// Streams that we reset because of what the client did, over a connection's life.
-const LOCAL_RESETS_MAX: usize = 1024;
+const LOCAL_RESETS_MAX: usize = 256;
 
 /// Serves one client of HTTP/2 until its connection ends. `first` is what was read of it before.
 pub(in super::super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(

@@ -42,7 +42,8 @@
 //!
 //! Known departures, all of them the library's: pseudo-fields among trailers are dropped where the
 //! request should be malformed (8.1), a `:path` loses its fragment, and one that is missing beside
-//! a `Host` without `:authority` is read as `/` (8.3.1). Nothing of it reaches a shard. A field
+//! a `Host` without `:authority` is read as `/` (8.3.1). Of these the fragment matters: with
+//! HTTP/1.1 a `#` in a target is 400, and here the key is what stands before it. A field
 //! section over the limit is answered 431 by the library, so it is neither counted nor logged.
 
 mod answer;
