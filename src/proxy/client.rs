@@ -11,6 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::access_log::{BATCH_BYTES, LogSender};
+use super::h2::StreamServers;
 use super::metrics::ClientMetrics;
 use super::site::{Site, SiteReader};
 use super::traces::Tracer;
@@ -30,6 +31,8 @@ pub struct Local {
     pub metrics: Arc<ClientMetrics>,
     /// Where spans go, if requests are traced.
     pub(super) tracer: Option<Tracer>,
+    /// Who serves streams of HTTP/2.
+    pub(super) stream_servers: StreamServers,
     log: Option<LogSender>,
     log_lines: RefCell<Vec<u8>>,
     request_ids: Ids,
@@ -61,6 +64,7 @@ impl Local {
             sites,
             metrics,
             tracer,
+            stream_servers: StreamServers::default(),
             log,
             log_lines: RefCell::default(),
             request_ids: Ids::new(seed),

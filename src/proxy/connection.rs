@@ -178,8 +178,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
                 return None;
             }
             served += 1;
-            // Boxed: an idle connection's task then holds a pointer, not a request's state.
-            match Box::pin(self.one(buffer, served)).await {
+            // Boxed: an idle connection's task then holds a pointer, not a request's state. That is
+            // made in its box: given to `Box::pin`, it would be made outside and all of its 4 KiB
+            // copied for every request.
+            match Box::into_pin(Box::write(Box::new_uninit(), self.one(buffer, served))).await {
                 Next::Request(buffer) => rest = buffer,
                 Next::Http2(buffer) => return Some(buffer),
                 Next::Close => {

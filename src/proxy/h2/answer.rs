@@ -11,7 +11,8 @@ use std::io;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CONTENT_LENGTH, CONTENT_TYPE, DATE, HeaderName, HeaderValue, RETRY_AFTER,
+    ALLOW, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, DATE, EXPIRES, HeaderName, HeaderValue,
+    LAST_MODIFIED, RETRY_AFTER,
 };
 use http::{HeaderMap, Response, StatusCode};
 
@@ -60,6 +61,14 @@ fn value(text: &[u8]) -> HeaderValue {
     HeaderValue::from_bytes(text).expect("our own values are printable")
 }
 
+/// A value that later answers will not have, so that it is kept out of the client's table of fields
+/// (RFC 7541, section 7.1.3). The library compares a field with all of its name in that table, which
+/// is soon full of ids or dates.
+fn passing(mut value: HeaderValue) -> HeaderValue {
+    value.set_sensitive(true);
+    value
+}
+
 /// What the library says when the stream or its connection is gone.
 fn gone(error: h2::Error) -> ClientGone {
     WireError::from(match error.is_io() {
@@ -105,9 +114,9 @@ impl<'a> StreamAnswer<'a> {
     fn finish_head(&mut self, status: u16, mut fields: HeaderMap, date: bool) {
         self.status = status;
         if date {
-            fields.insert(DATE, value(&self.local.date()));
+            fields.insert(DATE, passing(value(&self.local.date())));
         }
-        fields.insert(REQUEST_ID, value(self.request_id));
+        fields.insert(REQUEST_ID, passing(value(self.request_id)));
         let mut response = Response::new(());
         *response.status_mut() =
             StatusCode::from_u16(status).expect("statuses are judged, or ours");
@@ -191,7 +200,8 @@ impl<'a> StreamAnswer<'a> {
             }
             let value = HeaderValue::from_maybe_shared(shared.slice_ref(text));
             if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(name), value) {
-                map.append(name, value);
+                let passes = matches!(name, DATE | EXPIRES | LAST_MODIFIED | CONTENT_RANGE);
+                map.append(name, if passes { passing(value) } else { value });
             }
         }
         (map, dated)
@@ -325,8 +335,9 @@ impl Answer for StreamAnswer<'_> {
     }
 
     async fn end(&mut self, trailers: &[u8]) -> Result<(), ClientGone> {
-        let trailers = read_trailers(trailers);
-        let (no_content, no_trailers) = (self.held.is_empty(), trailers.is_empty());
+        let trailers = Some(trailers).filter(|lines| !lines.is_empty()).map(read_trailers);
+        let trailers = trailers.filter(|trailers| !trailers.is_empty());
+        let (no_content, no_trailers) = (self.held.is_empty(), trailers.is_none());
         let begun = self.head.is_none();
         self.send_head(no_content && no_trailers)?;
         if !no_content {
@@ -335,10 +346,10 @@ impl Answer for StreamAnswer<'_> {
             let piece = Piece::from(self.local.worker.buffers.text());
             return self.sender.borrow_mut().data(piece, true).map_err(gone);
         }
-        if no_trailers {
-            return Ok(());
+        match trailers {
+            Some(trailers) => self.sender.borrow_mut().trailers(trailers).map_err(gone),
+            None => Ok(()),
         }
-        self.sender.borrow_mut().trailers(trailers).map_err(gone)
     }
 }
 

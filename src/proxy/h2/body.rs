@@ -25,7 +25,8 @@ pub(super) struct StreamBody<'a> {
     timer: &'a Timer,
     sender: &'a RefCell<Sender>,
     stream: RecvStream,
-    window: FlowControl,
+    /// None if there is no content: a handle has its price.
+    window: Option<FlowControl>,
     /// What was given out last; its window is still closed.
     given: Bytes,
     pace: Pace,
@@ -46,10 +47,11 @@ impl<'a> StreamBody<'a> {
         pace: Pace,
     ) -> Self {
         // A client that has begun to send does not wait (RFC 9110, section 10.1.1).
-        let window = stream.flow_control().clone();
-        let waits = waits && window.used_capacity() == 0;
+        let ended = stream.is_end_stream();
+        let window = (!ended).then(|| stream.flow_control().clone());
+        let waits = waits && window.as_ref().is_none_or(|window| window.used_capacity() == 0);
         Self {
-            ended: stream.is_end_stream(),
+            ended,
             site,
             timer,
             sender,
@@ -66,9 +68,9 @@ impl<'a> StreamBody<'a> {
     /// Opens the window for what was given out, which by now has gone on.
     fn release(&mut self) {
         let given = std::mem::take(&mut self.given);
-        if !given.is_empty() {
+        if let Some(window) = self.window.as_mut().filter(|_| !given.is_empty()) {
             // A stream that was reset meanwhile has no window; the next read says so.
-            let _: Result<(), h2::Error> = self.window.release_capacity(given.len());
+            let _: Result<(), h2::Error> = window.release_capacity(given.len());
         }
     }
 
@@ -139,7 +141,7 @@ impl Body for StreamBody<'_> {
     }
 
     fn has_more_here(&self) -> bool {
-        self.window.used_capacity() > self.given.len()
+        self.window.as_ref().is_some_and(|window| window.used_capacity() > self.given.len())
     }
 
     fn is_complete(&self) -> bool {

@@ -35,7 +35,8 @@
 //! | 10.5 | excessive load ends in ENHANCE_YOUR_CALM | `h2`: CONTINUATION, header lists, DATA without content, resets before a stream is taken up; we: the rest, in [`frames`] | `each_flood_ends_its_connection_and_no_other`, `rapid_reset_is_bounded_and_reaches_no_shard_for_long`, `tiny_frames_are_not_collected_without_end` |
 //!
 //! Invariants:
-//! 1. A stream's task ends when its client gives the stream up, wherever it waits for a shard.
+//! 1. A stream's task is done with it when its client gives the stream up, wherever it waits for a
+//!    shard.
 //! 2. For each stream at most one window of content is held in either direction.
 //! 3. A turn of the connection's task takes a bounded number of frames and bytes, then lets others
 //!    have theirs.
@@ -53,7 +54,9 @@ mod frames;
 mod io;
 mod request;
 mod sender;
+mod servers;
 mod stream;
 
 pub(super) use connection::serve;
 pub(super) use frames::PREFACE;
+pub(super) use servers::StreamServers;

@@ -1,6 +1,7 @@
 //! How is the request of one stream answered?
 //!
-//! In a task of its own, so that requests of one connection do not wait for each other. What an
+//! In a task of its own, so that requests of one connection do not wait for each other; the task is
+//! one that served another stream before, if such a one is free (see [`super::servers`]). What an
 //! exchange needs is made here; what it leaves decides how the stream ends. An answer that broke is
 //! reset, never ended: its client must not take a part for the whole.
 
@@ -75,10 +76,19 @@ pub(super) fn begin(
     respond: SendResponse<Piece>,
 ) {
     let active = Active::count(shared);
-    tokio::task::spawn_local(serve(active, request, respond));
+    shared.local().stream_servers.serve(Stream { active, request, respond });
 }
 
-async fn serve(active: Active, request: Request<RecvStream>, respond: SendResponse<Piece>) {
+/// A stream that is to be served.
+pub(super) struct Stream {
+    active: Active,
+    request: Request<RecvStream>,
+    respond: SendResponse<Piece>,
+}
+
+/// Serves a stream to its end.
+pub(super) async fn serve(stream: Stream) {
+    let Stream { active, request, respond } = stream;
     let shared = &active.0;
     let local = shared.local();
     let worker = &local.worker;
