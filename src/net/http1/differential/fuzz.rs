@@ -125,8 +125,10 @@ fn fuzz_request_streams() {
             let bytes = mutant(&REQUESTS, &WORDS, recipe);
             let ours = ours(&bytes);
             let theirs = peer::read(&bytes, 1 + usize::from(*piece));
-            let theirs = theirs.get(..ours.len()).unwrap_or(&theirs);
-            assert_eq!(&ours[..], theirs, "{}", shown(&bytes));
+            // hyper may refuse what is passed on: its URIs have no `"` in a query, for one. What both
+            // read is the same, to where either stops.
+            let both = ours.len().min(theirs.len());
+            assert_eq!(ours[..both], theirs[..both], "{}", shown(&bytes));
         },
     );
 }

@@ -75,7 +75,11 @@ fn read_by_llhttp(kind: char, streams: &[(Vec<u8>, usize)]) -> Option<Vec<Theirs
 /// Streams, half of them by the generator of requests, if it is one, and half of them mutants.
 fn streams(kind: char) -> Vec<(Vec<u8>, usize)> {
     let count = std::env::var("RINGWAY_LLHTTP_STREAMS").ok().and_then(|text| text.parse().ok());
-    let mut runner = TestRunner::default();
+    // The same streams for everybody, but for who asks for more of them.
+    let mut runner = match count {
+        Some(_) => TestRunner::default(),
+        None => TestRunner::deterministic(),
+    };
     let recipes = (any::<(u8, Vec<(u16, u8, u8)>)>(), 1usize..300);
     let requests = stream::requests();
     (0..count.unwrap_or(STREAMS))
