@@ -18,8 +18,8 @@
 //! # Warm-up
 //!
 //! A shard that joined, or came back, does not have all that it owns; `former` says who may. Each is
-//! asked in turn, within the budget, until one has it; the owner's 404 is held meanwhile, and goes on
-//! if nobody has. A failure there is no failure of the request.
+//! asked in turn, within the budget and a second in all, until one has it; the owner's 404 is held
+//! meanwhile, and goes on if nobody has. A failure there is no failure of the request.
 //!
 //! Known weakness: a shard that is cut off because another was faster is not blamed, so reads alone
 //! do not eject one that hangs until the budget is used up; probes do.
