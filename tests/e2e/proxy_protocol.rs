@@ -1,6 +1,7 @@
 //! Listeners behind a balancer that says for whom each connection is: the PROXY protocol, both
 //! versions, as specified and as HAProxy sends them, and whatever is not it.
 
+use rustix::process::Signal;
 use std::net::SocketAddr;
 use std::process::Command;
 
@@ -27,7 +28,7 @@ fn start(shard: SocketAddr) -> (Serve, Ca) {
     let ca = Ca::new("an authority");
     ca.sign(&["site.test"]).write(folder.path(), "site");
     let text = format!(
-        "node: {{ name: test, data_dir: {f}/node, workers: 2 }}\nlisten:\n  data:\n    - {{ \
+        "node: {{ name: test, data_dir: {f}/node, workers: 2 }}\ndrain_timeout: 8s\nlisten:\n  data:\n    - {{ \
          address: \"127.0.0.1:0\", proxy_protocol: required }}\n    - {{ address: \
          \"127.0.0.1:0\", proxy_protocol: required, tls: {{ certificates: {{ cert: {f}/site.pem, \
          key: {f}/site.key }} }} }}\n  telemetry: \"127.0.0.1:0\"\n  admin: \
@@ -150,6 +151,32 @@ fn whatever_does_not_begin_with_a_header_is_closed_unanswered() {
     });
     assert_eq!(refused(&serve), before + 2);
     assert!(backend.requests().is_empty(), "nothing reached the shard");
+}
+
+/// No request has come on such connections, so none is lost and nobody is waited for: their own time
+/// would be longer than that of the drain.
+#[test]
+fn half_a_header_and_half_a_hello_do_not_hold_a_drain() {
+    let backend = Backend::answering("x");
+    let (mut serve, _) = start(backend.address);
+    let listeners = serve.listeners();
+    let halves = [(0, &b"PROXY TCP4"[..]), (1, b"PROXY T"), (1, b"PROXY UNKNOWN\r\n\x16\x03\x01")];
+    let clients: Vec<Client> = halves
+        .iter()
+        .map(|(listener, half)| {
+            let mut client = Client::connect(listeners[*listener]);
+            client.send(half).expect("sent");
+            client
+        })
+        .collect();
+    until_true("all are there", || {
+        serve.metric("ringway_downstream_cx_active") == halves.len() as f64
+    });
+    serve.process.signal(Signal::TERM);
+    assert!(serve.process.ended().success());
+    let said = serve.process.stderr();
+    assert!(!said.contains("are cut"), "{said}");
+    drop(clients);
 }
 
 #[test]
