@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use hex::{ClusterId, HexError, Nonce, PlanId};
+pub use hex::{ClusterId, HexError, Nonce, PlanId, StoreId};
 pub use ketama_name::{KetamaName, KetamaNameError};
 pub use peer::{PeerAddress, PeerAddressError};
 

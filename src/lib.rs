@@ -11,6 +11,7 @@ pub mod limits;
 pub mod metrics;
 pub mod time;
 pub mod trace;
+pub mod version;
 
 // Floors 1 to 3: pure decisions.
 pub mod cluster;

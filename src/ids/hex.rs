@@ -79,6 +79,11 @@ bytes! {
     Nonce, 16
 }
 bytes! {
+    /// Which store of ours: drawn once, and kept with its data. An address can be given to an empty
+    /// disk and a name typed twice; this can be neither.
+    StoreId, 16
+}
+bytes! {
     /// Names a plan by what it starts from, what it changes and where it leads.
     PlanId, 8
 }

@@ -24,9 +24,10 @@ use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::disk::lock::{FolderLock, LockError};
+use crate::ids::StoreId;
 use crate::store::blobs::{Blobs, FOLDERS, Incoming};
 use crate::store::fence::Fence;
-use crate::store::identity::{self, IDENTITY_FILE, StoreId};
+use crate::store::identity::{self, IDENTITY_FILE};
 use crate::store::index::{Index, IndexError, IndexOpenError, Totals, View};
 use crate::store::index_file::IndexFile;
 use crate::store::metrics::Metrics;
@@ -441,7 +442,7 @@ fn open_index(options: &StoreOptions, fence: &Arc<Fence>) -> Result<Index, OpenE
             return Err(OpenError::IndexMissing { index: path, beside: identity });
         }
         check_empty(folder, &path)?;
-        let id = StoreId::draw().map_err(failed("draw an id for", folder))?;
+        let id = identity::draw().map_err(failed("draw an id for", folder))?;
         Index::create(&path, id).map_err(failed_with)?;
     }
     let reserve_path = folder.join(RESERVE_FILE);

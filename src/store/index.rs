@@ -31,7 +31,7 @@ use redb::{
     TableDefinition, WriteTransaction,
 };
 
-use crate::store::identity::StoreId;
+use crate::ids::StoreId;
 use crate::store::index_file::IndexFile;
 use crate::store::list::{Page, Query};
 use crate::store::record::{BodyId, Place, Record, RecordError};
@@ -256,7 +256,7 @@ fn fill_empty(db: &Database, id: StoreId) -> Result<(), redb::Error> {
         tx.open_table(FILES)?;
         let mut facts = tx.open_table(FACTS)?;
         facts.insert("format", &FORMAT.to_le_bytes()[..])?;
-        facts.insert("store", &id.as_bytes()[..])?;
+        facts.insert("store", &id.0[..])?;
         facts.insert("totals", &Totals::default().encode()[..])?;
     }
     tx.commit()?;
@@ -278,7 +278,7 @@ fn check_facts(db: &Database) -> Result<StoreId, IndexOpenError> {
     if format > FORMAT {
         return Err(IndexOpenError::Newer(format));
     }
-    Ok(StoreId::from_bytes(array("store")?.try_into().map_err(odd)?))
+    Ok(StoreId(array("store")?.try_into().map_err(odd)?))
 }
 
 /// Tells a refusal of the system from a file that redb does not recognise.

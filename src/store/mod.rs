@@ -57,7 +57,6 @@ mod upload;
 mod writer;
 
 pub use engine::{Health, OpenError, Store};
-pub use identity::StoreId;
 pub use index::Totals;
 pub use metrics::Metrics;
 pub use options::{Clock, Fsync, StoreOptions};
