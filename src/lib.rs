@@ -11,13 +11,13 @@ pub mod limits;
 pub mod metrics;
 pub mod time;
 pub mod trace;
-pub mod version;
 
 // Floors 1 to 3: pure decisions.
 pub mod cluster;
 pub mod protocol;
 pub mod ring;
 pub mod route;
+pub mod version;
 
 // Floors 4 and 5: bytes to others, bytes that survive.
 pub mod control;
