@@ -6,4 +6,5 @@
 //! are atomics and at most one lock, never a wait for anything outside.
 
 pub mod health;
+pub mod replica;
 pub mod retry;
