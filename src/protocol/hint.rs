@@ -1,15 +1,12 @@
 //! What is to be done about a write that a replica may have missed?
 //!
-//! A *hint* names replica, key and version; it has no body. It lies in the log of the node that
-//! wrote, which replays it when the replica is up again: whoever holds the newest record of the key
-//! gives a copy, and newest wins as ever. So a replay can come late, twice or for nothing, and does
-//! no harm; what gets lost is left to anti-entropy. That is also why a hint is never an
-//! acknowledgement.
-//!
-//! Of several hints for one replica and key, only the greatest version matters ([`keep`]).
+//! A hint (`handoff`) names replica, key and version; it has no body. The node that keeps it replays
+//! it when the replica is up again: whoever holds the newest record of the key gives a copy, and
+//! newest wins as ever. So a replay can come late, twice or for nothing, and does no harm; what gets
+//! lost is left to anti-entropy. That is also why a hint is never an acknowledgement.
 
+use crate::protocol::holding::Held;
 use crate::protocol::read::Record;
-use crate::protocol::replica::Held;
 use crate::version::Version;
 
 /// What a replay does next.
@@ -57,12 +54,6 @@ pub fn replay(hinted: Version, target: Option<Held>, others: &[(usize, Option<He
     }
 }
 
-/// Which of two hints for one replica and key is kept.
-#[must_use]
-pub fn keep(noted: Option<Version>, new: Version) -> Version {
-    noted.map_or(new, |noted| noted.max(new))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,11 +92,5 @@ mod tests {
         assert_eq!(replay(v(5), older, &[(1, older), (2, None)]), Replay::Wait);
         assert_eq!(replay(v(5), older, &[(1, older), (2, older)]), Replay::Nowhere);
         assert_eq!(replay(v(5), older, &[(1, Some(Held::NOTHING)), (2, older)]), Replay::Nowhere);
-    }
-
-    #[test]
-    fn only_the_greatest_hint_matters() {
-        assert_eq!(keep(None, v(5)), v(5));
-        assert_eq!((keep(Some(v(4)), v(5)), keep(Some(v(6)), v(5))), (v(5), v(6)));
     }
 }

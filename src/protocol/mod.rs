@@ -10,14 +10,18 @@
 //! | module | what it decides |
 //! |---|---|
 //! | [`quorum`] | who has acknowledged, and is it enough |
-//! | [`replica`] | what a replica does with a version that it is brought: the store's own rules |
+//! | [`replica`] | the words that a node and a store speak |
+//! | [`holding`] | what a replica does with a version that it is brought: the store's own rules |
 //! | [`write`](mod@write) | one write, in two rounds or one |
 //! | [`read`] | one read, and what it repairs before it answers |
 //! | [`hint`] | what a replica that missed a write is brought |
+//! | [`handoff`] | which hints a node keeps |
 //! | [`tombstone`] | when a deletion may be forgotten |
 
+pub mod handoff;
 pub mod health;
 pub mod hint;
+pub mod holding;
 pub mod quorum;
 pub mod read;
 pub mod replica;

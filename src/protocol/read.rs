@@ -30,8 +30,8 @@
 //! runner cares to poll: nobody waits for it.
 
 use crate::level::Level;
+use crate::protocol::holding::Held;
 use crate::protocol::quorum::{REPLICAS_MAX, Reason, Replicas, Set, TooFew, needed};
-use crate::protocol::replica::Held;
 use crate::version::Version;
 
 /// A record that is to be brought to a replica.

@@ -18,7 +18,7 @@
 //!    more. So nothing is collected at or above the least version that is not everywhere.
 //!
 //! Then each of the N raises the slot's watermark to the greatest that is collected, and in the same
-//! step drops each record that is still exactly that tombstone (`replica::may_drop`). A replica that
+//! step drops each record that is still exactly that tombstone (`holding::may_drop`). A replica that
 //! is not told of it keeps a tombstone too many, which does no harm: its key is absent or newer on
 //! the others.
 //!

@@ -44,8 +44,8 @@
 //! [`Write::owed`] says for whom that is; [`Write::time_is_up`] ends it, with hints.
 
 use crate::level::Level;
+use crate::protocol::holding;
 use crate::protocol::quorum::{Reason, Replicas, Set, Tally, TooFew, majority, needed};
-use crate::protocol::replica;
 use crate::version::{HybridClock, Proposer, Version};
 
 /// What is written.
@@ -380,7 +380,7 @@ impl Write {
     /// clock's.
     pub fn poll(&mut self, clock: &mut HybridClock, now_unix_ms: u64) -> Option<Output> {
         // A version from the far future must not carry this node's clock there.
-        if !replica::is_ahead(self.newest, now_unix_ms) {
+        if !holding::is_ahead(self.newest, now_unix_ms) {
             clock.observe(self.newest.stamp);
         }
         match self.step {
@@ -437,7 +437,7 @@ impl Write {
 
     /// Chooses the version, if a store would take it.
     fn commit(&mut self, clock: &mut HybridClock, now_unix_ms: u64) -> Option<Output> {
-        if replica::is_ahead(self.newest, now_unix_ms) {
+        if holding::is_ahead(self.newest, now_unix_ms) {
             self.tell(Outcome::NotApplied(Reason::ClockBehind));
             return None;
         }

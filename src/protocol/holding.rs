@@ -14,12 +14,9 @@
 //! 1. The version that a replica answers for a key never goes down.
 //! 2. What decides and what is written are one step: nothing comes between.
 
-use crate::ids::{Epoch, Generation};
+use crate::protocol::replica::PoolEpoch;
+use crate::protocol::replica::words::AHEAD_MAX_MS;
 use crate::version::Version;
-
-/// How far ahead of a store's clock a version may be, in milliseconds: ten times what the nodes'
-/// clocks may be apart. A version from the future would win against every write until then.
-pub const VERSION_AHEAD_MS_MAX: u64 = 5_000;
 
 /// What a replica has for one key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,19 +100,11 @@ pub fn may_drop(held: Held, collected: Version) -> bool {
     held == Held::Tombstone(collected)
 }
 
-/// Whether a version is so far ahead of the store's clock that it is refused.
+/// Whether a version is so far ahead of the store's clock that it is refused: by ten times what the
+/// nodes' clocks may be apart. It would win against every write until then.
 #[must_use]
 pub fn is_ahead(version: Version, now_unix_ms: u64) -> bool {
-    version.stamp.unix_ms() > now_unix_ms.saturating_add(VERSION_AHEAD_MS_MAX)
-}
-
-/// By which ring a request was sent: `Ringway-Epoch: <generation>.<epoch>`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct RingEpoch {
-    /// Raised by disaster recovery.
-    pub generation: Generation,
-    /// The pool's epoch within it.
-    pub epoch: Epoch,
+    version.stamp.unix_ms() > now_unix_ms.saturating_add(AHEAD_MAX_MS)
 }
 
 /// What a store does with a request's epoch.
@@ -131,7 +120,7 @@ pub enum Admission {
 
 /// The second wall: nothing is done for a ring that is not in force any more.
 #[must_use]
-pub fn admit(highest: RingEpoch, told: RingEpoch) -> Admission {
+pub fn admit(highest: PoolEpoch, told: PoolEpoch) -> Admission {
     match told.cmp(&highest) {
         std::cmp::Ordering::Less => Admission::Stale,
         std::cmp::Ordering::Equal => Admission::Current,
@@ -142,6 +131,7 @@ pub fn admit(highest: RingEpoch, told: RingEpoch) -> Admission {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::{Epoch, Generation};
     use crate::version::Stamp;
 
     fn v(stamp: u64) -> Version {
@@ -203,7 +193,7 @@ mod tests {
     fn versions_from_the_future_and_rings_of_the_past_are_refused() {
         let version = Version { stamp: Stamp::of_ms(6_001), ..Version::NONE };
         assert!(is_ahead(version, 1_000) && !is_ahead(version, 1_001));
-        let at = |generation, epoch| RingEpoch {
+        let at = |generation, epoch| PoolEpoch {
             generation: Generation(generation),
             epoch: Epoch(epoch),
         };
