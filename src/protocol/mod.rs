@@ -5,6 +5,7 @@
 //! The two values that many threads share ([`health::SharedHealth`] and [`retry::RetryBudget`])
 //! are atomics and at most one lock, never a wait for anything outside.
 
+pub mod anti_entropy;
 pub mod handoff;
 pub mod health;
 pub mod retry;
