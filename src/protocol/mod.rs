@@ -8,4 +8,5 @@
 pub mod anti_entropy;
 pub mod handoff;
 pub mod health;
+pub mod replica;
 pub mod retry;
