@@ -94,11 +94,6 @@ impl Window {
         self.moved();
     }
 
-    /// Whether the client has sent all.
-    pub(super) fn is_ended(&self) -> bool {
-        self.inner.borrow().is_ended
-    }
-
     /// The next piece for an upload, which has sent those before. Pending until the client has sent
     /// more.
     pub(super) fn poll_next(&self, place: usize) -> Poll<Result<Rc<Vec<u8>>, NoPiece>> {
