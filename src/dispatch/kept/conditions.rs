@@ -1,4 +1,4 @@
-//! May the client use the copy that it has? (RFC 9110, section 13)
+//! May the client use the copy that it has? The conditions of RFC 9110, section 13.
 //!
 //! Conditions of reads, looked at against what a version round found. Writes of replicated pools have
 //! none: to compare and then set needs agreement, which is what register pools are for.

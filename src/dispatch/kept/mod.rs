@@ -39,6 +39,8 @@ mod request;
 mod run;
 mod serve;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod window;
 mod write;
 

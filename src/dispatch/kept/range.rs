@@ -1,4 +1,4 @@
-//! Which part of a value is wanted? (RFC 9110, section 14)
+//! Which part of a value is wanted? Ranges as RFC 9110, section 14 has them.
 
 use super::conditions::seconds;
 use crate::drivers::native::Value;

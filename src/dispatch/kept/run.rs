@@ -217,9 +217,13 @@ async fn read<A: Answer>(
             }
             Verdict::Failed => return Err(Failure::Kept(KeptFailure::ConditionFailed)),
         }
-        let order = order(&pool, request.token, |place| from.contains(place));
+        // Those that have it, and then those of which that is not known: they are asked for this
+        // very version.
+        let mut first = order(&pool, request.token, |place| from.contains(place));
+        let is_asked = |place: usize| pool.is_asked(job.shard(&pool, place));
+        first.extend(order(&pool, request.token, |place| !from.contains(place) && is_asked(place)));
         // Else it was overwritten meanwhile: what is there now is looked for anew.
-        if let Ok(()) = serving.value(&value, &order, None, answer, note).await? {
+        if let Ok(()) = serving.value(&value, &first, None, answer, note).await? {
             return Ok(());
         }
     }
