@@ -223,7 +223,7 @@ impl Story {
         };
         match reply {
             Reply::Staged(newest) => {
-                writeln!(output, "{at} has it staged, holds {}", at_ms(newest))?
+                writeln!(output, "{at} has it staged, holds {}", at_ms(newest))?;
             }
             Reply::Held(held) => writeln!(output, "{at} holds {}", told(held))?,
             Reply::Committed(true, newest) => writeln!(output, "{at} has {} now", at_ms(newest))?,
