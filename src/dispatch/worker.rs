@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
+use crate::drivers::native::Means;
 use crate::metrics::Stripe;
 use crate::net::buffer::Buffers;
 use crate::net::http1::request::RequestHead;
@@ -21,7 +22,7 @@ pub struct Worker {
     /// Pipes that large bodies pass through.
     pub pipes: Pipes,
     /// Idle connections to shards.
-    pub upstreams: Upstreams,
+    pub upstreams: Rc<Upstreams>,
     /// Which stripe of each counter this thread writes.
     pub stripe: Stripe,
     /// Whether the process is going down: answers ask clients to close their connections.
@@ -45,7 +46,7 @@ impl Worker {
             timers: Timers::new(epoch),
             buffers: Buffers::new(),
             pipes: Pipes::new(PIPES_MAX),
-            upstreams: Upstreams::default(),
+            upstreams: Rc::default(),
             stripe: Stripe::of_worker(number),
             draining: Cell::new(false),
             closing: Cell::new(false),
@@ -58,6 +59,16 @@ impl Worker {
     #[must_use]
     pub fn with_pipes(self, pipes_max: usize) -> Self {
         Self { pipes: Pipes::new(pipes_max), ..self }
+    }
+
+    /// What is lent to whoever speaks to stores that keep copies.
+    #[must_use]
+    pub fn means(&self) -> Means {
+        Means {
+            timers: Rc::clone(&self.timers),
+            upstreams: Rc::clone(&self.upstreams),
+            buffers: self.buffers.clone(),
+        }
     }
 
     /// A request's head to parse into.

@@ -18,6 +18,7 @@
 //! | [`handoff`] | which hints a node keeps |
 //! | [`tombstone`] | when a deletion may be forgotten |
 
+pub mod anti_entropy;
 pub mod handoff;
 pub mod health;
 pub mod hint;
