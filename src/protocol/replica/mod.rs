@@ -51,5 +51,5 @@ pub mod words;
 
 pub use id::{FormError, PoolEpoch, StageId, parse_token};
 pub use pages::{Bound, Dropped, Entry, Page, State, Watermark, Watermarks};
-pub use rule::{Held, Judgement, SLOTS, SUM_BYTES, Sum, judge, newest, slot_of};
+pub use rule::{Decision, Held, SLOTS, SUM_BYTES, Sum, decide, slot_of};
 pub use words::{Op, Refusal, Target};

@@ -30,39 +30,49 @@ pub fn slot_of(token: Token) -> u16 {
 
 /// What a replica holds under a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// The newest write.
-    pub version: Version,
-    /// Whether it was a deletion.
-    pub tombstone: bool,
+pub enum Held {
+    /// A value of this version.
+    Value(Version),
+    /// The key was deleted under this version.
+    Tombstone(Version),
+    /// No record.
+    Absent {
+        /// That of the key's slot, or [`Version::NONE`].
+        watermark: Version,
+    },
+}
+
+impl Held {
+    /// The newest version that is known of the key: what the next write must be above.
+    #[must_use]
+    pub fn newest(self) -> Version {
+        match self {
+            Self::Value(version) | Self::Tombstone(version) => version,
+            Self::Absent { watermark } => watermark,
+        }
+    }
 }
 
 /// What becomes of a write that comes to a replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Judgement {
+pub enum Decision {
     /// It is newer than what is held and takes its place.
     Apply,
-    /// It is what is held: a repeat. Nothing changes.
-    AlreadyHeld,
+    /// It is what is held. Nothing changes.
+    Repeat,
     /// Newer is held, or was and is deleted. Nothing changes.
     Superseded,
 }
 
-/// The newest version that a replica knows of for a key: what the next write must be above.
-#[must_use]
-pub fn newest(held: Option<Held>, watermark: Version) -> Version {
-    held.map_or(watermark, |held| held.version)
-}
-
-/// Judges the write `incoming` of a key whose slot has this watermark.
+/// Judges the write `incoming`.
 ///
 /// The watermark speaks of absent keys only: a key that is there has its own history.
 #[must_use]
-pub fn judge(held: Option<Held>, watermark: Version, incoming: Version) -> Judgement {
+pub fn decide(held: Held, incoming: Version) -> Decision {
     match held {
-        Some(held) if incoming == held.version => Judgement::AlreadyHeld,
-        _ if incoming > newest(held, watermark) => Judgement::Apply,
-        _ => Judgement::Superseded,
+        Held::Value(version) | Held::Tombstone(version) if version == incoming => Decision::Repeat,
+        held if incoming > held.newest() => Decision::Apply,
+        _ => Decision::Superseded,
     }
 }
 
@@ -81,10 +91,10 @@ pub struct Sum {
 impl Sum {
     /// Of one entry.
     #[must_use]
-    pub fn of(key: &[u8], held: Held) -> Self {
+    pub fn of(key: &[u8], version: Version, tombstone: bool) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(key).update(&[0xff]).update(&held.version.to_bytes());
-        hasher.update(&[u8::from(held.tombstone)]);
+        hasher.update(key).update(&[0xff]).update(&version.to_bytes());
+        hasher.update(&[u8::from(tombstone)]);
         let hash = hasher.finalize();
         let first = hash.as_bytes().first_chunk().expect("32 bytes have 16");
         Self { digest: u128::from_be_bytes(*first), count: 1 }
