@@ -1,4 +1,4 @@
-//! Are the words of the replica protocol read as they are written, and is its rule kept?
+//! Are the words of the replica protocol read as they are written, and are the forms pinned?
 
 use super::*;
 use crate::ids::Token;
@@ -8,31 +8,6 @@ use crate::version::{Proposer, Stamp, Version};
 fn version(ms: u64) -> Version {
     let proposer = Proposer { node: NodeId(3), incarnation: Incarnation(17), worker: 2 };
     Version { stamp: Stamp::of_ms(ms), proposer }
-}
-
-#[test]
-fn the_newest_write_wins_and_an_absent_key_counts_as_deleted_at_its_watermark() {
-    use Decision::{Apply, Repeat, Superseded};
-    let value = |ms| Held::Value(version(ms));
-    let tombstone = |ms| Held::Tombstone(version(ms));
-    let absent = |ms| Held::Absent { watermark: version(ms) };
-    let never = Held::Absent { watermark: Version::NONE };
-    for (held, incoming, expected) in [
-        (never, 5, Apply),
-        (absent(5), 5, Superseded),
-        (absent(5), 4, Superseded),
-        (absent(5), 6, Apply),
-        (value(5), 5, Repeat),
-        (value(5), 4, Superseded),
-        (value(5), 6, Apply),
-        (tombstone(5), 5, Repeat),
-        (tombstone(5), 4, Superseded),
-        (tombstone(5), 6, Apply),
-    ] {
-        assert_eq!(decide(held, version(incoming)), expected, "{incoming} onto {held:?}");
-    }
-    assert_eq!(absent(5).newest(), version(5));
-    assert_eq!(decide(never, Version::NONE), Superseded, "is no write");
 }
 
 #[test]

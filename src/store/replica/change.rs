@@ -8,7 +8,8 @@
 use redb::{ReadableTable, Table, WriteTransaction};
 
 use crate::ids::{ClusterId, ShardId, Token};
-use crate::protocol::replica::{Held, PoolEpoch, SUM_BYTES, Sum, slot_of};
+use crate::protocol::holding::{Held, may_drop};
+use crate::protocol::replica::{PoolEpoch, SUM_BYTES, Sum, slot_of};
 use crate::store::change::{Bodies, Ending};
 use crate::store::index::IndexError;
 use crate::store::meta::Meta;
@@ -237,7 +238,7 @@ impl<'a, 't> Shard<'a, 't> {
     /// When the index cannot be read or changed.
     pub fn drop_tombstone(&mut self, key: &RowKey, version: Version) -> Result<bool, IndexError> {
         let (held, before) = self.held(key)?;
-        if held != Held::Tombstone(version) {
+        if !may_drop(held, version) {
             return Ok(false);
         }
         self.pool.is_changed = true;

@@ -7,6 +7,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
 use crate::ids::{ClusterId, PoolName, ShardId, StoreId, Token};
+use crate::protocol::holding::{Admission, admit, is_ahead};
 use crate::protocol::replica::{PoolEpoch, Refusal, StageId, Target, parse_token, words};
 use crate::store::engine::Store;
 use crate::store::problem::Problem;
@@ -47,11 +48,10 @@ impl<'a> Ask<'a> {
             (pool.name().clone(), pool.facts().epoch)
         };
         let ask = Self { store, parts, target, pool, cluster, epoch };
-        if epoch < highest {
-            return Err(problem(KeptError::Stale(highest)));
-        }
-        if epoch > highest {
-            ask.write(KeptAction::Raise, 0).await?;
+        match admit(highest, epoch) {
+            Admission::Stale => return Err(problem(KeptError::Stale(highest))),
+            Admission::Raise => drop(ask.write(KeptAction::Raise, 0).await?),
+            Admission::Current => {}
         }
         Ok(ask)
     }
@@ -91,10 +91,10 @@ impl<'a> Ask<'a> {
     /// A version from the future would win against every write until then.
     pub(super) fn check_clock(&self, version: Version) -> Result<(), Problem> {
         let now_ms = (self.store.options().clock)();
-        let ahead_ms = version.stamp.unix_ms().saturating_sub(now_ms);
-        if ahead_ms <= words::AHEAD_MAX_MS {
+        if !is_ahead(version, now_ms) {
             return Ok(());
         }
+        let ahead_ms = version.stamp.unix_ms().saturating_sub(now_ms);
         let detail = format!(
             "The version is {ahead_ms} ms ahead of this store's clock, {} are allowed. Set the \
              clock of the node or of the store right.",

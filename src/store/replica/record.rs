@@ -22,7 +22,7 @@
 //! what a version means. A pinned vector keeps that promise.
 
 use crate::ids::{Digest, Token};
-use crate::protocol::replica::Held;
+use crate::protocol::holding::Held;
 use crate::store::meta::Meta;
 use crate::store::record::{BodyId, Place, RecordError};
 use crate::version::{VERSION_BYTES, Version};

@@ -3,7 +3,8 @@
 use redb::{ReadOnlyTable, ReadTransaction};
 
 use crate::ids::PoolName;
-use crate::protocol::replica::{Held, slot_of};
+use crate::protocol::holding::Held;
+use crate::protocol::replica::slot_of;
 use crate::store::index::IndexError;
 use crate::store::meta::Meta;
 use crate::store::record::RecordError;

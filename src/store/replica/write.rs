@@ -1,10 +1,11 @@
 //! What does the writing thread do with a write of a pool that keeps data?
 //!
 //! All decisions fall here, inside the transaction, in the order of the queue: fence, then what is
-//! held, then the stage. See [`crate::protocol::replica::decide`] for the rule.
+//! held, then the stage. See [`crate::protocol::holding`] for the rule.
 
 use crate::ids::{ClusterId, PoolName, ShardId, Token};
-use crate::protocol::replica::{Decision, PoolEpoch, StageId, decide};
+use crate::protocol::holding::{Admission, Decision, admit, decide};
+use crate::protocol::replica::{PoolEpoch, StageId, slot_of};
 use crate::store::change::Change;
 use crate::store::index::IndexError;
 use crate::store::meta::Meta;
@@ -133,14 +134,13 @@ pub(in crate::store) fn apply(
         });
     }
     let highest = shard.facts().epoch;
-    if write.epoch < highest {
-        return Ok(Err(KeptError::Stale(highest)));
-    }
-    if write.epoch > highest {
-        if batch.room == Room::Nothing {
+    match admit(highest, write.epoch) {
+        Admission::Stale => return Ok(Err(KeptError::Stale(highest))),
+        Admission::Raise if batch.room == Room::Nothing => {
             return Ok(Err(WriteError::Full.into()));
         }
-        shard.raise_fence(write.epoch);
+        Admission::Raise => shard.raise_fence(write.epoch),
+        Admission::Current => {}
     }
     match &mut write.action {
         KeptAction::Raise | KeptAction::Bind(_) => Ok(Ok(KeptDone::Done)),
@@ -280,7 +280,7 @@ fn collect(
     let mut dropped = 0;
     for (key, version) in tombstones {
         let Some(token) = shard.token_of(key)? else { continue };
-        if crate::protocol::replica::slot_of(token) != slot {
+        if slot_of(token) != slot {
             continue;
         }
         let key = RowKey::new(token, key);

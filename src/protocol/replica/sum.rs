@@ -1,9 +1,4 @@
-//! Which of two writes does a replica keep, and how are two replicas compared?
-//!
-//! A replica holds under a key a value, a tombstone or nothing. Nothing is not older than
-//! everything: a deletion may have been there and been collected. So each slot of the circle has a
-//! *watermark*, the greatest version of a tombstone that was dropped from it, and an absent key
-//! counts as deleted at that version. Without it a late put would bring back what was deleted.
+//! How are two replicas compared without reading their keys?
 //!
 //! A [`Sum`] tells two replicas apart in 24 bytes a slot. It is a sum modulo 2^128 of one hash an
 //! entry, so that it is kept by one addition and one subtraction a write, that sums of neighbouring
@@ -16,7 +11,7 @@ use std::ops::{AddAssign, SubAssign};
 use crate::ids::Token;
 use crate::version::Version;
 
-/// Parts of the circle that have a digest and a watermark each.
+/// Parts of the circle that have a sum and a watermark each.
 pub const SLOTS: u32 = 1 << 16;
 
 /// Bytes of one [`Sum`] as it is stored and sent.
@@ -26,54 +21,6 @@ pub const SUM_BYTES: usize = 24;
 #[must_use]
 pub fn slot_of(token: Token) -> u16 {
     u16::try_from(token.0 >> 48).expect("16 of 64 bits are left")
-}
-
-/// What a replica holds under a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Held {
-    /// A value of this version.
-    Value(Version),
-    /// The key was deleted under this version.
-    Tombstone(Version),
-    /// No record.
-    Absent {
-        /// That of the key's slot, or [`Version::NONE`].
-        watermark: Version,
-    },
-}
-
-impl Held {
-    /// The newest version that is known of the key: what the next write must be above.
-    #[must_use]
-    pub fn newest(self) -> Version {
-        match self {
-            Self::Value(version) | Self::Tombstone(version) => version,
-            Self::Absent { watermark } => watermark,
-        }
-    }
-}
-
-/// What becomes of a write that comes to a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Decision {
-    /// It is newer than what is held and takes its place.
-    Apply,
-    /// It is what is held. Nothing changes.
-    Repeat,
-    /// Newer is held, or was and is deleted. Nothing changes.
-    Superseded,
-}
-
-/// Judges the write `incoming`.
-///
-/// The watermark speaks of absent keys only: a key that is there has its own history.
-#[must_use]
-pub fn decide(held: Held, incoming: Version) -> Decision {
-    match held {
-        Held::Value(version) | Held::Tombstone(version) if version == incoming => Decision::Repeat,
-        held if incoming > held.newest() => Decision::Apply,
-        _ => Decision::Superseded,
-    }
 }
 
 /// The digest of any number of entries, and how many they are.
