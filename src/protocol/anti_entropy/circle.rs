@@ -3,24 +3,13 @@
 use std::collections::BTreeMap;
 
 use crate::ids::Token;
-
-/// Slots of a circle.
-pub const SLOTS: u32 = 1 << 16;
+use crate::protocol::replica::{SLOTS, Sum};
 
 /// Slots of one fold.
 pub const FOLD_SLOTS: u32 = 256;
 
 /// Folds of a circle.
 pub const FOLDS: u32 = SLOTS / FOLD_SLOTS;
-
-/// What a store holds of some slots, as a sum over its entries.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sum {
-    /// Wrapping, of the entries' hashes.
-    pub sum: u128,
-    /// How many entries.
-    pub count: u64,
-}
 
 /// Who has the slots of a fold.
 #[derive(Debug, Clone, PartialEq, Eq)]

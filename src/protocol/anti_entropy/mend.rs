@@ -62,18 +62,15 @@ pub fn mend(seen: &[Option<Seen>]) -> Mend {
         answered.filter(|(_, seen)| wanted(*seen)).map(|(at, _)| at).collect()
     };
     let is_behind = |seen: Seen| seen.version() < newest;
-    let holds_older = |seen: Seen| match seen {
-        // No value has the version of a deletion; if it had, the deletion would win.
-        Seen::Value(version) => version <= newest,
-        Seen::Tombstone(version) => version < newest,
-        Seen::Absent(_) => false,
-    };
+    // No value has the version of a deletion; if it had, the deletion would win.
+    let is_value = |seen: Seen| matches!(seen, Seen::Value(_));
     let is_collected = seen.iter().flatten().any(|seen| *seen == Seen::Absent(newest));
     let is_deleted = seen.iter().flatten().any(|seen| *seen == Seen::Tombstone(newest));
     let to = match (is_collected, is_deleted) {
-        // What was collected is brought to nobody; what it has outlived goes.
-        (true, _) => places(&holds_older),
-        (false, true) => places(&|seen| is_behind(seen) || holds_older(seen)),
+        // What was collected is brought to nobody. A tombstone under it means the same, and is
+        // left for whoever collects.
+        (true, _) => places(&is_value),
+        (false, true) => places(&|seen| is_behind(seen) || is_value(seen)),
         (false, false) => {
             let (from, to) = (places(&|seen| !is_behind(seen)), places(&is_behind));
             return match to.is_empty() {

@@ -6,22 +6,7 @@
 use std::collections::VecDeque;
 
 use crate::ids::Token;
-use crate::version::Version;
-
-/// One key of a page.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Entry {
-    /// Where it is on the circle.
-    pub token: Token,
-    /// The key.
-    pub key: String,
-    /// Its version.
-    pub version: Version,
-    /// Whether it was deleted by that version.
-    pub tombstone: bool,
-    /// Bytes of the value.
-    pub size: u64,
-}
+use crate::protocol::replica::Entry;
 
 /// A key that not all replicas hold in its newest version. Replicas are named by their places.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -28,7 +28,7 @@ mod pace;
 #[cfg(test)]
 mod tests;
 
-pub use circle::{Circle, FOLD_SLOTS, FOLDS, Members, Run, SLOTS, Sum, differ};
+pub use circle::{Circle, FOLD_SLOTS, FOLDS, Members, Run, differ};
 pub use mend::{Mend, Replay, Seen, is_collectable, mend, replay};
-pub use merge::{Difference, Entry, Merge, MergeError};
+pub use merge::{Difference, Merge, MergeError};
 pub use pace::Pace;

@@ -3,10 +3,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::{
-    Circle, Difference, Entry, FOLD_SLOTS, Members, Mend, Merge, MergeError, Pace, Replay, Seen,
-    Sum, differ, is_collectable, mend, replay,
+    Circle, Difference, FOLD_SLOTS, Members, Mend, Merge, MergeError, Pace, Replay, Seen, differ,
+    is_collectable, mend, replay,
 };
 use crate::ids::Token;
+use crate::protocol::replica::{Entry, Sum};
 use crate::version::{Stamp, Version};
 
 fn version(stamp: u64) -> Version {
@@ -15,7 +16,8 @@ fn version(stamp: u64) -> Version {
 
 fn entry(token: u64, key: &str, stamp: u64) -> Entry {
     let (key, version) = (key.to_owned(), version(stamp));
-    Entry { token: Token(token), key, version, tombstone: stamp % 5 == 0, size: stamp }
+    let (tombstone, digest) = (stamp.is_multiple_of(5), String::new());
+    Entry { token: Token(token), key, version, tombstone, size: stamp, digest, modified_ms: 0 }
 }
 
 const ALL: (Token, Token) = (Token(0), Token(u64::MAX));
@@ -36,7 +38,7 @@ fn runs_of_differing_slots_end_where_the_shards_change() {
     let circle = Circle::new(|slot: u16| sets[usize::from(slot >= 0x0105)]);
     let sums = |odd: &[usize]| -> Vec<Sum> {
         (0..FOLD_SLOTS as usize)
-            .map(|at| Sum { sum: u128::from(odd.contains(&at)), count: 0 })
+            .map(|at| Sum { digest: u128::from(odd.contains(&at)), count: 0 })
             .collect()
     };
     let sums = BTreeMap::from([(0, sums(&[])), (1, sums(&[3, 4, 5, 6, 9])), (2, sums(&[9]))]);
@@ -51,7 +53,7 @@ fn runs_of_differing_slots_end_where_the_shards_change() {
 
 #[test]
 fn an_equal_count_with_another_sum_differs() {
-    let sum = |sum, count| Sum { sum, count };
+    let sum = |digest, count| Sum { digest, count };
     assert!(differ([sum(1, 1), sum(2, 1)]));
     assert!(differ([sum(0, 1), sum(0, 0)]), "and a sum that happens to be equal");
     assert!(!differ([sum(1, 1)]));
@@ -180,7 +182,9 @@ fn a_value_under_a_watermark_is_deleted_where_it_has_survived() {
     let seen = [Some(Seen::Absent(version(9))), Some(Seen::Value(version(10))), None];
     let (from, to) = (vec![1], vec![0]);
     assert_eq!(mend(&seen), Mend::Copy { version: version(10), from, to });
-    // A tombstone that others have collected is brought to nobody.
+    // A tombstone that others have collected is brought to nobody, and left to be collected.
+    let seen = [Some(Seen::Absent(version(12))), Some(Seen::Tombstone(version(9)))];
+    assert_eq!(mend(&seen), Mend::Nothing);
     let seen = [Some(Seen::Absent(version(9))), Some(Seen::Tombstone(version(9)))];
     assert_eq!(mend(&seen), Mend::Nothing);
 }
