@@ -17,7 +17,7 @@ use ringway::version::{Proposer, Stamp, Version};
 use crate::store_child::{StoreProcess, files, setting};
 use crate::store_replica::Node;
 
-const WRITERS: u64 = 4;
+const WRITERS: usize = 4;
 const KEYS: u64 = 6;
 const INLINE_MAX: usize = 64 * 1024;
 
@@ -114,7 +114,7 @@ fn write(
 fn settle(store: &StoreProcess, data: &Path, known: &mut [BTreeMap<String, Known>]) {
     let mut node = Node::bound(store);
     let (mut large, mut entries) = (0, BTreeMap::new());
-    for (writer, known) in (0..).zip(known) {
+    for (writer, known) in (0_u64..).zip(known) {
         for (key, known) in known {
             let reply = node.ask("GET", &format!("value/{key}"), &token_field(key), b"");
             let reply = reply.expect("an answer");
@@ -165,7 +165,7 @@ fn what_was_committed_survives_kill_9_and_the_sums_agree() {
         StoreProcess::start_with(command)
     };
     let mut known: Vec<BTreeMap<String, Known>> = (0..WRITERS).map(|_| BTreeMap::new()).collect();
-    let mut numbers = [0; WRITERS as usize];
+    let mut numbers = [0; WRITERS];
     let mut random = fastrand::Rng::with_seed(rounds);
     let (mut total, mut unknown) = (0, 0);
     for _round in 0..rounds {
