@@ -73,7 +73,12 @@ impl Worker {
             upstreams: Rc::clone(&self.upstreams),
             buffers: self.buffers.clone(),
         }
-            kept: Rc::new(KeptWorker::without_lease()),
+    }
+
+    /// The same, for pools that keep data too.
+    #[must_use]
+    pub fn with_kept(self, kept: KeptWorker) -> Self {
+        Self { kept: Rc::new(kept), ..self }
     }
 
     /// A request's head to parse into.

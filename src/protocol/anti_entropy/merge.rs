@@ -7,7 +7,6 @@ use std::collections::VecDeque;
 
 use crate::ids::Token;
 use crate::protocol::replica::Entry;
-use crate::version::Version;
 
 /// A key that not all replicas hold in its newest version. Replicas are named by their places.
 #[derive(Debug, Clone, PartialEq, Eq)]
