@@ -344,3 +344,6 @@ impl Read {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

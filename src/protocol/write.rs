@@ -195,8 +195,10 @@ pub struct Write {
     version: Option<Version>,
     /// Those that something of the second round was sent to …
     sent: Set,
-    /// … and those of them that surely have done nothing.
+    /// … those of them that said that they did nothing …
     idle: Set,
+    /// … and those that may have done it nonetheless.
+    unsure: Set,
     /// Acknowledgements. Replicas that are not up, or failed to stage, have failed.
     tally: Tally,
     /// Those that hold this very version.
@@ -237,6 +239,7 @@ impl Write {
             version: None,
             sent: Set::EMPTY,
             idle: Set::EMPTY,
+            unsure: Set::EMPTY,
             tally,
             applied: Set::EMPTY,
             wanting: Set::EMPTY,
@@ -273,7 +276,7 @@ impl Write {
         if self.level == Level::One || !self.replicas.up.contains(replica) {
             return;
         }
-        self.staged.insert(replica);
+        let is_first = self.staged.insert(replica);
         self.newest = self.newest.max(newest);
         if self.sent.contains(replica) {
             return; // Only a repeat: what it failed since stays.
@@ -281,7 +284,9 @@ impl Write {
         // What was given up as failed, and came after all, did not fail. A stage that is over is
         // told so again, since that word may have come before the stage did.
         self.tally.hope(replica);
-        self.aborted.remove(replica);
+        if is_first {
+            self.aborted.remove(replica);
+        }
     }
 
     /// A replica did not stage, or did not answer, and is not waited for.
@@ -321,7 +326,10 @@ impl Write {
                 self.idle.insert(replica);
                 self.tally.fail(replica);
             }
-            Fault::Unknown => self.tally.fail(replica),
+            Fault::Unknown => {
+                self.unsure.insert(replica);
+                self.tally.fail(replica);
+            }
         }
     }
 
@@ -556,8 +564,8 @@ impl Write {
 
     /// There will be no success.
     fn end(&mut self, reason: Reason) {
-        let is_untouched = self.sent.without(self.idle).is_empty();
-        self.tell(if is_untouched {
+        let touched = self.sent.without(self.idle).or(self.unsure).or(self.tally.acks());
+        self.tell(if touched.is_empty() {
             Outcome::NotApplied(reason)
         } else {
             Outcome::Unknown(reason)
@@ -577,3 +585,6 @@ impl Write {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

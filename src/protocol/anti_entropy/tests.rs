@@ -14,7 +14,7 @@ fn version(stamp: u64) -> Version {
 
 fn entry(token: u64, key: &str, stamp: u64) -> Entry {
     let (key, version) = (key.to_owned(), version(stamp));
-    let (tombstone, digest) = (stamp % 5 == 0, String::new());
+    let (tombstone, digest) = (stamp.is_multiple_of(5), String::new());
     Entry { token: Token(token), key, version, tombstone, size: stamp, digest, modified_ms: 0 }
 }
 
