@@ -11,7 +11,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
 use super::metrics::{Counts, export};
-use super::passes::{Pass, PassKind, PassRefused, Passes};
+use super::passes::{Pass, PassKind, PassRuns, Passes};
 use super::pool::{HealParts, PoolNow};
 use super::turns::{is_due, is_ours, period};
 use super::world::{Look, StoreSeen, World};
@@ -115,8 +115,8 @@ impl Orders {
     /// Asks for a comparison of a pool; gives its number. It runs without whoever asked.
     ///
     /// # Errors
-    /// [`PassRefused`].
-    pub fn repair(&self, pool: &PoolName, dry_run: bool) -> Result<u64, PassRefused> {
+    /// [`PassRuns`].
+    pub fn repair(&self, pool: &PoolName, dry_run: bool) -> Result<u64, PassRuns> {
         self.passes.ask(pool, PassKind::Asked, dry_run, (self.unix_ms)())
     }
 
@@ -157,6 +157,12 @@ impl Orders {
     #[must_use]
     pub fn oldest_unrepaired(&self, pool: &PoolName) -> Option<Stamp> {
         self.counts.oldest_unrepaired(pool, &self.hints)
+    }
+
+    /// How long ago a stamp was chosen, in milliseconds.
+    #[must_use]
+    pub fn age_ms(&self, stamp: Stamp) -> u64 {
+        (self.unix_ms)().saturating_sub(stamp.unix_ms())
     }
 
     /// All series, for a scrape.

@@ -38,6 +38,6 @@ mod turns;
 mod world;
 
 pub use healer::{Healer, Orders};
-pub use passes::{Pass, PassEnd, PassKind, PassRefused, Passes};
+pub use passes::{Pass, PassEnd, PassKind, PassRuns, Passes};
 pub use pool::{HealParts, KeptPool, Served};
 pub use world::{Look, StoreSeen};

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
 
 use crate::ids::PoolName;
+use crate::protocol::replica::SLOTS;
 
 /// Why a pass was begun.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +78,12 @@ pub struct Pass {
 pub(super) const EXAMPLES_MAX: usize = 10;
 
 impl Pass {
+    /// What part of the pool it has been through, in percent.
+    #[must_use]
+    pub fn percent(&self) -> u32 {
+        self.slots * 100 / SLOTS
+    }
+
     /// Whether it has found all replicas alike in the end, of all shards.
     #[must_use]
     pub fn is_whole(&self) -> bool {
@@ -84,19 +91,12 @@ impl Pass {
     }
 }
 
-/// Why no pass was begun.
+/// No pass was begun, since one is under way, and is enough.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum PassRefused {
-    /// No such pool.
-    #[error("there is no pool `{0}` that keeps data")]
-    NoPool(PoolName),
-    /// One is enough.
-    #[error("pool `{0}` is being compared already: see `ringway status`, or wait until it is done")]
-    Running(PoolName),
-    /// The process ends.
-    #[error("the node is ending")]
-    Ending,
-}
+#[error(
+    "pool `{0}` is being compared already: see `ringway status`, and ask again when it is done"
+)]
+pub struct PassRuns(pub PoolName);
 
 /// All pools' passes: the running one, and the last of each kind that ended.
 #[derive(Debug, Default)]
@@ -129,21 +129,21 @@ impl Passes {
     /// Asks for a pass; gives its number.
     ///
     /// # Errors
-    /// [`PassRefused::Running`].
+    /// [`PassRuns`].
     pub fn ask(
         &self,
         pool: &PoolName,
         kind: PassKind,
         dry_run: bool,
         now_unix_ms: u64,
-    ) -> Result<u64, PassRefused> {
+    ) -> Result<u64, PassRuns> {
         let mut inner = self.inner();
         inner.next_id += 1;
         let id = inner.next_id;
         let slot = inner.pools.entry(pool.clone()).or_default();
         let runs = slot.present.as_ref().is_some_and(|pass| pass.end == PassEnd::Running);
         if runs || slot.asked.is_some() {
-            return Err(PassRefused::Running(pool.clone()));
+            return Err(PassRuns(pool.clone()));
         }
         slot.asked = Some(Pass {
             id,
@@ -218,7 +218,7 @@ mod tests {
         let pool = PoolName::new("p").expect("a name");
         let ask = |dry_run| passes.ask(&pool, PassKind::Asked, dry_run, 7);
         let first = ask(false).expect("none runs");
-        let refused = PassRefused::Running(pool.clone());
+        let refused = PassRuns(pool.clone());
         assert_eq!(ask(false), Err(refused.clone()), "it waits");
         let (name, mut pass) = passes.begin().expect("asked for");
         assert_eq!((name, pass.id), (pool.clone(), first));
