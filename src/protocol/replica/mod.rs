@@ -1,7 +1,7 @@
 //! What do a node and a native store say to each other about a replica?
 //!
 //! The words of the replica protocol, shared by both sides: who asks is `drivers`, who answers is
-//! `store`. HTTP/1.1, all of it under [`words::PREFIX`]`POOL/`, `KEY` being the canonical path
+//! `store`, by the rules of [`holding`](super::holding). HTTP/1.1, all of it under [`words::PREFIX`]`POOL/`, `KEY` being the canonical path
 //! after its first `/`, escapes kept. A node speaks it only to the store that a shard is bound to,
 //! and the store only to nodes of the cluster that the pool is bound to:
 //!
@@ -44,12 +44,12 @@
 
 mod id;
 mod pages;
-mod rule;
+mod sum;
 #[cfg(test)]
 mod tests;
 pub mod words;
 
 pub use id::{FormError, PoolEpoch, StageId, parse_token};
 pub use pages::{Bound, Dropped, Entry, Page, State, Watermark, Watermarks};
-pub use rule::{Held, Judgement, SLOTS, SUM_BYTES, Sum, judge, newest, slot_of};
+pub use sum::{SLOTS, SUM_BYTES, Sum, slot_of};
 pub use words::{Op, Refusal, Target};

@@ -1,4 +1,4 @@
-//! Are the words of the replica protocol read as they are written, and is its rule kept?
+//! Are the words of the replica protocol read as they are written, and are the forms pinned?
 
 use super::*;
 use crate::ids::Token;
@@ -10,47 +10,11 @@ fn version(ms: u64) -> Version {
     Version { stamp: Stamp::of_ms(ms), proposer }
 }
 
-fn value(ms: u64) -> Option<Held> {
-    Some(Held { version: version(ms), tombstone: false })
-}
-
-fn tombstone(ms: u64) -> Option<Held> {
-    Some(Held { version: version(ms), tombstone: true })
-}
-
-#[test]
-fn the_newest_write_wins_and_an_absent_key_counts_as_deleted_at_its_watermark() {
-    use Judgement::{AlreadyHeld, Apply, Superseded};
-    for (held, watermark, incoming, expected) in [
-        (None, 0, 5, Apply),
-        (None, 5, 5, Superseded),
-        (None, 5, 4, Superseded),
-        (None, 5, 6, Apply),
-        (value(5), 0, 5, AlreadyHeld),
-        (value(5), 0, 4, Superseded),
-        (value(5), 0, 6, Apply),
-        // Another key of the slot was deleted and collected since: this one is there.
-        (value(5), 9, 6, Apply),
-        (value(5), 9, 5, AlreadyHeld),
-        (tombstone(5), 0, 5, AlreadyHeld),
-        (tombstone(5), 0, 4, Superseded),
-        (tombstone(5), 0, 6, Apply),
-    ] {
-        let watermark = if watermark == 0 { Version::NONE } else { version(watermark) };
-        let found = judge(held, watermark, version(incoming));
-        assert_eq!(found, expected, "{incoming} onto {held:?}, watermark {watermark}");
-    }
-    assert_eq!(newest(None, version(5)), version(5));
-    assert_eq!(newest(tombstone(4), version(5)), version(4));
-    assert_eq!(newest(None, Version::NONE), Version::NONE);
-    assert_eq!(judge(None, Version::NONE, Version::NONE), Superseded, "is no write");
-}
-
 #[test]
 fn the_digest_of_an_entry_is_pinned() {
-    let sum = Sum::of(b"a/b%20c", Held { version: version(1_763_762_400_125), tombstone: false });
+    let sum = Sum::of(b"a/b%20c", version(1_763_762_400_125), false);
     assert_eq!(format!("{:032x}", sum.digest), "7f5a5748023a202b8d725b9ab28dab56");
-    let gone = Sum::of(b"a/b%20c", Held { version: version(1_763_762_400_125), tombstone: true });
+    let gone = Sum::of(b"a/b%20c", version(1_763_762_400_125), true);
     assert_ne!(sum, gone);
     let mut both = sum;
     both += gone;

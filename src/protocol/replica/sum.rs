@@ -1,9 +1,4 @@
-//! Which of two writes does a replica keep, and how are two replicas compared?
-//!
-//! A replica holds under a key a value, a tombstone or nothing. Nothing is not older than
-//! everything: a deletion may have been there and been collected. So each slot of the circle has a
-//! *watermark*, the greatest version of a tombstone that was dropped from it, and an absent key
-//! counts as deleted at that version. Without it a late put would bring back what was deleted.
+//! How are two replicas compared without reading their keys?
 //!
 //! A [`Sum`] tells two replicas apart in 24 bytes a slot. It is a sum modulo 2^128 of one hash an
 //! entry, so that it is kept by one addition and one subtraction a write, that sums of neighbouring
@@ -16,7 +11,7 @@ use std::ops::{AddAssign, SubAssign};
 use crate::ids::Token;
 use crate::version::Version;
 
-/// Parts of the circle that have a digest and a watermark each.
+/// Parts of the circle that have a sum and a watermark each.
 pub const SLOTS: u32 = 1 << 16;
 
 /// Bytes of one [`Sum`] as it is stored and sent.
@@ -26,44 +21,6 @@ pub const SUM_BYTES: usize = 24;
 #[must_use]
 pub fn slot_of(token: Token) -> u16 {
     u16::try_from(token.0 >> 48).expect("16 of 64 bits are left")
-}
-
-/// What a replica holds under a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Held {
-    /// The newest write.
-    pub version: Version,
-    /// Whether it was a deletion.
-    pub tombstone: bool,
-}
-
-/// What becomes of a write that comes to a replica.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Judgement {
-    /// It is newer than what is held and takes its place.
-    Apply,
-    /// It is what is held: a repeat. Nothing changes.
-    AlreadyHeld,
-    /// Newer is held, or was and is deleted. Nothing changes.
-    Superseded,
-}
-
-/// The newest version that a replica knows of for a key: what the next write must be above.
-#[must_use]
-pub fn newest(held: Option<Held>, watermark: Version) -> Version {
-    held.map_or(watermark, |held| held.version)
-}
-
-/// Judges the write `incoming` of a key whose slot has this watermark.
-///
-/// The watermark speaks of absent keys only: a key that is there has its own history.
-#[must_use]
-pub fn judge(held: Option<Held>, watermark: Version, incoming: Version) -> Judgement {
-    match held {
-        Some(held) if incoming == held.version => Judgement::AlreadyHeld,
-        _ if incoming > newest(held, watermark) => Judgement::Apply,
-        _ => Judgement::Superseded,
-    }
 }
 
 /// The digest of any number of entries, and how many they are.
@@ -81,10 +38,10 @@ pub struct Sum {
 impl Sum {
     /// Of one entry.
     #[must_use]
-    pub fn of(key: &[u8], held: Held) -> Self {
+    pub fn of(key: &[u8], version: Version, tombstone: bool) -> Self {
         let mut hasher = blake3::Hasher::new();
-        hasher.update(key).update(&[0xff]).update(&held.version.to_bytes());
-        hasher.update(&[u8::from(held.tombstone)]);
+        hasher.update(key).update(&[0xff]).update(&version.to_bytes());
+        hasher.update(&[u8::from(tombstone)]);
         let hash = hasher.finalize();
         let first = hash.as_bytes().first_chunk().expect("32 bytes have 16");
         Self { digest: u128::from_be_bytes(*first), count: 1 }
