@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::kept_worker::KeptWorker;
 use crate::drivers::native::Means;
 use crate::metrics::Stripe;
 use crate::net::buffer::Buffers;
@@ -23,6 +24,8 @@ pub struct Worker {
     pub pipes: Pipes,
     /// Idle connections to shards.
     pub upstreams: Rc<Upstreams>,
+    /// What it has for pools that keep data.
+    pub kept: Rc<KeptWorker>,
     /// Which stripe of each counter this thread writes.
     pub stripe: Stripe,
     /// Whether the process is going down: answers ask clients to close their connections.
@@ -47,6 +50,7 @@ impl Worker {
             buffers: Buffers::new(),
             pipes: Pipes::new(PIPES_MAX),
             upstreams: Rc::default(),
+            kept: Rc::new(KeptWorker::without_lease()),
             stripe: Stripe::of_worker(number),
             draining: Cell::new(false),
             closing: Cell::new(false),
@@ -69,6 +73,12 @@ impl Worker {
             upstreams: Rc::clone(&self.upstreams),
             buffers: self.buffers.clone(),
         }
+    }
+
+    /// The same, for pools that keep data too.
+    #[must_use]
+    pub fn with_kept(self, kept: KeptWorker) -> Self {
+        Self { kept: Rc::new(kept), ..self }
     }
 
     /// A request's head to parse into.
