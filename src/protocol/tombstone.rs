@@ -8,11 +8,14 @@
 //!
 //! 1. **All N were listed.** What a replica that is away holds, nobody knows.
 //! 2. **No range of it is moving**: from *joint* until *clean* has finished.
-//! 3. **It is old enough** (`tombstone_min_age`), so that what was underway when it was written has
-//!    long ended.
-//! 4. **Each of the N was told an epoch whose barrier has passed since**, so that it refuses puts by
-//!    those who begun under an older one.
-//! 5. **All N hold that very tombstone**, or it is none any more where something newer is held.
+//! 3. **Each of the N was told an epoch whose barrier has passed**, so that it refuses what began
+//!    under an older one, however late that comes.
+//! 4. **It was old enough when that epoch began** (`tombstone_min_age`). What began under it was
+//!    stamped above the tombstone then, by clocks that are off by less than that age. To count the
+//!    age at the collection instead would let a write that is late under the same epoch come to some
+//!    replicas before their watermark is raised, and be refused by the others.
+//! 5. **All N hold that very tombstone**, or have dropped it already: a watermark at or above it is
+//!    as good. (Else the one that a collection did not reach would keep it for ever.)
 //! 6. **All N agree on everything up to it.** The watermark that is raised holds for the whole
 //!    slot: a value at or under it that some replica lacks could not be brought to that replica any
 //!    more. So nothing is collected at or above the least version that is not everywhere.
@@ -40,16 +43,25 @@ pub struct Listed<'k> {
     pub is_tombstone: bool,
 }
 
+/// What one replica has of a slot.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Slot<'s, 'k> {
+    /// Its records, in any order.
+    pub records: &'s [Listed<'k>],
+    /// Its watermark.
+    pub watermark: Version,
+}
+
 /// What is known beside the records of the slot.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Facts {
-    /// The wall clock.
-    pub now_unix_ms: u64,
+    /// What the wall clock showed when the epoch that the replicas were told began (rule 4).
+    pub begun_unix_ms: u64,
     /// `tombstone_min_age`, in milliseconds.
     pub age_ms_min: u64,
     /// How many replicas the slot has.
     pub replicas: usize,
-    /// Those that were told an epoch that passed its barrier after the tombstones were written.
+    /// Those that were told that epoch, whose barrier has passed.
     pub told: Set,
     /// Whether data of the slot moves.
     pub is_moving: bool,
@@ -64,56 +76,61 @@ pub enum Withheld {
     /// Rule 1.
     #[error("not every replica was listed: {0} are missing")]
     Unlisted(Set),
-    /// Rule 4.
+    /// Rule 3.
     #[error("not every replica was told a ring that all nodes have: {0} were not")]
     Untold(Set),
 }
 
 /// The tombstones of a slot that may be dropped, in the order of their keys. `listed` has what each
-/// replica of the slot holds, in any order, by its place; `None` if it could not be listed.
+/// replica of the slot has, by its place; `None` if it could not be listed.
 ///
 /// # Errors
 /// [`Withheld`] if nothing of the slot can be collected, whatever is in it.
 pub fn collectable<'k>(
     facts: &Facts,
-    listed: &[Option<&[Listed<'k>]>],
+    listed: &[Option<Slot<'_, 'k>>],
 ) -> Result<Vec<(&'k str, Version)>, Withheld> {
     if facts.is_moving {
         return Err(Withheld::Moving);
     }
     let every = Set::first(facts.replicas);
-    let is_listed = |at: &usize| listed.get(*at).is_some_and(Option::is_some);
-    let missing: Set = every.iter().filter(|at| !is_listed(at)).collect();
-    if !missing.is_empty() {
-        return Err(Withheld::Unlisted(missing));
+    let slots: Vec<Slot<'_, 'k>> = listed.iter().take(facts.replicas).copied().flatten().collect();
+    if slots.len() < facts.replicas {
+        let is_listed = |at: &usize| listed.get(*at).is_some_and(Option::is_some);
+        return Err(Withheld::Unlisted(every.iter().filter(|at| !is_listed(at)).collect()));
     }
     let untold = every.without(facts.told);
     if !untold.is_empty() {
         return Err(Withheld::Untold(untold));
     }
-    let mut keys: BTreeMap<&'k str, Vec<Listed<'k>>> = BTreeMap::new();
-    for record in listed.iter().take(facts.replicas).flatten().copied().flatten() {
-        keys.entry(record.key).or_default().push(*record);
+    let mut keys: BTreeMap<&'k str, Vec<Option<Listed<'k>>>> = BTreeMap::new();
+    for (at, slot) in slots.iter().enumerate() {
+        for record in slot.records {
+            keys.entry(record.key).or_insert_with(|| vec![None; slots.len()])[at] = Some(*record);
+        }
     }
-    let is_same = |records: &[Listed<'_>]| {
-        records.len() == facts.replicas && records.iter().all(|other| *other == records[0])
-    };
-    // What has yet to travel is the greatest version of a key; what is older gives way to it.
-    let least_apart = keys
+    // The newest of each key, and whether it is everywhere. What is older gives way to it.
+    let newest: Vec<(Listed<'k>, bool)> = keys
         .values()
-        .filter(|records| !is_same(records))
-        .filter_map(|records| records.iter().map(|record| record.version).max())
-        .min();
+        .filter_map(|held| {
+            let newest = held.iter().flatten().max_by_key(|record| record.version)?;
+            let has = |(held, slot): (&Option<Listed<'_>>, &Slot<'_, '_>)| match held {
+                Some(record) => record == newest,
+                None => newest.is_tombstone && slot.watermark >= newest.version,
+            };
+            Some((*newest, held.iter().zip(&slots).all(has)))
+        })
+        .collect();
+    let least_apart =
+        newest.iter().filter(|(_, is_all)| !is_all).map(|(newest, _)| newest.version).min();
     let is_old = |version: Version| {
-        version.stamp.unix_ms().saturating_add(facts.age_ms_min) <= facts.now_unix_ms
+        version.stamp.unix_ms().saturating_add(facts.age_ms_min) <= facts.begun_unix_ms
     };
-    Ok(keys
+    Ok(newest
         .iter()
-        .filter(|(_, records)| is_same(records))
-        .map(|(key, records)| (*key, records[0]))
-        .filter(|(_, record)| record.is_tombstone && is_old(record.version))
-        .filter(|(_, record)| least_apart.is_none_or(|apart| record.version < apart))
-        .map(|(key, record)| (key, record.version))
+        .filter(|(newest, is_all)| *is_all && newest.is_tombstone && is_old(newest.version))
+        .filter(|(newest, _)| least_apart.is_none_or(|apart| newest.version < apart))
+        .map(|(newest, _)| (newest.key, newest.version))
         .collect())
 }
 
@@ -145,7 +162,7 @@ mod tests {
 
     fn facts() -> Facts {
         Facts {
-            now_unix_ms: 10 * HOUR_MS,
+            begun_unix_ms: 10 * HOUR_MS,
             age_ms_min: HOUR_MS,
             replicas: 3,
             told: Set::first(3),
@@ -153,15 +170,36 @@ mod tests {
         }
     }
 
+    fn slot<'s, 'k>(records: &'s [Listed<'k>]) -> Option<Slot<'s, 'k>> {
+        Some(Slot { records, watermark: Version::NONE })
+    }
+
     fn collect<'k>(facts: &Facts, listed: [&[Listed<'k>]; 3]) -> Vec<(&'k str, Version)> {
-        collectable(facts, &listed.map(Some)).expect("nothing withholds the slot")
+        collectable(facts, &listed.map(slot)).expect("nothing withholds the slot")
+    }
+
+    /// A replica that the collection did not reach is reached by the next.
+    #[test]
+    fn what_some_have_dropped_is_dropped_by_the_others() {
+        let held = [gone("a", 5)];
+        let dropped = Some(Slot { records: &[], watermark: at(5) });
+        let listed = [dropped, slot(&held), dropped];
+        assert_eq!(collectable(&facts(), &listed), Ok(vec![("a", at(5))]));
+        // A watermark below it has dropped others, not this.
+        let other = Some(Slot { records: &[], watermark: at(4) });
+        assert_eq!(collectable(&facts(), &[dropped, slot(&held), other]), Ok(vec![]));
+        // And of a value no watermark makes up for the lack.
+        let held = [value("a", 4), gone("b", 5)];
+        let lacking = [gone("b", 5)];
+        let lacking = Some(Slot { records: &lacking, watermark: at(5) });
+        assert_eq!(collectable(&facts(), &[slot(&held), slot(&held), lacking]), Ok(vec![]));
     }
 
     #[test]
     fn what_all_hold_for_long_enough_is_collected() {
         let all = [gone("a", 9), gone("b", 10), value("c", 1)];
         assert_eq!(collect(&facts(), [&all, &all, &all]), [("a", at(9))]);
-        let young = Facts { now_unix_ms: 10 * HOUR_MS - 1, ..facts() };
+        let young = Facts { begun_unix_ms: 10 * HOUR_MS - 1, ..facts() };
         assert_eq!(collect(&young, [&all, &all, &all]), []);
         assert_eq!(raised(at(3), &[("a", at(9)), ("b", at(4))]), at(9));
         assert_eq!(raised(at(3), &[]), at(3));
@@ -191,8 +229,8 @@ mod tests {
     #[test]
     fn a_slot_that_is_not_seen_whole_is_left_alone() {
         let held = [gone("a", 5)];
-        let held = Some(held.as_slice());
-        let refused = |facts: Facts, listed: &[Option<&[Listed<'_>]>]| {
+        let held = slot(&held);
+        let refused = |facts: Facts, listed: &[Option<Slot<'_, '_>>]| {
             collectable(&facts, listed).expect_err("not seen whole")
         };
         let third = Set::only(2);

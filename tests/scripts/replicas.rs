@@ -32,7 +32,7 @@ use ringway::protocol::hint::{Replay, replay};
 use ringway::protocol::holding::{Decision, Held, decide, may_drop};
 use ringway::protocol::quorum::{Replicas, Set};
 use ringway::protocol::read::{self, Answer, Read, Record};
-use ringway::protocol::tombstone::{Facts, Listed, collectable, raised};
+use ringway::protocol::tombstone::{Facts, Listed, Slot, collectable, raised};
 use ringway::protocol::write::{self, Fault, Kind, Outcome, Write};
 use ringway::version::{HybridClock, Proposer, Stamp, Version};
 
@@ -342,25 +342,31 @@ impl Story {
     }
 
     fn collect(&mut self, args: &mut ArgumentConsumer<'_>) -> Outputs {
-        let now_unix_ms = args.take_key("now").ok_or("when?")?.parse()?;
+        let begun_unix_ms = args.take_key("now").ok_or("when?")?.parse()?;
         let told_ring = places(args, "told")?;
         let replicas = self.stores.len();
         let facts = Facts {
-            now_unix_ms,
+            begun_unix_ms,
             age_ms_min: 100,
             replicas,
             told: told_ring.unwrap_or(Set::first(replicas)),
             is_moving: false,
         };
-        let listed = |at: usize| -> Option<Vec<Listed<'_>>> {
-            let held = self.stores[at].held;
-            let is_tombstone = matches!(held, Held::Tombstone(_));
-            let record = held.record().map(|version| Listed { key: "k", version, is_tombstone });
-            self.up.contains(at).then(|| record.into_iter().collect())
-        };
-        let lists: Vec<_> = (0..replicas).map(listed).collect();
-        let lists: Vec<_> = lists.iter().map(Option::as_deref).collect();
-        let collected = match collectable(&facts, &lists) {
+        let lists: Vec<(Vec<Listed<'_>>, Version)> = (0..replicas)
+            .map(|at| match self.stores[at].held {
+                Held::Absent { watermark } => (vec![], watermark),
+                Held::Value(version) => (vec![listed(version, false)], Version::NONE),
+                Held::Tombstone(version) => (vec![listed(version, true)], Version::NONE),
+            })
+            .collect();
+        let slots: Vec<Option<Slot<'_, '_>>> = lists
+            .iter()
+            .enumerate()
+            .map(|(at, (records, watermark))| {
+                self.up.contains(at).then_some(Slot { records, watermark: *watermark })
+            })
+            .collect();
+        let collected = match collectable(&facts, &slots) {
             Ok(collected) if collected.is_empty() => return Ok("nothing to collect\n".to_owned()),
             Ok(collected) => collected,
             Err(why) => return Ok(format!("nothing is collected: {why}\n")),
@@ -469,6 +475,10 @@ fn at_ms(version: Version) -> String {
 fn version(ms: u64) -> Version {
     let proposer = Proposer { node: NodeId(1), incarnation: Incarnation(1), worker: 0 };
     Version { stamp: Stamp::of_ms(ms), proposer }
+}
+
+fn listed(version: Version, is_tombstone: bool) -> Listed<'static> {
+    Listed { key: "k", version, is_tombstone }
 }
 
 /// Reads `0,2`.
