@@ -6,7 +6,7 @@
 //! older epoch. Each replica has been told the present epoch by the very requests that list it.
 //!
 //! A replica that was not reached by the second half keeps tombstones that the others have dropped.
-//! Their watermark says that all agreed up to there, so it is brought to that replica the next time.
+//! The others' watermarks say that they had them too, so they are collected the next time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -14,12 +14,12 @@ use std::time::Duration;
 
 use super::pool::PoolNow;
 use super::turns::{is_ours, period};
-use super::world::{World, age_ms};
+use super::world::World;
 use crate::drivers::native::Fault;
-use crate::ids::{PoolName, Token};
+use crate::ids::{ClusterId, PoolName, Token};
 use crate::protocol::quorum::Set;
 use crate::protocol::replica::{Entry, SLOTS, slot_of};
-use crate::protocol::tombstone::{Facts, Listed, collectable};
+use crate::protocol::tombstone::{Facts, Listed, Slot, collectable};
 use crate::version::Version;
 
 /// Slots that are seen to in one round; what is beyond waits for the next.
@@ -57,7 +57,9 @@ async fn round(world: &Rc<World>, pool: &Rc<PoolNow>) {
     let settled = |shard: &crate::cluster::ShardTopology| {
         shard.store.is_some() && !shard.fresh && !shard.catching_up
     };
-    let epoch_is_settled = pool.agreed.barrier >= pool.agreed.epoch;
+    // A node without a cluster is all the nodes that there are.
+    let is_alone = pool.cluster == ClusterId([0; 16]);
+    let epoch_is_settled = is_alone || pool.agreed.barrier >= pool.agreed.epoch;
     if !epoch_is_settled || !pool.agreed.shards.iter().all(settled) {
         return;
     }
@@ -116,22 +118,6 @@ async fn one_slot(
             None => return Ok(0),
         }
     }
-    let mark = |shard: usize| marks[shard].get(&slot).copied().unwrap_or(Version::NONE);
-    let highest = shards.iter().map(|shard| mark(*shard)).max().unwrap_or(Version::NONE);
-    let mut dropped = 0;
-    // What others have dropped already.
-    for (shard, entries) in shards.iter().zip(&mut lists) {
-        let is_left = |entry: &Entry| entry.tombstone && entry.version <= highest;
-        let left: Vec<(String, Version)> = entries
-            .iter()
-            .filter(|entry| is_left(entry))
-            .map(|entry| (entry.key.clone(), entry.version))
-            .collect();
-        if mark(*shard) < highest || !left.is_empty() {
-            dropped += raise(world, pool, slot, *shard, Some(highest), &left).await?;
-            entries.retain(|entry| !is_left(entry));
-        }
-    }
     let listed: Vec<Vec<Listed<'_>>> = lists
         .iter()
         .map(|entries| {
@@ -143,29 +129,42 @@ async fn one_slot(
             listed.collect()
         })
         .collect();
+    let slots: Vec<Option<Slot<'_, '_>>> = listed
+        .iter()
+        .zip(&shards)
+        .map(|(records, shard)| {
+            let watermark = marks[*shard].get(&slot).copied().unwrap_or(Version::NONE);
+            Some(Slot { records, watermark })
+        })
+        .collect();
     let facts = Facts {
-        now_unix_ms: world.unix_ms(),
+        // DESIGN has tombstones wait for an epoch that begins after them, so that puts from before
+        // are refused; but the epoch of a pool that nobody changes never moves, and nothing would
+        // ever be collected there. The watermark refuses the same puts, by their versions and for
+        // good; and no operation is pinned to its epoch for longer than `op_pin_max`, a small part
+        // of the least age. So the present epoch serves, once its barrier has passed.
+        begun_unix_ms: world.unix_ms(),
         age_ms_min,
         replicas: shards.len(),
         told: Set::first(shards.len()),
         is_moving: false,
     };
-    let all: Vec<Option<&[Listed<'_>]>> = listed.iter().map(|list| Some(&list[..])).collect();
-    let old = match collectable(&facts, &all) {
+    let old = match collectable(&facts, &slots) {
         Ok(old) => old,
         Err(withheld) => {
             tracing::debug!(pool = %pool.name(), slot, %withheld, "tombstones stay");
-            return Ok(dropped);
+            return Ok(0);
         }
     };
-    debug_assert!(old.iter().all(|(_, version)| age_ms(*version, facts.now_unix_ms) >= age_ms_min));
     let old: Vec<(String, Version)> =
         old.into_iter().map(|(key, version)| (key.to_owned(), version)).collect();
-    if old.is_empty() {
-        return Ok(dropped);
-    }
-    for shard in shards {
-        dropped += raise(world, pool, slot, shard, None, &old).await?;
+    let mut dropped = 0;
+    if !old.is_empty() {
+        for shard in shards {
+            let replica = pool.replica(shard).expect("all are bound");
+            let done = replica.watermark(&world.means, &world.timer(), slot, None, &old).await?;
+            dropped += done.dropped;
+        }
     }
     Ok(dropped)
 }
@@ -196,18 +195,4 @@ async fn list(
             return Ok(Some(entries));
         }
     }
-}
-
-async fn raise(
-    world: &World,
-    pool: &PoolNow,
-    slot: u16,
-    shard: usize,
-    version: Option<Version>,
-    tombstones: &[(String, Version)],
-) -> Result<u64, Fault> {
-    let replica = pool.replica(shard).expect("all are bound");
-    let timer = world.timer();
-    let done = replica.watermark(&world.means, &timer, slot, version, tombstones).await?;
-    Ok(done.dropped)
 }

@@ -34,6 +34,8 @@ mod passes;
 mod pool;
 mod repairer;
 mod replayer;
+#[cfg(test)]
+mod tests;
 mod turns;
 mod world;
 

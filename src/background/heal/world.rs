@@ -18,7 +18,6 @@ use crate::net::timers::Timer;
 use crate::net::upstream::{Endpoint, UpstreamKey};
 use crate::protocol::anti_entropy::Pace;
 use crate::protocol::holding::Held;
-use crate::version::Version;
 
 /// What one replica has of a key, for a person.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -208,9 +207,4 @@ pub(super) fn held_of(held: &crate::drivers::native::Held) -> Held {
         Told::Tombstone(version) => Held::Tombstone(*version),
         Told::Absent(version) => Held::Absent { watermark: *version },
     }
-}
-
-/// When a version was stamped, in seconds before `now_unix_ms`.
-pub(super) fn age_ms(version: Version, now_unix_ms: u64) -> u64 {
-    now_unix_ms.saturating_sub(version.stamp.unix_ms())
 }
