@@ -255,6 +255,8 @@ pub struct Rest {
     pub weight: u16,
     /// Where its certificate is, as `ringway certs` made it.
     pub certificates: Option<PathBuf>,
+    /// Copies of each key; with none it is a cache pool.
+    pub replicas: Option<usize>,
 }
 
 impl Rest {
@@ -269,10 +271,14 @@ impl Rest {
             let (cert, key) = (file(node), file(&format!("{node}-key")));
             format!(", tls: {{ ca: {}, cert: {cert}, key: {key} }}", file("ca"))
         });
+        let kind = match self.replicas {
+            None => "    vnodes: 1\n".to_owned(),
+            Some(replicas) => format!("    kind: replicated\n    replicas: {replicas}\n"),
+        };
         let mut text = format!(
             "cluster: {{ join: [{}], {advertise}role: {}, lease: {}s, heartbeat: 150ms, election: \
-             500ms-1s{tls} }}\npools:\n  - name: {POOL}\n    vnodes: 1\n    health: {{ active: {{ path: \
-             {}, interval: 200ms, timeout: 200ms }} }}\n    shards:\n",
+             500ms-1s{tls} }}\npools:\n  - name: {POOL}\n{kind}    health: {{ active: {{ path: {}, \
+             interval: 200ms, timeout: 200ms }} }}\n    shards:\n",
             join.join(", "),
             self.role,
             self.lease_s,
@@ -335,6 +341,7 @@ impl Cluster {
                 shards: shards.iter().map(|shard| shard.address).collect(),
                 weight: 100,
                 certificates: None,
+                replicas: None,
             };
             if at == 0 {
                 rest.join.clear();

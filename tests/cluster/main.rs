@@ -26,6 +26,7 @@ mod history;
 mod changes;
 mod clocks;
 mod commands;
+mod copies;
 mod cut;
 mod disks;
 mod group;

@@ -39,6 +39,7 @@ fn stranger(cluster: &Cluster, certificates: Option<&Path>) -> Member {
         shards: cluster.shards.iter().map(|shard| shard.address).collect(),
         weight: 100,
         certificates: certificates.map(Path::to_owned),
+        replicas: None,
     };
     stranger.rest = rest.text(&stranger.name);
     stranger

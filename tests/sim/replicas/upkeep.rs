@@ -185,13 +185,7 @@ impl World {
         }
     }
 
-    fn raise(
-        &mut self,
-        at: usize,
-        number: u64,
-        head: &Head,
-        collection: &mut Collection,
-    ) {
+    fn raise(&mut self, at: usize, number: u64, head: &Head, collection: &mut Collection) {
         let is_hasty = !self.rules.keep(Rule::TombstonesEverywhere);
         if collection.is_done || (!is_hasty && collection.listed.iter().any(Option::is_none)) {
             return;

@@ -1,0 +1,7 @@
+//! Do three copies behave as one while stores and proxies are killed, stopped, cut off and slowed?
+
+mod clients;
+mod faults;
+mod world;
+
+mod histories;
