@@ -209,3 +209,24 @@ impl Default for RetryPolicy {
         }
     }
 }
+
+/// What one node does for a pool that keeps data, beside serving it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeptSettings {
+    /// How often all replicas are compared, and brought to the newest. `None`: only when asked.
+    pub repair_interval: Option<Duration>,
+    /// How much that may read and write, together.
+    pub repair_bytes_per_second_max: u64,
+    /// Hints that are kept for shards that are away; what is beyond is left to the comparison.
+    pub hints_max: u64,
+}
+
+impl Default for KeptSettings {
+    fn default() -> Self {
+        Self {
+            repair_interval: Some(Duration::from_secs(3600)),
+            repair_bytes_per_second_max: 32 << 20,
+            hints_max: 1_000_000,
+        }
+    }
+}

@@ -12,7 +12,7 @@ use crate::config::{
 };
 use crate::dispatch::view::{PoolSettings, View};
 use crate::drivers::http::HostRule;
-use crate::ids::{NodeName, PoolName};
+use crate::ids::{NodeName, PoolName, Zone};
 use crate::limits::ClientLimits;
 use crate::net::tls::{Ca, ShardTls, ShardTlsSettings};
 use crate::proxy::access_log::{LogFormat, LogTarget};
@@ -20,7 +20,7 @@ use crate::proxy::rate_limit::Rates;
 use crate::proxy::site::{ForwardedFields, ForwardedRule, Site, SiteParts};
 use crate::route::RouteTable;
 
-fn settings(pool: &PoolConfig) -> PoolSettings {
+fn settings(pool: &PoolConfig, zone: Option<&Zone>) -> PoolSettings {
     PoolSettings {
         hash_balance_factor: pool.hash_balance_factor,
         warm_up: pool.warm_up,
@@ -32,6 +32,8 @@ fn settings(pool: &PoolConfig) -> PoolSettings {
             Host::Shard => HostRule::Shard,
             Host::Client => HostRule::Client,
         },
+        kept: pool.kept.clone(),
+        zone: zone.cloned(),
         tls: Arc::new(ShardTls::new(shard_tls(&pool.tls))),
     }
 }
@@ -62,8 +64,9 @@ pub fn site(
     previous: Option<&Site>,
     workers: usize,
 ) -> Result<Site, AppError> {
+    let zone = config.node.zone.as_ref();
     let mut settings: HashMap<PoolName, PoolSettings> =
-        config.pools.iter().map(|pool| (pool.name.clone(), settings(pool))).collect();
+        config.pools.iter().map(|pool| (pool.name.clone(), settings(pool, zone))).collect();
     // Read now what a request would have to wait for; and whatever is wrong refuses the whole.
     for pool in &config.pools {
         if pool.tls != PoolTlsConfig::default() || needs_tls(topology, &pool.name) {
@@ -143,7 +146,8 @@ pub fn republished(
             Some(pool) => Arc::clone(&pool.settings),
             None => {
                 let written = config.pools.iter().find(|pool| pool.name == *name);
-                Arc::new(written.map(settings).unwrap_or_default())
+                let zone = config.node.zone.as_ref();
+                Arc::new(written.map(|pool| settings(pool, zone)).unwrap_or_default())
             }
         }
     });

@@ -16,19 +16,22 @@ use std::time::Duration;
 use prometheus::proto::MetricFamily;
 use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 use super::error::AppError;
 use super::publisher::Publisher;
 use super::store::unix_ms;
+use super::wishes::propose;
 use crate::admin::control::{Member, Seed};
-use crate::cluster::lease::RingReport;
+use crate::cluster::lease::{RingReport, SharedLease};
 use crate::cluster::{Change, Command, FEATURE_LEVEL, Settings, Topology};
 use crate::config::{ClusterConfig, Config};
+use crate::control::clock::boottime_ms;
 use crate::control::group::{Group, GroupOptions, JoinError, Storage, Timing};
 use crate::control::metrics;
 use crate::control::steward::{Facts, PoolView, Steward, StewardParts};
+use crate::control::wishes::Asked;
 use crate::ids::{NodeName, PeerAddress};
 use crate::metrics::{self as series, Kind, Sample};
 use crate::net::peer::{
@@ -169,6 +172,8 @@ impl Opened {
         socket: StdListener,
         publisher: &Arc<Publisher>,
         control: &Handle,
+        lease: Arc<SharedLease>,
+        asked: mpsc::Receiver<Asked>,
     ) -> Result<Membership, AppError> {
         let _runtime = control.enter();
         let listener = TcpListener::from_std(socket).map_err(AppError::system("cannot listen"))?;
@@ -176,9 +181,10 @@ impl Opened {
             group: self.group.clone(),
             peers: Arc::new(self.peers.lane()),
             facts: {
-                let publisher = Arc::clone(publisher);
-                Box::new(move || facts(&publisher))
+                let (publisher, lease) = (Arc::clone(publisher), Arc::clone(&lease));
+                Box::new(move || facts(&publisher, &lease))
             },
+            lease,
             published: publisher.revision(),
             topology: {
                 let publisher = Arc::clone(publisher);
@@ -199,6 +205,8 @@ impl Opened {
             tasks.spawn_on(Vital::run(what, unfit.clone(), task), control);
         };
         vital("publishing", Box::pin(publish(self.group.clone(), Arc::clone(publisher))));
+        let proposing = propose(self.group.clone(), publisher.name().to_string(), asked);
+        vital("the proposals", Box::pin(proposing));
         vital("the steward", Box::pin(steward.clone().run()));
         let heard = tell_whether_heard(steward.clone(), Arc::clone(publisher));
         vital("the watch over the lease", Box::pin(heard));
@@ -438,7 +446,7 @@ async fn publish(group: Group, publisher: Arc<Publisher>) {
     }
 }
 
-fn facts(publisher: &Publisher) -> Facts {
+fn facts(publisher: &Publisher, lease: &SharedLease) -> Facts {
     let site = publisher.published().load_full();
     let mut facts = Facts {
         routes_digest: site.routes.digest().to_string(),
@@ -449,13 +457,14 @@ fn facts(publisher: &Publisher) -> Facts {
     for pool in &site.view.pools {
         let (name, epoch) = (pool.agreed.name.clone(), pool.agreed.epoch);
         let ring = RingReport { epoch, digest: pool.agreed.digest };
-        // Requests of cache pools are pinned to no epoch: what is published is in force.
         facts.epochs.insert(name.clone(), epoch);
         facts.rings.insert(name.clone(), ring);
         let views = pool.health.own_views().into_iter();
         let shards = views.map(|(shard, down)| (shard, down.read, down.write)).collect();
         facts.views.push(PoolView { pool: name, shards });
     }
+    // An epoch counts when nothing older is in flight. Requests of caches are pinned to none.
+    facts.epochs = lease.report(boottime_ms(), &facts.epochs);
     facts
 }
 

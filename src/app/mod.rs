@@ -26,3 +26,4 @@ mod spans;
 pub mod status;
 pub mod store;
 pub mod table;
+mod wishes;

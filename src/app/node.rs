@@ -11,8 +11,8 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -28,12 +28,19 @@ use super::operators::{Operators, Shown, Sockets};
 use super::publisher::Publisher;
 use super::reloads::Reloads;
 use super::spans::Spans;
+use super::store::unix_ms;
+use super::wishes::Alone;
 use crate::admin::api::ActionRequest;
 use crate::admin::control::Control;
 use crate::admin::telemetry::Gather;
-use crate::cluster::{ClusterState, Report, Topology};
+use crate::cluster::lease::SharedLease;
+use crate::cluster::{ClusterState, Report, Settings, Topology};
 use crate::config::Config;
+use crate::control::clock::boottime_ms;
+use crate::control::own_lease::{OwnLease, begin_incarnation};
 use crate::control::standalone::Standalone;
+use crate::control::wishes::{Asked, Wishes};
+use crate::dispatch::kept_worker::KeptParts;
 use crate::ids::BaseUrl;
 use crate::net::listener::bind_all;
 use crate::net::splice::pipes_of_each;
@@ -62,7 +69,11 @@ pub struct Node {
 /// What decides about pools and shards.
 enum Authority {
     /// The node's own file.
-    Standalone(Box<Standalone>, watch::Sender<Arc<ClusterState>>),
+    Standalone {
+        alone: Alone,
+        /// They end with it.
+        _tasks: TaskHandles,
+    },
     /// A group of nodes.
     Cluster(Box<Membership>),
 }
@@ -71,7 +82,7 @@ impl Authority {
     /// What is agreed, as it moves.
     fn agreed(&self) -> watch::Receiver<Arc<ClusterState>> {
         match self {
-            Self::Standalone(_, agreed) => agreed.subscribe(),
+            Self::Standalone { alone, .. } => alone.agreed.subscribe(),
             Self::Cluster(membership) => membership.group().changes(),
         }
     }
@@ -79,7 +90,7 @@ impl Authority {
     /// Who decides what operators ask for.
     fn control(&self, publisher: &Arc<Publisher>) -> Control {
         match self {
-            Self::Standalone(..) => Control::Standalone,
+            Self::Standalone { .. } => Control::Standalone,
             Self::Cluster(membership) => Control::Cluster(Box::new(membership.member(publisher))),
         }
     }
@@ -87,7 +98,7 @@ impl Authority {
     /// The cluster's part in what operators are shown.
     fn cluster(&self) -> Option<ShownCluster> {
         match self {
-            Self::Standalone(..) => None,
+            Self::Standalone { .. } => None,
             Self::Cluster(membership) => Some(membership.shown()),
         }
     }
@@ -141,6 +152,10 @@ impl Node {
         let publisher = Publisher::start(config.clone(), name, &topology, &parts.control, origin)?;
         let publisher = Arc::new(publisher);
         let workers = publisher.workers();
+        let op_pin_max_ms = Settings::default().op_pin_max_ms;
+        let lease = SharedLease::new(workers, op_pin_max_ms);
+        let (wishes, asked) = Wishes::new();
+        let kept = KeptParts { lease, wishes, unix_ms };
 
         let mut data = Vec::new();
         let doors = Doors::open(config)?;
@@ -172,7 +187,8 @@ impl Node {
         let clients = Arc::new(ClientMetrics::new(workers));
         let (phase, phase_seen) = watch::channel(Phase::Serving);
 
-        let (authority, report) = begun.run(&publisher, &parts.control)?;
+        let lease = Arc::clone(&kept.lease);
+        let (authority, report) = begun.run(config, &publisher, &parts.control, (lease, asked))?;
         let shown = Shown {
             started: origin,
             agreed: authority.agreed(),
@@ -204,7 +220,7 @@ impl Node {
             operators,
             addresses,
         };
-        node.start_workers(data, origin, &clients, &phase_seen)?;
+        node.start_workers(data, origin, &clients, &phase_seen, &kept)?;
         Ok((node, report))
     }
 
@@ -214,6 +230,7 @@ impl Node {
         origin: Instant,
         clients: &Arc<ClientMetrics>,
         phase: &watch::Receiver<Phase>,
+        kept: &KeptParts,
     ) -> Result<(), AppError> {
         let mut data: Vec<_> = data.into_iter().map(Vec::into_iter).collect();
         for number in 0..self.publisher.workers() {
@@ -232,6 +249,7 @@ impl Node {
                 tracer: self.spans.as_ref().map(Spans::tracer),
                 phase: phase.clone(),
                 pipes_max: pipes_of_each(self.publisher.workers()),
+                kept: Some(kept.clone()),
                 seed: fastrand::u64(..),
             };
             let thread = std::thread::Builder::new()
@@ -267,7 +285,8 @@ impl Node {
         // Whatever might be refused comes before anything is changed.
         let certificates = self.doors.read_again(&config)?;
         let report = match &mut self.authority {
-            Authority::Standalone(standalone, agreed) => {
+            Authority::Standalone { alone: Alone { standalone, agreed }, .. } => {
+                let mut standalone = standalone.lock().unwrap_or_else(PoisonError::into_inner);
                 let prepared = standalone.prepare(&config.desired())?;
                 let candidate = self.publisher.candidate(config, Some(prepared.topology()))?;
                 let report = standalone.commit(prepared)?;
@@ -300,7 +319,7 @@ impl Node {
     #[must_use]
     pub fn membership(&self) -> Option<&Membership> {
         match &self.authority {
-            Authority::Standalone(..) => None,
+            Authority::Standalone { .. } => None,
             Authority::Cluster(membership) => Some(membership),
         }
     }
@@ -414,19 +433,45 @@ impl Begun {
 
     fn run(
         self,
+        config: &Config,
         publisher: &Arc<Publisher>,
         control: &Handle,
+        (lease, asked): (Arc<SharedLease>, mpsc::Receiver<Asked>),
     ) -> Result<(Authority, Report), AppError> {
         match self {
             Self::Standalone(standalone, report) => {
+                let incarnation = begin_incarnation(&config.node.data_dir)?;
+                let settings = standalone.state().lease_settings();
+                let lease_ms = settings.lease_ms;
+                lease.set_op_pin_max_ms(settings.op_pin_max_ms);
+                let mut own = OwnLease::new(settings, incarnation, lease, boottime_ms());
+                // Before the first client, so that none is refused for want of a lease.
+                own.renew(boottime_ms(), unix_ms(), &publisher.topology());
+                let topology = Arc::clone(publisher);
                 let agreed = watch::Sender::new(Arc::new(standalone.state().clone()));
-                Ok((Authority::Standalone(standalone, agreed), report))
+                let alone = Alone { standalone: Arc::new(Mutex::new(*standalone)), agreed };
+                let tasks = TaskHandles(vec![
+                    control
+                        .spawn(own.keep(lease_ms, unix_ms, move || topology.topology()))
+                        .abort_handle(),
+                    control.spawn(alone.drain(asked, Arc::clone(publisher))).abort_handle(),
+                ]);
+                Ok((Authority::Standalone { alone, _tasks: tasks }, report))
             }
             Self::Cluster(opened, socket) => {
-                let membership = opened.run(socket, publisher, control)?;
+                let membership = opened.run(socket, publisher, control, lease, asked)?;
                 Ok((Authority::Cluster(Box::new(membership)), Report::new()))
             }
         }
+    }
+}
+
+/// Tasks that end with the node.
+struct TaskHandles(Vec<AbortHandle>);
+
+impl Drop for TaskHandles {
+    fn drop(&mut self) {
+        self.0.iter().for_each(AbortHandle::abort);
     }
 }
 

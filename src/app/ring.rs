@@ -218,6 +218,7 @@ fn ring_words(ring: &RingDocument) -> String {
         let points = match pool.spec.placement {
             Placement::Ring => format!("{} vnodes per weight", pool.spec.vnodes),
             Placement::Ketama => "keys placed as by nginx (ketama)".to_owned(),
+            Placement::Balanced => format!("balanced, {} replicas", pool.spec.replicas()),
         };
         let immutable = if pool.spec.immutable { ", immutable" } else { "" };
         text.push_str(&format!(

@@ -124,6 +124,11 @@ impl ClusterState {
             }
             Command::ApplyPlan { plan } => self.apply_plan(*plan)?,
             Command::ChangeNow { changes } => self.change_now(changes)?,
+            Command::MarkFilled { pool } => self.mark_filled(pool)?,
+            Command::BindStore { pool, shard, store } => self.bind_store(pool, shard, *store)?,
+            Command::MarkStore { pool, shard, store, mark } => {
+                self.mark_store(pool, shard, *store, *mark)?
+            }
         };
         if !applied.repeated {
             self.revision = revision;

@@ -7,11 +7,11 @@ use super::pool::{AdminState, PoolSpec, ShardSpec, Verdict, level_of_url};
 use super::settings::Settings;
 use crate::ids::{
     BaseUrl, ClusterId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce, PeerAddress,
-    PlanId, PoolName, ShardId, Term, Weight, Zone,
+    PlanId, PoolName, ShardId, StoreId, Term, Weight, Zone,
 };
 
 /// The highest level that this release speaks.
-pub const FEATURE_LEVEL: FeatureLevel = KETAMA_LEVEL;
+pub const FEATURE_LEVEL: FeatureLevel = KEPT_LEVEL;
 
 /// The level of everything that the first release with clusters has; what a cluster begins with,
 /// whichever release founds it.
@@ -23,6 +23,9 @@ pub(super) const KETAMA_LEVEL: FeatureLevel = FeatureLevel(2);
 /// The level of shards that are reached by `https://`: whoever does not know it takes their URL for
 /// a wrong one.
 pub(super) const HTTPS_LEVEL: FeatureLevel = FeatureLevel(2);
+
+/// The level of pools that keep data, and of all that concerns their stores.
+pub(super) const KEPT_LEVEL: FeatureLevel = FeatureLevel(3);
 
 /// One change of the agreed state: all of it is done, or nothing.
 ///
@@ -162,6 +165,46 @@ pub enum Command {
         /// What shall be done.
         changes: Vec<Change>,
     },
+    /// Writes of a pool that keeps data are admitted from here on, so that there is something to
+    /// lose. Given again, it changes nothing.
+    MarkFilled {
+        /// Which.
+        pool: PoolName,
+    },
+    /// Binds a shard of a pool that keeps data to the store that has its data. Given again, it
+    /// changes nothing.
+    BindStore {
+        /// The pool.
+        pool: PoolName,
+        /// Its shard, which is bound to none.
+        shard: ShardId,
+        /// What its store calls itself.
+        store: StoreId,
+    },
+    /// Says what a shard's store has of what it should.
+    MarkStore {
+        /// The pool.
+        pool: PoolName,
+        /// Its shard.
+        shard: ShardId,
+        /// The store that it is bound to: what was found out about another one does not count.
+        store: StoreId,
+        /// What shall hold.
+        mark: StoreMark,
+    },
+}
+
+/// What the store of a shard has of what it should.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StoreMark {
+    /// It lacks writes that somebody has a hint of.
+    CatchingUp,
+    /// Nobody has a hint for it any more. A fresh store is not marked so, only as filled.
+    CaughtUp,
+    /// A pass of repair has brought it, from a majority of the others in each of its ranges, all
+    /// that they have.
+    Filled,
 }
 
 impl Command {
@@ -171,6 +214,9 @@ impl Command {
         match self {
             Self::CreatePool { spec, shards, .. } => spec.feature_level().max(level_of(shards)),
             Self::SetPool { spec, .. } => spec.feature_level(),
+            Self::SetVerdicts { verdicts, .. } if verdicts.iter().any(|(_, _, v)| v.foreign) => {
+                KEPT_LEVEL
+            }
             Self::SetShards { put, .. } => level_of(put),
             Self::RemovePool { .. }
             | Self::Found { .. }
@@ -187,6 +233,7 @@ impl Command {
             Self::Stage { changes } | Self::ChangeNow { changes } => {
                 changes.iter().map(Change::feature_level).fold(FIRST_LEVEL, FeatureLevel::max)
             }
+            Self::MarkFilled { .. } | Self::BindStore { .. } | Self::MarkStore { .. } => KEPT_LEVEL,
         }
     }
 
@@ -209,7 +256,12 @@ impl Command {
     pub fn is_routine(&self) -> bool {
         matches!(
             self,
-            Self::BeginIncarnation { .. } | Self::SetVerdicts { .. } | Self::RaiseBarriers { .. }
+            Self::BeginIncarnation { .. }
+                | Self::SetVerdicts { .. }
+                | Self::RaiseBarriers { .. }
+                | Self::MarkFilled { .. }
+                | Self::BindStore { .. }
+                | Self::MarkStore { .. }
         )
     }
 }
@@ -292,8 +344,24 @@ pub enum Change {
         /// What shall hold.
         spec: PoolSpec,
     },
-    /// Removes a pool.
+    /// Removes a pool. One that keeps data is not removed by this.
     RemovePool {
+        /// Its name.
+        pool: PoolName,
+    },
+    /// Gives a shard of a pool that keeps data a fresh store, since its own is lost for good: the
+    /// first other one that answers is bound, and filled by repair.
+    ReplaceShard {
+        /// The pool.
+        pool: PoolName,
+        /// Which.
+        shard: ShardId,
+        /// Where the fresh store is, if elsewhere.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        url: Option<BaseUrl>,
+    },
+    /// Removes a pool, with whatever it keeps.
+    DropPool {
         /// Its name.
         pool: PoolName,
     },
@@ -312,7 +380,9 @@ impl Change {
             | Self::SetState { pool, .. }
             | Self::CreatePool { pool, .. }
             | Self::SetPool { pool, .. }
-            | Self::RemovePool { pool } => pool,
+            | Self::RemovePool { pool }
+            | Self::ReplaceShard { pool, .. }
+            | Self::DropPool { pool } => pool,
         }
     }
 
@@ -327,6 +397,7 @@ impl Change {
             | Self::SetState { .. }
             | Self::RemovePool { .. } => FIRST_LEVEL,
             Self::SetUrl { url, .. } => level_of_url(url),
+            Self::ReplaceShard { .. } | Self::DropPool { .. } => KEPT_LEVEL,
         }
     }
 }

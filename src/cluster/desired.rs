@@ -74,8 +74,13 @@ fn change_pool(
         (_, true) => vec![shards, pool],
         // A token ring that is as small as can be bears the shards of both.
         (false, false) => {
-            let placement = Placement::Ring;
-            let spec = PoolSpec { placement, vnodes: 1, ..wanted.spec.clone() };
+            let mut spec = PoolSpec { vnodes: 1, ..wanted.spec.clone() };
+            if spec.placement == Placement::Ketama {
+                spec.placement = Placement::Ring;
+            }
+            if let Some(kept) = &mut spec.kept {
+                kept.replicas = 1;
+            }
             vec![Command::SetPool { pool: name.clone(), spec }, shards, pool]
         }
     });

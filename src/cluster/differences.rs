@@ -125,6 +125,7 @@ mod tests {
                 vnodes: *vnodes,
                 immutable: false,
                 mode: Mode::Any,
+                kept: None,
             };
             let shards = shards
                 .iter()

@@ -8,11 +8,12 @@ use std::sync::Arc;
 
 use super::bounds::{Bound, POOLS_MAX, SEED_BYTES_MAX, URL_BYTES_MAX};
 use super::command::Change;
+use super::kept::StoreState;
 use super::past::{PAST_EPOCHS_MAX, PastRing};
-use super::pool::{Kind, PoolSpec, PoolState, ShardSpec, ring_spec};
+use super::pool::{PoolSpec, PoolState, ShardSpec, ring_spec};
 use super::refusal::{PoolEpochs, Refusal};
 use super::state::ClusterState;
-use crate::ids::{Epoch, PoolName, ShardId};
+use crate::ids::{BaseUrl, Epoch, PoolName, ShardId};
 
 /// Removed pools of which the last epoch is remembered by name.
 const RETIRED_MAX: usize = 256;
@@ -22,6 +23,7 @@ const RETIRED_MAX: usize = 256;
 struct Drafted {
     spec: PoolSpec,
     shards: BTreeMap<ShardId, ShardSpec>,
+    stores: BTreeMap<ShardId, StoreState>,
     /// It was removed and made again by this draft: another pool under the same name.
     anew: bool,
 }
@@ -59,6 +61,10 @@ impl<'a> Draft<'a> {
             Change::CreatePool { pool, spec, shards } => self.create_pool(pool, spec, shards)?,
             Change::SetPool { pool, spec } => self.set_pool(pool, spec)?,
             Change::RemovePool { pool } => self.remove_pool(pool)?,
+            Change::ReplaceShard { pool, shard, url } => {
+                self.replace_shard(pool, shard, url.as_ref())?;
+            }
+            Change::DropPool { pool } => self.drop_pool(pool)?,
         }
         Ok(())
     }
@@ -75,13 +81,13 @@ impl<'a> Draft<'a> {
         named_once(name, shards)?;
         let anew = self.state.pools.contains_key(name);
         let shards = shards.iter().cloned().collect();
-        self.pools.insert(name.clone(), Some(Drafted { spec: spec.clone(), shards, anew }));
+        let (spec, stores) = (spec.clone(), BTreeMap::new());
+        self.pools.insert(name.clone(), Some(Drafted { spec, shards, stores, anew }));
         Ok(())
     }
 
     pub(super) fn set_pool(&mut self, name: &PoolName, spec: &PoolSpec) -> Result<(), Refusal> {
         let drafted = self.pool(name)?;
-        let Kind::Cache = spec.kind;
         if drafted.spec.kind != spec.kind {
             return Err(Refusal::KindIsFixed(name.clone()));
         }
@@ -93,6 +99,15 @@ impl<'a> Draft<'a> {
     }
 
     pub(super) fn remove_pool(&mut self, name: &PoolName) -> Result<(), Refusal> {
+        // One that was dropped and made anew by this draft has nothing to lose.
+        let is_anew = matches!(self.pools.get(name), Some(Some(drafted)) if drafted.anew);
+        if !is_anew && self.state.pools.get(name).is_some_and(|pool| pool.filled) {
+            return Err(Refusal::WouldLose(name.clone()));
+        }
+        self.drop_pool(name)
+    }
+
+    fn drop_pool(&mut self, name: &PoolName) -> Result<(), Refusal> {
         if !self.present(name) {
             return Err(Refusal::NoPool(name.clone()));
         }
@@ -156,6 +171,7 @@ impl<'a> Draft<'a> {
             let present = self.state.pools.get(name).map(|pool| Drafted {
                 spec: pool.spec.clone(),
                 shards: pool.shards.clone(),
+                stores: pool.stores.clone(),
                 anew: false,
             });
             let present = present.ok_or_else(|| Refusal::NoPool(name.clone()))?;
@@ -170,6 +186,32 @@ impl<'a> Draft<'a> {
     fn shard(&mut self, pool: &PoolName, shard: &ShardId) -> Result<&mut ShardSpec, Refusal> {
         let none = || Refusal::NoShard { pool: pool.clone(), shard: shard.clone() };
         self.pool(pool)?.shards.get_mut(shard).ok_or_else(none)
+    }
+
+    fn replace_shard(
+        &mut self,
+        name: &PoolName,
+        shard: &ShardId,
+        url: Option<&BaseUrl>,
+    ) -> Result<(), Refusal> {
+        if let Some(url) = url {
+            self.shard(name, shard)?.url = url.clone();
+        }
+        self.shard(name, shard)?;
+        let filled = self.state.pools.get(name).is_some_and(|pool| pool.filled);
+        let drafted = self.pool(name)?;
+        if drafted.spec.kept.is_none() {
+            return Err(Refusal::NotKept(name.clone()));
+        }
+        let filled = filled && !drafted.anew;
+        let state = drafted.stores.entry(shard.clone()).or_default();
+        if let Some(lost) = state.store.take() {
+            // What it acknowledged, the fresh one does not know.
+            state.former = Some(lost);
+            state.fresh |= filled;
+            state.catching_up |= filled;
+        }
+        Ok(())
     }
 
     fn remove_shard(&mut self, pool: &PoolName, shard: &ShardId) -> Result<(), Refusal> {
@@ -192,6 +234,14 @@ fn check_pool(
     drafted: &Drafted,
     before: Option<&Arc<PoolState>>,
 ) -> Result<(), Refusal> {
+    if !drafted.spec.is_consistent() {
+        return Err(Refusal::KindAndPlacement(name.clone()));
+    }
+    if let Some(before) = before.filter(|before| before.filled && !drafted.anew)
+        && !keeps_places(before, drafted)
+    {
+        return Err(Refusal::KeepsData(name.clone()));
+    }
     if drafted.spec.hash_seed.len() > SEED_BYTES_MAX {
         return Err(Refusal::TooMuch(Bound::SeedBytes));
     }
@@ -208,6 +258,21 @@ fn check_pool(
         .map_err(|error| Refusal::Ring { pool: name.clone(), error })
 }
 
+/// Whether everything stays where it is, and is found by the same keys.
+fn keeps_places(before: &PoolState, drafted: &Drafted) -> bool {
+    let places = |shards: &BTreeMap<ShardId, ShardSpec>| {
+        let place = |(id, shard): (&ShardId, &ShardSpec)| {
+            (id.clone(), shard.zone.clone(), shard.weight.get())
+        };
+        shards.iter().map(place).collect::<Vec<_>>()
+    };
+    let rules = |spec: &PoolSpec| {
+        let key = spec.kept.as_ref().map(|kept| kept.key.clone());
+        (spec.placement, spec.vnodes, spec.replicas(), key)
+    };
+    rules(&before.spec) == rules(&drafted.spec) && places(&before.shards) == places(&drafted.shards)
+}
+
 impl ClusterState {
     /// The state of a pool that is changed to what was drafted, at the next epoch if it places keys
     /// otherwise.
@@ -217,7 +282,7 @@ impl ClusterState {
         before: Option<&Arc<PoolState>>,
         drafted: Drafted,
     ) -> PoolState {
-        let Drafted { spec, shards, anew } = drafted;
+        let Drafted { spec, shards, mut stores, anew } = drafted;
         let Some(before) = before.filter(|_| !anew) else {
             let last = before.map_or_else(|| self.last_epoch(name), |before| before.epoch);
             return PoolState {
@@ -227,16 +292,20 @@ impl ClusterState {
                 barrier: last,
                 spec,
                 shards,
+                filled: false,
+                stores: BTreeMap::new(),
                 verdicts: BTreeMap::new(),
                 past: Vec::new(),
             };
         };
-        let mut after = PoolState { spec, shards, ..PoolState::clone(before) };
+        stores.retain(|id, state| shards.contains_key(id) && !state.is_default());
+        let mut after = PoolState { spec, shards, stores, ..PoolState::clone(before) };
         // A verdict is about what answers at a URL.
-        let shards = &after.shards;
+        let (shards, stores) = (&after.shards, &after.stores);
+        let store_of = |id: &ShardId| stores.get(id).and_then(|state| state.store);
         after.verdicts.retain(|id, _| {
             let same = |was: &ShardSpec| shards.get(id).is_some_and(|is| is.url == was.url);
-            before.shards.get(id).is_some_and(same)
+            before.shards.get(id).is_some_and(same) && before.store(id).store == store_of(id)
         });
         if before.ring_spec().deciding() != after.ring_spec().deciding() {
             after.epoch = before.epoch.next();

@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 
 use super::desired::{Desired, DesiredPool};
+use super::kept::KeptSpec;
 use super::pool::{PoolSpec, PoolState, ShardSpec};
 use super::state::ClusterState;
 use crate::ids::{KetamaName, PoolName, ShardId};
@@ -49,7 +50,7 @@ pub fn drift(
 }
 
 fn compare(name: &PoolName, agreed: &PoolState, wanted: &DesiredPool, found: &mut Vec<String>) {
-    let PoolSpec { kind, placement, hash_seed, vnodes, immutable, mode } = &agreed.spec;
+    let PoolSpec { kind, placement, hash_seed, vnodes, immutable, mode, kept } = &agreed.spec;
     let spec = &wanted.spec;
     let mut differs = |key: &str, is: String, would_be: String| {
         if is != would_be {
@@ -63,6 +64,14 @@ fn compare(name: &PoolName, agreed: &PoolState, wanted: &DesiredPool, found: &mu
     differs("vnodes", vnodes.to_string(), spec.vnodes.to_string());
     differs("immutable", immutable.to_string(), spec.immutable.to_string());
     differs("mode", word(mode), word(&spec.mode));
+    if let (Some(kept), Some(wanted)) = (kept, &spec.kept) {
+        let KeptSpec { replicas, consistency, tombstone_min_age_ms, key } = kept;
+        differs("replicas", replicas.to_string(), wanted.replicas.to_string());
+        differs("consistency", consistency.to_string(), wanted.consistency.to_string());
+        let age = |ms: &u64| format!("{ms} ms");
+        differs("tombstone_min_age", age(tombstone_min_age_ms), age(&wanted.tombstone_min_age_ms));
+        differs("key", format!("`{key}`"), format!("`{}`", wanted.key));
+    }
     for (id, shard) in &agreed.shards {
         match wanted.shards.get(id) {
             Some(wanted) => compare_shard(name, id, shard, wanted, found),
@@ -132,6 +141,7 @@ mod tests {
                 vnodes: 16,
                 immutable: false,
                 mode: Mode::Any,
+                kept: None,
             },
             shards: shards.iter().map(shard).collect(),
         }

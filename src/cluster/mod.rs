@@ -57,6 +57,7 @@ mod draft;
 mod drift;
 mod envelope;
 mod history;
+mod kept;
 pub mod lease;
 mod members;
 mod node;
@@ -69,6 +70,7 @@ mod report;
 mod session;
 mod settings;
 mod state;
+mod stores;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -79,12 +81,13 @@ mod warning;
 pub use bounds::{
     Bound, CHANGES_MAX, POOLS_MAX, SEED_BYTES_MAX, URL_BYTES_MAX, VERDICTS_MAX, VERSION_BYTES_MAX,
 };
-pub use command::{Change, Command, FEATURE_LEVEL};
+pub use command::{Change, Command, FEATURE_LEVEL, StoreMark};
 pub use desired::{Desired, DesiredPool, changes};
 pub use differences::differences;
 pub use drift::drift;
 pub use envelope::{ACTOR_BYTES_MAX, Actor, ActorError, Envelope, EnvelopeError};
 pub use history::{HISTORY_MAX, ROUTINE_MAX, Record};
+pub use kept::{Consistency, KeptSpec, NoConsistency, StoreState, TOMBSTONE_MIN_AGE_MS_DEFAULT};
 pub use node::{NODES_MAX, NodeState, Role, VOTERS_MAX, voters};
 pub use past::{NoRing, PAST_EPOCHS_MAX, PastRing};
 pub use persist::StateError;

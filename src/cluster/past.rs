@@ -25,11 +25,23 @@ pub struct PastRing {
     pub epoch: Epoch,
     /// Virtual nodes per unit of weight.
     pub vnodes: u16,
+    /// Shards of each replica set.
+    #[serde(default = "one", skip_serializing_if = "is_one")]
+    pub replicas: u8,
     /// The shards with their zones and weights, by id.
     pub members: Vec<(ShardId, Zone, Weight)>,
     /// The shards' names, if keys were placed as nginx does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ketama: Option<BTreeMap<ShardId, KetamaName>>,
+}
+
+fn one() -> u8 {
+    1
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_one(replicas: &u8) -> bool {
+    *replicas == 1
 }
 
 impl PastRing {
@@ -40,7 +52,8 @@ impl PastRing {
             .map(|(id, shard)| (id.clone(), shard.zone.clone(), shard.weight))
             .collect();
         let ketama = pool.ring_spec().ketama;
-        Self { epoch: pool.epoch, vnodes: pool.spec.vnodes, members, ketama }
+        let (vnodes, replicas) = (pool.spec.vnodes, pool.spec.replicas());
+        Self { epoch: pool.epoch, vnodes, replicas, members, ketama }
     }
 
     pub(super) fn ring_spec(&self, pool: &PoolState) -> RingSpec {
@@ -54,7 +67,8 @@ impl PastRing {
             })
             .collect();
         let ketama = self.ketama.clone();
-        RingSpec { members, vnodes: self.vnodes, ketama, ..pool.ring_spec() }
+        let (vnodes, replicas) = (self.vnodes, self.replicas);
+        RingSpec { members, vnodes, replicas, ketama, ..pool.ring_spec() }
     }
 }
 

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::command::{FIRST_LEVEL, HTTPS_LEVEL, KETAMA_LEVEL};
+use super::command::{FIRST_LEVEL, HTTPS_LEVEL, KEPT_LEVEL, KETAMA_LEVEL};
+use super::kept::{KeptSpec, StoreState};
 use super::past::PastRing;
 use crate::ids::{BaseUrl, Epoch, FeatureLevel, KetamaName, ShardId, Weight, Zone};
 use crate::ring::{Member, Ring, RingError, RingSpec};
@@ -29,11 +30,14 @@ pub struct Verdict {
     pub reads_down: bool,
     /// It takes no writes. A full volume loses these alone.
     pub writes_down: bool,
+    /// Another store than the shard's own answers at its address. Since [`KEPT_LEVEL`].
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
 }
 
 impl Verdict {
     /// Nothing is held against the shard.
-    pub const CLEAR: Verdict = Verdict { reads_down: false, writes_down: false };
+    pub const CLEAR: Verdict = Verdict { reads_down: false, writes_down: false, foreign: false };
 
     /// Whether nothing is held against the shard.
     #[must_use]
@@ -48,6 +52,8 @@ impl Verdict {
 pub enum Kind {
     /// One copy of what can be fetched again.
     Cache,
+    /// Several copies of what must not be lost. Since [`KEPT_LEVEL`].
+    Replicated,
 }
 
 /// How keys are placed on shards (DESIGN, section 3).
@@ -58,6 +64,9 @@ pub enum Placement {
     Ring,
     /// As nginx's `hash … consistent` does. Since [`KETAMA_LEVEL`].
     Ketama,
+    /// Equal slots by quotas, in the order of the token ring: see
+    /// [`ring::slots`](crate::ring::slots). Since [`KEPT_LEVEL`].
+    Balanced,
 }
 
 /// Whose word decides which shard of those that may answer does.
@@ -98,6 +107,9 @@ pub struct PoolSpec {
     /// Whose word moves requests away from a shard.
     #[serde(default, skip_serializing_if = "Mode::is_any")]
     pub mode: Mode,
+    /// What is agreed about a pool that keeps data; there exactly if its kind is one that does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub kept: Option<KeptSpec>,
 }
 
 /// What is agreed about a shard. For further fields see [`PoolSpec`].
@@ -121,9 +133,31 @@ pub struct ShardSpec {
 impl PoolSpec {
     /// The level that a cluster must have agreed on before this may be.
     pub(super) fn feature_level(&self) -> FeatureLevel {
-        match self.placement {
+        let placement = match self.placement {
             Placement::Ring => FIRST_LEVEL,
             Placement::Ketama => KETAMA_LEVEL,
+            Placement::Balanced => KEPT_LEVEL,
+        };
+        let kind = match self.kind {
+            Kind::Cache if self.kept.is_none() => FIRST_LEVEL,
+            Kind::Cache | Kind::Replicated => KEPT_LEVEL,
+        };
+        placement.max(kind)
+    }
+
+    /// On how many shards each object is.
+    #[must_use]
+    pub fn replicas(&self) -> u8 {
+        self.kept.as_ref().map_or(1, |kept| kept.replicas)
+    }
+
+    /// Whether the kind, the placement and what is said of kept data are for each other.
+    pub(super) fn is_consistent(&self) -> bool {
+        match self.kind {
+            Kind::Cache => self.kept.is_none() && self.placement != Placement::Balanced,
+            Kind::Replicated => {
+                self.kept.is_some() && self.placement == Placement::Balanced && !self.immutable
+            }
         }
     }
 }
@@ -164,6 +198,13 @@ pub struct PoolState {
     /// What is held against shards; those with nothing against them are not in it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub verdicts: BTreeMap<ShardId, Verdict>,
+    /// Whether a write may have been admitted: from then on there is something to lose.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub filled: bool,
+    /// The stores of its shards, of those where there is something to say. Only of pools that keep
+    /// data.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub stores: BTreeMap<ShardId, StoreState>,
     /// The rings of the epochs just before, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) past: Vec<Arc<PastRing>>,
@@ -182,6 +223,12 @@ impl PoolState {
         self.verdicts.get(shard).copied().unwrap_or_default()
     }
 
+    /// What is agreed about the store of a shard.
+    #[must_use]
+    pub fn store(&self, shard: &ShardId) -> StoreState {
+        self.stores.get(shard).copied().unwrap_or_default()
+    }
+
     pub(super) fn build_ring(&self) -> Result<Ring, RingError> {
         Ring::build(&self.ring_spec())
     }
@@ -197,14 +244,13 @@ pub(super) fn ring_spec(spec: &PoolSpec, shards: &BTreeMap<ShardId, ShardSpec>) 
             weight: shard.weight,
         })
         .collect();
-    let Kind::Cache = spec.kind;
     let ketama = match spec.placement {
-        Placement::Ring => None,
+        Placement::Ring | Placement::Balanced => None,
         Placement::Ketama => {
             let names = shards.iter().map(|(id, shard)| (id.clone(), shard.known_to_nginx()));
             Some(names.collect())
         }
     };
     let (hash_seed, vnodes) = (spec.hash_seed.clone(), spec.vnodes);
-    RingSpec { hash_seed, vnodes, replicas: 1, members, ketama }
+    RingSpec { hash_seed, vnodes, replicas: spec.replicas(), members, ketama }
 }

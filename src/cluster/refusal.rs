@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::bounds::Bound;
 use crate::ids::{
     ClusterId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, PeerAddress, PlanId, PoolName,
-    Revision, ShardId,
+    Revision, ShardId, StoreId,
 };
 use crate::ring::RingError;
 
@@ -216,6 +216,86 @@ pub enum Refusal {
         by: NodeId,
         /// Its label.
         name: NodeName,
+    },
+    /// The kind, the placement and what is said of kept data do not belong together.
+    #[error(
+        "pool `{0}`: a cache pool is placed by `ring` or `ketama` and has no replicas; a replicated pool is `balanced`, has replicas, and its objects may change"
+    )]
+    KindAndPlacement(PoolName),
+    /// The pool keeps no data.
+    #[error("pool `{0}` is a cache: its shards are not bound to stores")]
+    NotKept(PoolName),
+    /// Data would have to move.
+    #[error(
+        "pool `{0}` keeps data, and moving data is not in this release: its shards, zones, weights, virtual nodes and replicas, and which bytes are the key, stay as they are; addresses, `maint` and `ringway ring replace` are possible, or make another pool"
+    )]
+    KeepsData(PoolName),
+    /// Data would be lost.
+    #[error(
+        "pool `{0}` keeps data, which would be lost with it: if that is meant, use `ringway ring drop-pool {0}`"
+    )]
+    WouldLose(PoolName),
+    /// The shard has its store.
+    #[error(
+        "pool `{pool}`: shard `{shard}` is bound to store {store}: if that is lost for good, use `ringway ring replace {pool} {shard}`"
+    )]
+    StoreBound {
+        /// The pool.
+        pool: PoolName,
+        /// The shard.
+        shard: ShardId,
+        /// Its store.
+        store: StoreId,
+    },
+    /// The store is another shard's.
+    #[error(
+        "pool `{pool}`: store {store} is that of shard `{by}` already: give each shard its own"
+    )]
+    StoreTaken {
+        /// The pool.
+        pool: PoolName,
+        /// The store.
+        store: StoreId,
+        /// Whose it is.
+        by: ShardId,
+    },
+    /// The store was replaced.
+    #[error(
+        "pool `{pool}`: store {store} was replaced in shard `{shard}` and does not come back: empty its folder, so that it is a fresh one"
+    )]
+    StoreReplaced {
+        /// The pool.
+        pool: PoolName,
+        /// The shard.
+        shard: ShardId,
+        /// The store.
+        store: StoreId,
+    },
+    /// What was found out is about another store than the shard's.
+    #[error("pool `{pool}`: shard `{shard}` is not bound to the store that this is about")]
+    OtherStore {
+        /// The pool.
+        pool: PoolName,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// A fresh store has caught up only when it was filled.
+    #[error("pool `{pool}`: the store of shard `{shard}` is fresh, and not filled yet")]
+    StillFresh {
+        /// The pool.
+        pool: PoolName,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// What the shard holds may be nowhere else.
+    #[error(
+        "pool `{pool}`: shard `{shard}` cannot be replaced: with it, more than half of the replicas of some keys would be fresh, and what was acknowledged could be lost; wait until those that were replaced before are filled (`ringway status`)"
+    )]
+    TooManyFresh {
+        /// The pool.
+        pool: PoolName,
+        /// The shard.
+        shard: ShardId,
     },
     /// There is no plan.
     #[error("nothing is staged")]

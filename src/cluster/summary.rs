@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::command::{Change, Command};
+use super::command::{Change, Command, StoreMark};
 use super::pool::Verdict;
 use super::state::ClusterState;
 use crate::ids::ShardId;
@@ -51,8 +51,9 @@ pub(super) fn summary(state: &ClusterState, command: &Command) -> String {
         Command::SetVerdicts { term: _, verdicts } => {
             joined(verdicts.iter().map(|(pool, shard, verdict)| {
                 let what = match verdict {
-                    Verdict { reads_down: false, writes_down: false } => "up",
-                    Verdict { reads_down: true, writes_down: true } => "down",
+                    Verdict { foreign: true, .. } => "foreign",
+                    Verdict { reads_down: false, writes_down: false, .. } => "up",
+                    Verdict { reads_down: true, writes_down: true, .. } => "down",
                     Verdict { reads_down: true, .. } => "down for reads",
                     Verdict { writes_down: true, .. } => "down for writes",
                 };
@@ -68,6 +69,18 @@ pub(super) fn summary(state: &ClusterState, command: &Command) -> String {
         Command::Unstage => "drop what is staged".to_owned(),
         Command::ApplyPlan { plan } => format!("apply plan {plan}: {}", steps(state.staged())),
         Command::ChangeNow { changes } => steps(changes),
+        Command::MarkFilled { pool } => format!("pool {pool} takes its first write"),
+        Command::BindStore { pool, shard, store } => {
+            format!("bind {pool}/{shard} to store {store}")
+        }
+        Command::MarkStore { pool, shard, store: _, mark } => {
+            let what = match mark {
+                StoreMark::CatchingUp => "is catching up",
+                StoreMark::CaughtUp => "has caught up",
+                StoreMark::Filled => "is filled",
+            };
+            format!("{pool}/{shard} {what}")
+        }
     };
     cut(sentence)
 }
@@ -102,6 +115,13 @@ fn step(change: &Change) -> String {
         }
         Change::SetPool { pool, .. } => format!("change the settings of pool {pool}"),
         Change::RemovePool { pool } => format!("remove pool {pool}"),
+        Change::ReplaceShard { pool, shard, url: None } => {
+            format!("give {pool}/{shard} a fresh store")
+        }
+        Change::ReplaceShard { pool, shard, url: Some(url) } => {
+            format!("give {pool}/{shard} a fresh store at {url}")
+        }
+        Change::DropPool { pool } => format!("drop pool {pool} with all that it keeps"),
     }
 }
 

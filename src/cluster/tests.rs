@@ -48,6 +48,7 @@ fn pool(vnodes: u16) -> PoolSpec {
         vnodes,
         immutable: false,
         mode: Mode::Any,
+        kept: None,
     }
 }
 
@@ -262,7 +263,9 @@ fn any_node_command() -> impl Strategy<Value = Command> {
 
 fn any_agreed_command() -> impl Strategy<Value = Command> {
     let verdict = (any_pool_name(), any_shard_id(), any::<bool>(), any::<bool>()).prop_map(
-        |(pool, shard, reads_down, writes_down)| (pool, shard, Verdict { reads_down, writes_down }),
+        |(pool, shard, reads_down, writes_down)| {
+            (pool, shard, Verdict { reads_down, writes_down, foreign: false })
+        },
     );
     let barrier = (any_pool_name(), (0_u64..6).prop_map(Epoch));
     let some_changes = || prop::collection::vec(any_change(), 0..4);

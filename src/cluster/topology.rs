@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::persist::StateError;
 use super::pool::{AdminState, PoolSpec, PoolState, ShardSpec, Verdict};
 use super::state::{ClusterState, Identity};
-use crate::ids::{BaseUrl, Digest, Epoch, PoolName, Revision, ShardId, Zone};
-use crate::ring::Ring;
+use crate::ids::{BaseUrl, Digest, Epoch, PoolName, Revision, ShardId, StoreId, Token, Zone};
+use crate::ring::{Ring, ShardIx};
 
 /// One shard of a pool, at its place in the ring's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,6 +21,13 @@ pub struct ShardTopology {
     pub state: AdminState,
     /// What is agreed to be held against it.
     pub verdict: Verdict,
+    /// The store that has its data, of a pool that keeps data. `None`: none is bound yet.
+    pub store: Option<StoreId>,
+    /// Its store may lack writes: reads at `one` avoid it.
+    pub catching_up: bool,
+    /// Its store stands for one that was replaced, and has not been filled: what it says of a
+    /// key's newest version counts for nothing, neither to a read nor to a write's first round.
+    pub fresh: bool,
 }
 
 /// One pool, with its ring built.
@@ -36,6 +43,8 @@ pub struct PoolTopology {
     pub digest: Digest,
     /// What concerns it as a whole.
     pub spec: PoolSpec,
+    /// Whether writes are admitted; of pools that keep data.
+    pub filled: bool,
     /// Its ring.
     pub ring: Arc<Ring>,
     /// Its shards, in the order of the ring's [`ShardIx`](crate::ring::ShardIx).
@@ -98,22 +107,35 @@ impl Topology {
 }
 
 impl PoolTopology {
+    /// The shards that hold a token, the primary first: indices into [`Self::shards`].
+    #[inline]
+    #[must_use]
+    pub fn replicas(&self, token: Token) -> &[ShardIx] {
+        self.ring.replicas(token)
+    }
+
     /// Whether this is what would be made of `pool`.
     fn shows(&self, pool: &PoolState) -> bool {
-        let Self { name: _, epoch, barrier, digest: _, spec, ring, shards } = self;
+        let Self { name: _, epoch, barrier, digest: _, spec, filled, ring, shards } = self;
         let same_shard = |(shown, (id, shard)): (&ShardTopology, (&ShardId, &ShardSpec))| {
             shown.id == *id
                 && shown.url == shard.url
                 && shown.zone == shard.zone
                 && shown.state == shard.state
                 && shown.verdict == pool.verdict(id)
+                && (shown.store, shown.catching_up, shown.fresh) == store_of(pool, id)
         };
-        (*epoch, *barrier) == (pool.epoch, pool.barrier)
+        (*epoch, *barrier, *filled) == (pool.epoch, pool.barrier, pool.filled)
             && *spec == pool.spec
             && shards.len() == pool.shards.len()
             && shards.iter().zip(&pool.shards).all(same_shard)
             && *ring.spec() == pool.ring_spec()
     }
+}
+
+fn store_of(pool: &PoolState, id: &ShardId) -> (Option<StoreId>, bool, bool) {
+    let state = pool.store(id);
+    (state.store, state.catching_up, state.fresh)
 }
 
 fn build_pool(
@@ -136,12 +158,18 @@ fn build_pool(
     let shards = pool
         .shards
         .iter()
-        .map(|(id, shard)| ShardTopology {
-            id: id.clone(),
-            url: shard.url.clone(),
-            zone: shard.zone.clone(),
-            state: shard.state,
-            verdict: pool.verdict(id),
+        .map(|(id, shard)| {
+            let (store, catching_up, fresh) = store_of(pool, id);
+            ShardTopology {
+                id: id.clone(),
+                url: shard.url.clone(),
+                zone: shard.zone.clone(),
+                state: shard.state,
+                verdict: pool.verdict(id),
+                store,
+                catching_up,
+                fresh,
+            }
         })
         .collect();
     Ok(PoolTopology {
@@ -150,6 +178,7 @@ fn build_pool(
         barrier: pool.barrier,
         digest,
         spec: pool.spec.clone(),
+        filled: pool.filled,
         ring,
         shards,
     })

@@ -11,8 +11,10 @@ use std::time::Duration;
 use rustls_pki_types::ServerName;
 
 use crate::cluster::{ClusterState, Desired, DesiredPool, PoolSpec, Role, ShardSpec, drift};
-use crate::ids::{BaseUrl, NodeName, PeerAddress, PoolName, ShardId};
-use crate::limits::{ClientLimits, ClientTimeouts, PoolLimits, RetryPolicy, UpstreamTimeouts};
+use crate::ids::{BaseUrl, NodeName, PeerAddress, PoolName, ShardId, Zone};
+use crate::limits::{
+    ClientLimits, ClientTimeouts, KeptSettings, PoolLimits, RetryPolicy, UpstreamTimeouts,
+};
 use crate::protocol::health::HealthSettings;
 use crate::route::RouteSpec;
 
@@ -58,6 +60,8 @@ pub struct NodeConfig {
     pub data_dir: PathBuf,
     /// How many threads serve requests.
     pub workers: Workers,
+    /// Its failure domain: of the replicas that may answer a read, those there are asked first.
+    pub zone: Option<Zone>,
 }
 
 /// How many threads serve requests.
@@ -71,7 +75,8 @@ pub enum Workers {
 
 impl Default for NodeConfig {
     fn default() -> Self {
-        Self { name: None, data_dir: PathBuf::from("./ringway-data"), workers: Workers::Auto }
+        let data_dir = PathBuf::from("./ringway-data");
+        Self { name: None, data_dir, workers: Workers::Auto, zone: None }
     }
 }
 
@@ -331,6 +336,8 @@ pub struct PoolConfig {
     /// How long what a key's owner does not have is looked for where it was before. `None`: not at
     /// all. Only with immutable keys.
     pub warm_up: Option<Duration>,
+    /// What this node does for it beside serving, if it keeps data.
+    pub kept: KeptSettings,
     /// How shards that are reached by `https` are known.
     pub tls: PoolTlsConfig,
     /// Its shards in the order of the file: at least one, and one with a weight above zero, so

@@ -110,7 +110,8 @@ pub(super) fn check(root: &Node, findings: &Findings) -> Option<Config> {
     let client = process::client(&file);
     let cluster = cluster::cluster(&file, &listen);
     let pools = pools::pools(&file, clustered);
-    let routes = routes::routes(&file);
+    let mut routes = routes::routes(&file);
+    give_rules(&mut routes, &pools);
     join_routes_and_pools(&routes, &pools, clustered);
     find_unreachable(&routes);
     find_loops(&listen, &pools);
@@ -152,6 +153,31 @@ fn join_routes_and_pools(routes: &[WrittenRoute<'_>], pools: &[WrittenPool<'_>],
         for (name, spot) in names().filter(|(name, _)| !leads().any(|(lead, _)| lead == name)) {
             let message = format!("no route leads to the pool `{name}`");
             spot.warn(message, "add a route, or remove the pool");
+        }
+    }
+}
+
+/// All routes into a pool that keeps data find the key as the pool says: by another rule an object
+/// would be looked for where it is not. One that says nothing has the pool's rule.
+fn give_rules(routes: &mut [WrittenRoute<'_>], pools: &[WrittenPool<'_>]) {
+    for route in routes {
+        let Some(spec) = &mut route.spec else { continue };
+        let of_pool = |pool: &&WrittenPool<'_>| {
+            pool.name.as_ref().is_some_and(|(name, _)| *name == spec.pool)
+        };
+        let Some(rule) = pools.iter().find(of_pool).and_then(|pool| pool.rule.as_ref()) else {
+            continue;
+        };
+        let Some(spot) = &route.rule else {
+            spec.key = rule.key.clone();
+            spec.hash_tag = rule.hash_tag;
+            continue;
+        };
+        let (own, pools) = (spec.key.canonical(spec.hash_tag), rule.key.canonical(rule.hash_tag));
+        if own != pools {
+            let message = format!("the key is `{own}`, but in the pool it is `{pools}`");
+            let other = (rule.spot.place(), "all routes into the pool have its rule");
+            spot.clash(message, other, "remove it, so that the route has the pool's rule");
         }
     }
 }

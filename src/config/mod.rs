@@ -36,6 +36,7 @@ mod diagnostic;
 #[cfg(test)]
 mod fuzz;
 mod json_schema;
+mod kept;
 mod listen;
 mod load;
 mod placement;

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::cluster::{Placement, SEED_BYTES_MAX};
+use crate::cluster::{Kind, Placement, SEED_BYTES_MAX};
 use crate::ids::{BaseUrl, KetamaName, PoolName, ShardId};
 use crate::ring::{KETAMA_POINTS, Member, Ring, RingSpec};
 
 use super::checked::{ShardConfig, VNODES_DEFAULT};
+use super::kept::placement_of;
 use super::section::{Section, Unique};
 use super::spot::Spot;
 
@@ -18,10 +19,27 @@ pub(super) struct Placed {
 }
 
 /// Reads what a pool says about the place of its keys.
-pub(super) fn placed(section: &Section<'_>, name: Option<&PoolName>) -> Placed {
-    let mut placement = Placement::Ring;
-    let placements = [("ring", Placement::Ring), ("ketama", Placement::Ketama)];
-    section.set("placement", &mut placement, |spot| spot.one_of(&placements, &["balanced"]));
+pub(super) fn placed(section: &Section<'_>, name: Option<&PoolName>, kind: Option<Kind>) -> Placed {
+    let mut placement = placement_of(kind);
+    let placements = [
+        ("ring", Placement::Ring),
+        ("ketama", Placement::Ketama),
+        ("balanced", Placement::Balanced),
+    ];
+    section.set("placement", &mut placement, |spot| {
+        let written = spot.one_of(&placements, &[])?;
+        match (kind, written) {
+            (Some(Kind::Replicated), Placement::Ring | Placement::Ketama) => {
+                let message = "a pool that keeps data is placed by `balanced`";
+                spot.refuse(message, "remove it, or write `kind: cache`")
+            }
+            (Some(Kind::Cache), Placement::Balanced) => {
+                let message = "`balanced` is for pools that keep data";
+                spot.refuse(message, "remove it, or write `kind: replicated`")
+            }
+            _ => Some(written),
+        }
+    });
     let mut hash_seed = name.map(ToString::to_string).unwrap_or_default();
     section.set("hash_seed", &mut hash_seed, |spot| match spot.text("a text")? {
         text if (1..=SEED_BYTES_MAX).contains(&text.len()) => Some(text.to_owned()),

@@ -1,5 +1,6 @@
 //! Which shards are there, and how are they treated?
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
@@ -15,6 +16,7 @@ use crate::protocol::health::{
 use crate::ring::TOKENS_MAX;
 
 use super::checked::{HostRule, PoolConfig, PoolTlsConfig, ShardConfig};
+use super::kept::{self, Kept, Rule, kept};
 use super::placement::{Names, Placed, placed};
 use super::process::path;
 use super::schema;
@@ -43,6 +45,8 @@ pub(super) struct WrittenPool<'a> {
     pub(super) name: Option<(PoolName, Spot<'a>)>,
     /// The URLs of its shards.
     pub(super) urls: Vec<(BaseUrl, Spot<'a>)>,
+    /// The rule of all routes into it, if it keeps data.
+    pub(super) rule: Option<Rule<'a>>,
 }
 
 /// Reads the pools. Where they are agreed (`clustered`), the file may leave them out, or their
@@ -64,7 +68,7 @@ pub(super) fn pools<'a>(file: &Section<'a>, clustered: bool) -> Vec<WrittenPool<
     }
     let read = |spot: &Spot<'a>| match spot.section(&schema::POOL) {
         Some(section) => pool(&section, clustered),
-        None => WrittenPool { config: None, name: None, urls: vec![] },
+        None => WrittenPool { config: None, name: None, urls: vec![], rule: None },
     };
     let pools: Vec<_> = spots.iter().map(read).collect();
     let mut names = Unique::new();
@@ -81,11 +85,16 @@ const AGREED: [&str; 6] = ["kind", "placement", "hash_seed", "vnodes", "immutabl
 fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
     let name_spot = section.need("name", "a name that routes can refer to");
     let name = name_spot.and_then(|spot| Some((spot.parsed("a name", PoolName::new)?, spot)));
-    let mut kind = Kind::Cache;
-    let kinds = [("cache", Kind::Cache)];
-    section.set("kind", &mut kind, |spot| spot.one_of(&kinds, &["replicated", "register"]));
+    let settings_only = clustered && section.get("shards").is_none();
+    let mut written = None;
+    let kinds = [("cache", Some(Kind::Cache)), ("replicated", Some(Kind::Replicated))];
+    section.set("kind", &mut written, |spot| spot.one_of(&kinds, &["register"]));
+    // Of a pool that only the cluster knows, the file need not say it.
+    let known = written.or((!settings_only).then_some(Kind::Cache));
+    let kind = known.unwrap_or(Kind::Cache);
     let Placed { placement, hash_seed, vnodes } =
-        placed(section, name.as_ref().map(|(name, _)| name));
+        placed(section, name.as_ref().map(|(name, _)| name), known);
+    let Kept { spec: kept, settings: kept_settings, rule } = kept(section, known);
     let mut immutable = false;
     section.set("immutable", &mut immutable, Spot::boolean);
     let mut mode = Mode::default();
@@ -104,12 +113,14 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
     });
     let warm_up = warm_up(section, immutable, clustered);
     let tls = tls(section);
-    let settings_only = clustered && section.get("shards").is_none();
     let (shards, urls) = match settings_only {
         true => (vec![], vec![]),
-        false => shards(section, placement, vnodes),
+        false => {
+            shards(section, (placement, vnodes), kept.as_ref().map_or(1, |kept| kept.replicas))
+        }
     };
-    for spot in AGREED.into_iter().filter(|_| settings_only).filter_map(|key| section.get(key)) {
+    let agreed = AGREED.into_iter().chain(kept::AGREED);
+    for spot in agreed.filter(|_| settings_only).filter_map(|key| section.get(key)) {
         spot.warn(
             "has no effect: the cluster decides it",
             "remove it, or write the `shards` too, for a new cluster to begin with",
@@ -136,7 +147,7 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
     judge_primary(section, mode);
     let config = name.as_ref().map(|(name, _)| PoolConfig {
         name: name.clone(),
-        spec: PoolSpec { kind, placement, hash_seed, vnodes, immutable, mode },
+        spec: PoolSpec { kind, placement, hash_seed, vnodes, immutable, mode, kept },
         host,
         health,
         timeouts,
@@ -144,10 +155,11 @@ fn pool<'a>(section: &Section<'a>, clustered: bool) -> WrittenPool<'a> {
         retry,
         hash_balance_factor,
         warm_up,
+        kept: kept_settings,
         tls,
         shards,
     });
-    WrittenPool { config, name, urls }
+    WrittenPool { config, name, urls, rule }
 }
 
 /// Of keys that change, another copy may be an old one. In a cluster that is agreed, and the file
@@ -235,8 +247,8 @@ type Urls<'a> = Vec<(BaseUrl, Spot<'a>)>;
 
 fn shards<'a>(
     section: &Section<'a>,
-    placement: Placement,
-    vnodes: u16,
+    (placement, vnodes): (Placement, u16),
+    replicas: u8,
 ) -> (Vec<ShardConfig>, Urls<'a>) {
     let mut urls: Urls<'a> = Vec::new();
     let Some(spot) = section.need("shards", "a list with at least one shard") else {
@@ -276,6 +288,10 @@ fn shards<'a>(
     }
     names.judge_order(&spot, &shards);
     judge_shards(&spot, &shards, vnodes);
+    // What could not be read is told of already, and may be a shard.
+    if shards.len() == spots.len() {
+        judge_copies(section, &spot, &shards, replicas);
+    }
     (shards, urls)
 }
 
@@ -329,6 +345,28 @@ fn judge_shards(spot: &Spot<'_>, shards: &[ShardConfig], vnodes: u16) {
     if shards.iter().all(|shard| shard.spec.state == AdminState::Maint) {
         let message = "every shard is in maintenance: each request is answered 503";
         spot.warn(message, "write `state: ready` for one");
+    }
+}
+
+/// Each replica of an object is on a shard of its own, in a zone of its own while zones last.
+fn judge_copies(pool: &Section<'_>, spot: &Spot<'_>, shards: &[ShardConfig], replicas: u8) {
+    let owning = || shards.iter().filter(|shard| shard.spec.weight.get() > 0);
+    let (count, replicas) = (owning().count(), usize::from(replicas));
+    if replicas > 1 && count > 0 && count < replicas {
+        let spot = pool.get("replicas").unwrap_or_else(|| spot.clone());
+        let message = format!(
+            "{replicas} replicas need {replicas} shards with a weight above 0, and there are {count}"
+        );
+        spot.refuse::<()>(message, "add shards, or write fewer `replicas`");
+        return;
+    }
+    let zones: BTreeSet<&Zone> = owning().map(|shard| &shard.spec.zone).collect();
+    if zones.len() > 1 && zones.len() < replicas {
+        let message = format!(
+            "{replicas} replicas cannot be in {replicas} zones, since there are {}: they are spread evenly",
+            zones.len()
+        );
+        spot.warn(message, "put shards into further zones, or write fewer `replicas`");
     }
 }
 

@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::ids::{BaseUrl, NodeName};
+use crate::ids::{BaseUrl, NodeName, Zone};
 use crate::limits::{ClientLimits, ClientTimeouts, Http2Limits};
 
 use super::checked::{
@@ -33,6 +33,9 @@ pub(super) fn node(file: &Section<'_>) -> NodeConfig {
         spot.or_word("auto", |spot| spot.parsed("a name", NodeName::new))
     });
     section.set("data_dir", &mut node.data_dir, |spot| path(spot, "the path of a folder"));
+    section.set("zone", &mut node.zone, |spot| {
+        spot.or_word("none", |spot| spot.parsed("a name", Zone::new))
+    });
     section.set("workers", &mut node.workers, |spot| {
         let number = spot.or_word("auto", |spot| spot.number::<u16>(1..=WORKERS_MAX))?;
         Some(number.and_then(NonZeroU16::new).map_or(Workers::Auto, Workers::Fixed))

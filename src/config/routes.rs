@@ -10,7 +10,7 @@ use crate::route::{
     Otherwise, ParameterName, PathPrefix, Pattern, ROUTES_MAX, RouteMatch, RouteSpec, Template,
 };
 
-use super::schema;
+use super::schema::{self, Keys};
 use super::section::{Section, Unique};
 use super::spot::Spot;
 
@@ -30,6 +30,8 @@ pub(super) struct WrittenRoute<'a> {
     pub(super) spec: Option<RouteSpec>,
     /// The pool it leads to, if that is a name.
     pub(super) pool: Option<(PoolName, Spot<'a>)>,
+    /// Where it says which bytes are the key, if it does.
+    pub(super) rule: Option<Spot<'a>>,
 }
 
 pub(super) fn routes<'a>(file: &Section<'a>) -> Vec<WrittenRoute<'a>> {
@@ -51,7 +53,7 @@ pub(super) fn routes<'a>(file: &Section<'a>) -> Vec<WrittenRoute<'a>> {
     let mut names = Unique::new();
     let read = |spot: Spot<'a>| match spot.section(&schema::ROUTE) {
         Some(section) => route(&section, &mut names),
-        None => WrittenRoute { spot, spec: None, pool: None },
+        None => WrittenRoute { spot, spec: None, pool: None, rule: None },
     };
     spots.into_iter().map(read).collect()
 }
@@ -71,16 +73,11 @@ fn route<'a>(section: &Section<'a>, names: &mut Unique<'a, RouteName>) -> Writte
     let matcher = section.sub("match", &schema::MATCH).map(|section| matcher(&section));
     let key = match section.get("key") {
         None => Some(KeyRule::Path),
-        Some(spot) => key(&spot),
+        Some(spot) => key(&spot, &schema::KEY),
     };
     let mut hash_tag = None;
-    section.set("hash_tag", &mut hash_tag, |spot| {
-        if spot.is_map() {
-            let help = "put it in quotes: `hash_tag: \"{}\"`";
-            return spot.refuse("found a mapping, which is what `{}` is in YAML", help);
-        }
-        spot.or_word("none", |spot| spot.parsed("two characters, such as `\"{}\"`", HashTag::new))
-    });
+    section.set("hash_tag", &mut hash_tag, self::hash_tag);
+    let rule = section.get("key").or_else(|| section.get("hash_tag"));
     let mut allowed_methods = Methods::default();
     section.set("allow_methods", &mut allowed_methods, methods);
     let mut limit = None;
@@ -106,7 +103,15 @@ fn route<'a>(section: &Section<'a>, names: &mut Unique<'a, RouteName>) -> Writte
         }
         _ => None,
     };
-    WrittenRoute { spot: section.spot().clone(), spec, pool }
+    WrittenRoute { spot: section.spot().clone(), spec, pool, rule }
+}
+
+pub(super) fn hash_tag(spot: &Spot<'_>) -> Option<Option<HashTag>> {
+    if spot.is_map() {
+        let help = "put it in quotes: `hash_tag: \"{}\"`";
+        return spot.refuse("found a mapping, which is what `{}` is in YAML", help);
+    }
+    spot.or_word("none", |spot| spot.parsed("two characters, such as `\"{}\"`", HashTag::new))
 }
 
 fn rate_limit(spot: &Spot<'_>) -> Option<RateLimit> {
@@ -183,14 +188,15 @@ fn methods(spot: &Spot<'_>) -> Option<Methods> {
 const PLACES: [&str; 7] =
     ["path", "path_after", "path_segment", "header", "query", "cookie", "path_regex"];
 
-fn key(spot: &Spot<'_>) -> Option<KeyRule> {
+/// Reads where a request's key is; `keys` has [`PLACES`] and what belongs to them.
+pub(super) fn key(spot: &Spot<'_>, keys: &'static Keys) -> Option<KeyRule> {
     if !spot.is_map() {
         return spot.refuse(
             "the key's place is not told",
             "write `key: { path: whole }` or another place",
         );
     }
-    let section = spot.section(&schema::KEY)?;
+    let section = spot.section(keys)?;
     let written: Vec<_> =
         PLACES.into_iter().filter_map(|place| Some((place, section.get(place)?))).collect();
     let (place, value) = match written.as_slice() {

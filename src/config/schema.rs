@@ -35,7 +35,7 @@ pub(super) const FILE: Keys = Keys {
 };
 
 pub(super) const NODE: Keys =
-    Keys { at: "node", known: &["name", "data_dir", "workers"], later: &["zone"] };
+    Keys { at: "node", known: &["name", "data_dir", "workers", "zone"], later: &[] };
 
 pub(super) const LISTEN: Keys =
     Keys { at: "listen", known: &["data", "telemetry", "admin", "peer"], later: &[] };
@@ -121,19 +121,23 @@ pub(super) const POOL: Keys = Keys {
         "retry",
         "hash_balance_factor",
         "warm_up",
+        "replicas",
+        "consistency",
+        "tombstone_min_age",
+        "key",
+        "hash_tag",
+        "repair",
+        "hints_max",
         "tls",
         "shards",
     ],
-    later: &[
-        "driver",
-        "max_value",
-        "remove_after",
-        "replicas",
-        "stale_reads_max",
-        "tombstone_min_age",
-        "write_once",
-    ],
+    later: &["driver", "max_value", "remove_after", "stale_reads_max", "write_once"],
 };
+
+pub(super) const REPAIR: Keys =
+    Keys { at: "pools[].repair", known: &["interval", "rate"], later: &[] };
+
+pub(super) const POOL_KEY: Keys = Keys { at: "pools[].key", known: KEY_PLACES, later: &[] };
 
 pub(super) const HEALTH: Keys = Keys {
     at: "pools[].health",
@@ -212,24 +216,22 @@ pub(super) const MATCH: Keys = Keys {
     later: &[],
 };
 
-pub(super) const KEY: Keys = Keys {
-    at: "routes[].key",
-    known: &[
-        "path",
-        "path_after",
-        "path_segment",
-        "header",
-        "query",
-        "cookie",
-        "path_regex",
-        "use",
-        "otherwise",
-    ],
-    later: &[],
-};
+pub(super) const KEY: Keys = Keys { at: "routes[].key", known: KEY_PLACES, later: &[] };
+
+const KEY_PLACES: &[&str] = &[
+    "path",
+    "path_after",
+    "path_segment",
+    "header",
+    "query",
+    "cookie",
+    "path_regex",
+    "use",
+    "otherwise",
+];
 
 /// Every section.
-pub(super) const ALL: [&Keys; 28] = [
+pub(super) const ALL: [&Keys; 30] = [
     &FILE,
     &NODE,
     &LISTEN,
@@ -246,6 +248,8 @@ pub(super) const ALL: [&Keys; 28] = [
     &CLUSTER,
     &CLUSTER_TLS,
     &POOL,
+    &REPAIR,
+    &POOL_KEY,
     &HEALTH,
     &ACTIVE,
     &PASSIVE,

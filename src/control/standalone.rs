@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cluster::{
-    ClusterState, Desired, Refusal, Report, StateError, Topology, changes, report,
+    ClusterState, Command, Desired, Refusal, Report, StateError, Topology, changes, report,
 };
 use crate::disk::atomic;
 use crate::disk::lock::{FolderLock, LockError};
@@ -75,6 +75,16 @@ pub enum ControlError {
         /// What is wrong with it.
         what: String,
     },
+    /// The count of the node's starts is there and is not what was written.
+    #[error(
+        "{}: the file is damaged: bring it back from a backup, or move it away, which is safe if \
+         this node's clock is right: it alone tells versions apart then",
+        path.display()
+    )]
+    Incarnation {
+        /// Which file.
+        path: PathBuf,
+    },
     /// The change may not be made.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -120,6 +130,18 @@ impl Standalone {
         for command in changes(&self.state, desired) {
             state.apply_command(&command)?;
         }
+        let report = report(&self.state, &state)?;
+        let topology = Topology::build(&state, Some(&self.topology))?;
+        Ok(Prepared { state, topology: Arc::new(topology), report })
+    }
+
+    /// Finds out what a command does. Changes nothing.
+    ///
+    /// # Errors
+    /// [`ControlError`] when it may not be.
+    pub fn prepare_command(&self, command: &Command) -> Result<Prepared, ControlError> {
+        let mut state = self.state.clone();
+        state.apply_command(command)?;
         let report = report(&self.state, &state)?;
         let topology = Topology::build(&state, Some(&self.topology))?;
         Ok(Prepared { state, topology: Arc::new(topology), report })
@@ -183,6 +205,7 @@ mod tests {
             vnodes: 16,
             immutable: false,
             mode: Mode::Any,
+            kept: None,
         };
         let shard = |id: &&str| {
             let url = BaseUrl::parse(&format!("http://{id}.example")).expect("a URL");

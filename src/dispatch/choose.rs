@@ -181,6 +181,7 @@ mod tests {
             vnodes: 16,
             immutable,
             mode,
+            kept: None,
         };
         let pool = PoolName::new("p").expect("a name");
         let shards = (0..SHARDS).map(shard).collect();

@@ -208,6 +208,7 @@ fn topology(shards: &[(&str, &Shard)], (immutable, mode): (bool, Mode)) -> Arc<T
             vnodes: 16,
             immutable,
             mode,
+            kept: None,
         },
         shards: shards.iter().map(spec).collect(),
     };

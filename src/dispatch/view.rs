@@ -20,8 +20,8 @@ use super::metrics::{PoolMetrics, ShardMetrics};
 use super::places::Places;
 use crate::cluster::{AdminState, PoolTopology, ShardTopology, Topology};
 use crate::drivers::http::{Address, HostRule};
-use crate::ids::{BaseUrl, PoolName, ShardId};
-use crate::limits::{PoolLimits, RetryPolicy, UpstreamTimeouts};
+use crate::ids::{BaseUrl, PoolName, ShardId, Zone};
+use crate::limits::{KeptSettings, PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::net::http1::scan::HeadLimits;
 use crate::net::tls::{Reason, ShardTls};
 use crate::net::upstream::{Endpoint, Keep, UpstreamKey};
@@ -46,6 +46,10 @@ pub struct PoolSettings {
     /// How long what the owner of an immutable key does not have is looked for where it was before;
     /// see `former`. `None`: not at all.
     pub warm_up: Option<Duration>,
+    /// What this node does for it beside serving, if it keeps data.
+    pub kept: KeptSettings,
+    /// This node's failure domain: replicas there are asked first. `None`: all alike.
+    pub zone: Option<Zone>,
     /// How shards that are reached by `https` are known.
     pub tls: Arc<ShardTls>,
 }

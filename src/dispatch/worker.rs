@@ -4,6 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::kept_worker::KeptWorker;
+use crate::drivers::native::Means;
 use crate::metrics::Stripe;
 use crate::net::buffer::Buffers;
 use crate::net::http1::request::RequestHead;
@@ -21,7 +23,9 @@ pub struct Worker {
     /// Pipes that large bodies pass through.
     pub pipes: Pipes,
     /// Idle connections to shards.
-    pub upstreams: Upstreams,
+    pub upstreams: Rc<Upstreams>,
+    /// What it has for pools that keep data.
+    pub kept: Rc<KeptWorker>,
     /// Which stripe of each counter this thread writes.
     pub stripe: Stripe,
     /// Whether the process is going down: answers ask clients to close their connections.
@@ -45,7 +49,8 @@ impl Worker {
             timers: Timers::new(epoch),
             buffers: Buffers::new(),
             pipes: Pipes::new(PIPES_MAX),
-            upstreams: Upstreams::default(),
+            upstreams: Rc::default(),
+            kept: Rc::new(KeptWorker::without_lease()),
             stripe: Stripe::of_worker(number),
             draining: Cell::new(false),
             closing: Cell::new(false),
@@ -58,6 +63,22 @@ impl Worker {
     #[must_use]
     pub fn with_pipes(self, pipes_max: usize) -> Self {
         Self { pipes: Pipes::new(pipes_max), ..self }
+    }
+
+    /// What is lent to whoever speaks to stores that keep copies.
+    #[must_use]
+    pub fn means(&self) -> Means {
+        Means {
+            timers: Rc::clone(&self.timers),
+            upstreams: Rc::clone(&self.upstreams),
+            buffers: self.buffers.clone(),
+        }
+    }
+
+    /// The same, for pools that keep data too.
+    #[must_use]
+    pub fn with_kept(self, kept: KeptWorker) -> Self {
+        Self { kept: Rc::new(kept), ..self }
     }
 
     /// A request's head to parse into.

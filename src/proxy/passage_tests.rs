@@ -85,6 +85,7 @@ impl World {
             tracer: None,
             phase: phase_seen,
             pipes_max,
+            kept: None,
             seed: 1,
         };
         let worker = std::thread::spawn(move || run_worker(parts));
@@ -145,6 +146,7 @@ fn site(shard: SocketAddr) -> Site {
         vnodes: 16,
         immutable: false,
         mode: Mode::Any,
+        kept: None,
     };
     let shard = ShardSpec {
         url: BaseUrl::parse(&format!("http://{shard}")).expect("a URL"),

@@ -21,6 +21,7 @@ use super::metrics::ClientMetrics;
 use super::problem::{Problem, ProblemAbout};
 use super::site::{Published, SiteReader};
 use super::traces::Tracer;
+use crate::dispatch::kept_worker::{KeptParts, KeptWorker};
 use crate::dispatch::worker::Worker;
 use crate::net::timers::TICK_MS;
 
@@ -57,6 +58,8 @@ pub struct WorkerParts {
     pub phase: watch::Receiver<Phase>,
     /// The most pipes that large bodies pass through at once.
     pub pipes_max: usize,
+    /// What it has for pools that keep data; `None`: none are served.
+    pub kept: Option<KeptParts>,
     /// Makes request ids differ between workers and starts.
     pub seed: u64,
 }
@@ -69,7 +72,10 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// # Errors
 /// When the runtime or a listener cannot be set up.
 pub fn run_worker(parts: WorkerParts) -> io::Result<()> {
-    let worker = Worker::new(parts.number, parts.epoch).with_pipes(parts.pipes_max);
+    let kept = parts.kept.as_ref().map(|kept| KeptWorker::new(parts.number, kept));
+    let worker = Worker::new(parts.number, parts.epoch)
+        .with_pipes(parts.pipes_max)
+        .with_kept(kept.unwrap_or_else(KeptWorker::without_lease));
     let clock = Rc::clone(&worker.timers);
     clock.refresh();
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -48,6 +48,7 @@ fn create(pool: &str, shards: usize) -> Command {
             vnodes: 16,
             immutable: false,
             mode: Mode::Any,
+            kept: None,
         },
         shards: (0..shards).map(shard).collect(),
     }
@@ -115,6 +116,7 @@ fn a_route_whose_pool_is_not_agreed_is_answered_503_until_it_is() {
         tracer: None,
         phase: phase_seen,
         pipes_max: 1,
+        kept: None,
         seed: 1,
     };
     let worker = std::thread::spawn(move || run_worker(parts));
@@ -207,7 +209,11 @@ fn a_verdict_goes_the_way_of_the_agreed_state() {
     let shard = ShardId::new("s1").expect("a name");
     let verdict = |reads_down, writes_down| Command::SetVerdicts {
         term: Term(1),
-        verdicts: vec![(pool_name("objects"), shard.clone(), Verdict { reads_down, writes_down })],
+        verdicts: vec![(
+            pool_name("objects"),
+            shard.clone(),
+            Verdict { reads_down, writes_down, foreign: false },
+        )],
     };
     let health = Arc::clone(&before.view.pools[0].health);
     let known = |class| (health.usable(1, class), health.verdict(1, class));

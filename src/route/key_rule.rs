@@ -4,7 +4,7 @@ use std::fmt;
 use std::num::NonZeroU16;
 
 use crate::ids::RouteName;
-use crate::key;
+use crate::key::{self, HashTag};
 
 use super::names::{CookieName, FieldName, ParameterName};
 use super::pattern::{Pattern, Template};
@@ -132,6 +132,43 @@ fn only_field<'a>(request: &RequestView<'a>, name: &FieldName) -> Result<&'a [u8
 }
 
 /// In words that fit after "the key is" and "takes the key from".
+impl KeyRule {
+    /// The rule, with the route's hash tag, as one text: equal exactly for rules that find the same
+    /// key in every request. It is part of what nodes agree on, and never changes.
+    #[must_use]
+    pub fn canonical(&self, hash_tag: Option<HashTag>) -> String {
+        let mut text = match self {
+            Self::Path => "path".to_owned(),
+            Self::PathAfter(prefix) => format!("path_after {prefix}"),
+            Self::PathSegment(number) => format!("path_segment {number}"),
+            Self::Header(name) => format!("header {}", name.as_str()),
+            Self::Query(name) => format!("query {}", name.as_str()),
+            Self::Cookie(name) => format!("cookie {}", name.as_str()),
+            Self::PathRegex(Capture { pattern, template, otherwise }) => {
+                let otherwise = match otherwise {
+                    Otherwise::Path => "path",
+                    Otherwise::Refuse => "refuse",
+                };
+                format!("path_regex {pattern} use {} otherwise {otherwise}", template.as_str())
+            }
+        };
+        if let Some((open, close)) = hash_tag.map(HashTag::delimiters) {
+            text.push_str(" hash_tag ");
+            text.extend([open, close]);
+        }
+        text
+    }
+
+    /// Whether the path alone decides: then one object cannot have two places.
+    #[must_use]
+    pub fn is_of_path(&self) -> bool {
+        match self {
+            Self::Path | Self::PathAfter(_) | Self::PathSegment(_) | Self::PathRegex(_) => true,
+            Self::Header(_) | Self::Query(_) | Self::Cookie(_) => false,
+        }
+    }
+}
+
 impl fmt::Display for KeyRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

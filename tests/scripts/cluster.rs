@@ -200,6 +200,7 @@ pub fn default_spec(pool: &PoolName) -> PoolSpec {
         vnodes: 256,
         immutable: false,
         mode: Mode::Any,
+        kept: None,
     }
 }
 

@@ -149,9 +149,9 @@ fn command(name: &str, args: &mut ArgumentConsumer<'_>, shown: Option<PlanId>) -
             let (pool, shard) = (pool_name(args)?, ShardId::new(&word(args)?)?);
             let verdict = match word(args)?.as_str() {
                 "up" => Verdict::CLEAR,
-                "down" => Verdict { reads_down: true, writes_down: true },
-                "reads" => Verdict { reads_down: true, writes_down: false },
-                "writes" => Verdict { reads_down: false, writes_down: true },
+                "down" => Verdict { reads_down: true, writes_down: true, foreign: false },
+                "reads" => Verdict { reads_down: true, writes_down: false, foreign: false },
+                "writes" => Verdict { reads_down: false, writes_down: true, foreign: false },
                 other => return Err(format!("what is `{other}` of a shard?").into()),
             };
             Command::SetVerdicts { term: Term(1), verdicts: vec![(pool, shard, verdict)] }
@@ -311,7 +311,7 @@ fn show_cluster(state: &ClusterState) -> String {
     }
     for (name, pool) in state.pools() {
         output += &format!("pool {name}: epoch {}, barrier {}\n", pool.epoch, pool.barrier);
-        for (shard, Verdict { reads_down, writes_down }) in &pool.verdicts {
+        for (shard, Verdict { reads_down, writes_down, foreign: _ }) in &pool.verdicts {
             output += &format!("  {shard}: reads down {reads_down}, writes down {writes_down}\n");
         }
     }

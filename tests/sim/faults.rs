@@ -67,6 +67,7 @@ fn create_pool(at: u64) -> Command {
         vnodes: 4,
         immutable: false,
         mode: Mode::Any,
+        kept: None,
     };
     let shards = (0..SHARDS).map(|at| (shard(at), shard_spec(2))).collect();
     Command::CreatePool { pool: pool(at), spec, shards }

@@ -110,6 +110,7 @@ fn seed() -> Vec<Command> {
         vnodes: 16,
         immutable: false,
         mode: Mode::Any,
+        kept: None,
     };
     let shards = [("s1", "east"), ("s2", "west")];
     let shards = shards.map(|(id, zone)| (ShardId::new(id).expect("a name"), shard(id, zone)));

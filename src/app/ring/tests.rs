@@ -33,6 +33,7 @@ fn spec() -> PoolSpec {
         vnodes: 64,
         immutable: true,
         mode: Mode::Any,
+        kept: None,
     }
 }
 
@@ -48,7 +49,7 @@ fn state() -> ClusterState {
 fn ring() -> RingDocument {
     let state = state();
     let pool = &state.pools()[&pool_name("objects")];
-    let down = Verdict { reads_down: false, writes_down: true };
+    let down = Verdict { reads_down: false, writes_down: true, foreign: false };
     let shards = pool.shards.iter().map(|(id, shard)| RingShard {
         id: id.clone(),
         url: shard.url.clone(),

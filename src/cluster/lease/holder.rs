@@ -161,6 +161,18 @@ impl LeaseHolder {
         self.until_ms
     }
 
+    /// Which start of which node it is for.
+    #[must_use]
+    pub fn start(&self) -> (NodeId, Incarnation) {
+        (self.node, self.incarnation)
+    }
+
+    /// Until when reads at `one` may be answered; see [`Self::reads_at_one`].
+    #[must_use]
+    pub fn stale_until_ms(&self) -> Option<u64> {
+        self.until_ms.map(|until_ms| until_ms.saturating_add(self.settings.stale_reads_max_ms))
+    }
+
     /// The term of the leader that granted the lease; shown to operators.
     #[must_use]
     pub fn term(&self) -> Term {
@@ -195,8 +207,6 @@ impl LeaseHolder {
     /// process that never had one does not know how old its state is, so it answers none.
     #[must_use]
     pub fn reads_at_one(&self, now_ms: u64) -> bool {
-        self.until_ms.is_some_and(|until_ms| {
-            now_ms < until_ms.saturating_add(self.settings.stale_reads_max_ms)
-        })
+        self.stale_until_ms().is_some_and(|until_ms| now_ms < until_ms)
     }
 }

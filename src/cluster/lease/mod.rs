@@ -77,6 +77,7 @@ mod holding;
 mod message;
 mod pins;
 mod settings;
+mod shared;
 #[cfg(test)]
 mod tests;
 
@@ -85,3 +86,4 @@ pub use holder::{LeaseHolder, NoLease};
 pub use message::{Denial, Grant, Renewal, RingReport};
 pub use pins::{Pin, Pins, StalePin};
 pub use settings::LeaseSettings;
+pub use shared::{Held, NotHeld, SharedLease, WorkerLease};

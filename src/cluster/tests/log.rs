@@ -209,7 +209,7 @@ fn a_refusal_is_remembered() {
 fn much_history_is_kept_and_no_more() {
     let mut state = founded();
     let verdicts = |down: bool| {
-        let verdict = Verdict { reads_down: down, writes_down: down };
+        let verdict = Verdict { reads_down: down, writes_down: down, foreign: false };
         Command::SetVerdicts {
             term: Term(1),
             verdicts: vec![(pool_name("p"), shard_id("a"), verdict)],

@@ -162,9 +162,13 @@ fn kind(command: &Command) -> usize {
         Command::Unstage => 14,
         Command::ApplyPlan { .. } => 15,
         Command::ChangeNow { .. } => 16,
+        Command::MarkFilled { .. } => 17,
+        Command::BindStore { .. } => 18,
+        Command::MarkStore { .. } => 19,
     }
 }
 
+/// Those of the first levels; the others are in `kept`.
 const KINDS: usize = 17;
 
 /// The same of changes.
@@ -179,6 +183,8 @@ fn change_kind(change: &Change) -> usize {
         Change::CreatePool { .. } => 6,
         Change::SetPool { .. } => 7,
         Change::RemovePool { .. } => 8,
+        Change::ReplaceShard { .. } => 9,
+        Change::DropPool { .. } => 10,
     }
 }
 
@@ -241,7 +247,11 @@ fn samples() -> Vec<Envelope> {
         Command::SetShards { pool: p(), put: vec![(a(), shard("east", 2))], remove: vec![] },
         Command::SetVerdicts {
             term: Term(3),
-            verdicts: vec![(p(), a(), Verdict { reads_down: false, writes_down: true })],
+            verdicts: vec![(
+                p(),
+                a(),
+                Verdict { reads_down: false, writes_down: true, foreign: false },
+            )],
         },
         Command::RaiseBarriers { term: Term(3), barriers: vec![(p(), Epoch(2))] },
         Command::SetSettings { settings: Settings { lease_ms: 20_000, ..Settings::default() } },

@@ -209,7 +209,7 @@ fn what_should_be_looked_at_twice_is_said() {
 #[test]
 fn a_verdict_goes_with_what_it_is_about() {
     let mut state = founded();
-    let down = Verdict { reads_down: true, writes_down: true };
+    let down = Verdict { reads_down: true, writes_down: true, foreign: false };
     let at = || (pool_name("p"), shard_id("a"));
     let set = |verdict: Verdict| {
         let (pool, shard) = at();

@@ -133,6 +133,7 @@ pub fn first_pool(shards: usize) -> Command {
             vnodes: 1,
             immutable: false,
             mode: Mode::Any,
+            kept: None,
         },
         shards: (0..shards).map(|at| (shard(at), spec.clone())).collect(),
     }

@@ -1,7 +1,7 @@
 //! The lease of this start of this node, and what came of asking for it.
 
 use crate::cluster::ClusterState;
-use crate::cluster::lease::{LeaseHolder, LeaseSettings, NoLease, Renewal};
+use crate::cluster::lease::{LeaseHolder, LeaseSettings, NoLease, Renewal, SharedLease};
 use crate::ids::{Epoch, Incarnation, NodeId, PoolName, Term};
 
 use super::facts::Facts;
@@ -76,6 +76,13 @@ impl Holding {
     pub fn unanswered(&mut self, why: String) {
         if let Some(present) = &mut self.present {
             present.trouble = Some(why);
+        }
+    }
+
+    /// Tells the threads that serve. To be called after every step.
+    pub fn tell(&self, shared: &SharedLease) {
+        if let Some(present) = &self.present {
+            shared.tell(&present.holder);
         }
     }
 

@@ -14,7 +14,7 @@ use super::message::{Answer, OVERVIEW, RENEW, Report};
 use super::metrics::Metrics;
 use super::overview::Overview;
 use crate::cluster::Topology;
-use crate::cluster::lease::{Denial, NoLease};
+use crate::cluster::lease::{Denial, NoLease, SharedLease};
 use crate::control::clock::{Translation, boottime_ms};
 use crate::control::group::{Call, Group, Leadership, ProposeError};
 use crate::ids::{Epoch, NodeId, PoolName, Revision};
@@ -44,6 +44,8 @@ pub struct StewardParts {
     pub peers: Arc<dyn Call>,
     /// What the node serves by, and sees.
     pub facts: FactsSource,
+    /// Where the threads that serve see the lease.
+    pub lease: Arc<SharedLease>,
     /// What requests read, as it moves.
     pub published: watch::Receiver<Revision>,
     /// Says what requests read.
@@ -213,15 +215,22 @@ impl Steward {
         let status = parts.group.status();
         if let Some(why) = status.storage_failed.or(status.stopped) {
             // Fenced: a node that cannot write its log is no witness of what is agreed.
-            lock(&self.inner.holding).surrender(now_ms, &why);
+            let mut holding = lock(&self.inner.holding);
+            holding.surrender(now_ms, &why);
+            holding.tell(&parts.lease);
             return None;
         }
         let incarnation = (*parts.group.incarnation().borrow())?;
         let facts = (parts.facts)();
         let state = parts.group.state();
         let start = (member.node, incarnation);
-        let renewal =
-            lock(&self.inner.holding).renew(now_ms, (parts.wall_ms)(), start, &facts, &state);
+        parts.lease.set_op_pin_max_ms(state.settings().op_pin_max_ms);
+        let renewal = {
+            let mut holding = lock(&self.inner.holding);
+            let renewal = holding.renew(now_ms, (parts.wall_ms)(), start, &facts, &state);
+            holding.tell(&parts.lease);
+            renewal
+        };
         let facts = Facts { epochs: Default::default(), rings: Default::default(), ..facts };
         Some((Report { renewal, facts }, Instant::now()))
     }
@@ -258,6 +267,7 @@ impl Steward {
                     group.doubt_membership();
                 }
                 holding.answered(boottime_ms(), &answer);
+                holding.tell(&self.inner.parts.lease);
             }
             Err(why) => {
                 self.inner.metrics.unanswered();

@@ -89,6 +89,7 @@ fn view(
         vnodes: 64,
         immutable,
         mode,
+        kept: None,
     };
     let shards = (0..SHARDS).map(shard).collect();
     let mut agreed = ClusterState::default();

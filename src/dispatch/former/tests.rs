@@ -28,6 +28,7 @@ fn view(
         vnodes: 64,
         immutable,
         mode: Mode::Any,
+        kept: None,
     };
     let shard = |name: &&str| {
         let spec = ShardSpec {

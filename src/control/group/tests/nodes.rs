@@ -241,6 +241,7 @@ pub fn create(pool: &str) -> Command {
         vnodes: 4,
         immutable: false,
         mode: Mode::Any,
+        kept: None,
     };
     let shard = crate::cluster::ShardSpec {
         url: crate::ids::BaseUrl::parse("http://s.example").expect("a URL"),

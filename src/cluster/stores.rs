@@ -1,0 +1,100 @@
+//! Which store has a shard's data, and what has it of what it should?
+
+use std::sync::Arc;
+
+use super::command::StoreMark;
+use super::kept::StoreState;
+use super::pool::PoolState;
+use super::refusal::{Applied, Refusal};
+use super::state::ClusterState;
+use crate::ids::{PoolName, ShardId, StoreId};
+
+impl ClusterState {
+    pub(super) fn mark_filled(&mut self, name: &PoolName) -> Result<Applied, Refusal> {
+        if !self.kept(name)?.filled
+            && let Some(pool) = self.pools.get_mut(name)
+        {
+            Arc::make_mut(pool).filled = true;
+        }
+        Ok(Applied::default())
+    }
+
+    pub(super) fn bind_store(
+        &mut self,
+        name: &PoolName,
+        shard: &ShardId,
+        store: StoreId,
+    ) -> Result<Applied, Refusal> {
+        let pool = self.kept_shard(name, shard)?;
+        let state = pool.store(shard);
+        match state.store {
+            Some(bound) if bound == store => return Ok(Applied::default()),
+            Some(bound) => {
+                let (pool, shard) = (name.clone(), shard.clone());
+                return Err(Refusal::StoreBound { pool, shard, store: bound });
+            }
+            None => {}
+        }
+        // Of any shard: what was replaced lacks what came after, wherever it is put.
+        if let Some((shard, _)) = pool.stores.iter().find(|(_, s)| s.former == Some(store)) {
+            let (pool, shard) = (name.clone(), shard.clone());
+            return Err(Refusal::StoreReplaced { pool, shard, store });
+        }
+        if let Some((by, _)) = pool.stores.iter().find(|(_, s)| s.store == Some(store)) {
+            let (pool, by) = (name.clone(), by.clone());
+            return Err(Refusal::StoreTaken { pool, store, by });
+        }
+        self.set_store(name, shard, StoreState { store: Some(store), ..state });
+        Ok(Applied::default())
+    }
+
+    pub(super) fn mark_store(
+        &mut self,
+        name: &PoolName,
+        shard: &ShardId,
+        store: StoreId,
+        mark: StoreMark,
+    ) -> Result<Applied, Refusal> {
+        let mut state = self.kept_shard(name, shard)?.store(shard);
+        if state.store != Some(store) {
+            return Err(Refusal::OtherStore { pool: name.clone(), shard: shard.clone() });
+        }
+        match mark {
+            StoreMark::CatchingUp => state.catching_up = true,
+            StoreMark::CaughtUp if state.fresh => {
+                return Err(Refusal::StillFresh { pool: name.clone(), shard: shard.clone() });
+            }
+            StoreMark::CaughtUp => state.catching_up = false,
+            StoreMark::Filled => {
+                state.fresh = false;
+                state.catching_up = false;
+            }
+        }
+        self.set_store(name, shard, state);
+        Ok(Applied::default())
+    }
+
+    fn set_store(&mut self, name: &PoolName, shard: &ShardId, state: StoreState) {
+        let Some(pool) = self.pools.get_mut(name) else { return };
+        // Who has a copy of the state keeps it; so a pool is copied only if it changes.
+        if pool.store(shard) != state {
+            Arc::make_mut(pool).stores.insert(shard.clone(), state);
+        }
+    }
+
+    fn kept(&self, name: &PoolName) -> Result<&Arc<PoolState>, Refusal> {
+        let pool = self.pool(name)?;
+        if pool.spec.kept.is_none() {
+            return Err(Refusal::NotKept(name.clone()));
+        }
+        Ok(pool)
+    }
+
+    fn kept_shard(&self, name: &PoolName, shard: &ShardId) -> Result<&Arc<PoolState>, Refusal> {
+        let pool = self.kept(name)?;
+        if !pool.shards.contains_key(shard) {
+            return Err(Refusal::NoShard { pool: name.clone(), shard: shard.clone() });
+        }
+        Ok(pool)
+    }
+}
