@@ -182,7 +182,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<'_, S> {
         {
             return Poll::Ready(());
         }
-        if self.held_up || self.io.borrow().is_paused() {
+        let rests_until_ms = self.io.borrow().rests_until_ms();
+        let has_rested =
+            rests_until_ms.is_some_and(|until_ms| self.timer.poll_expired(cx, until_ms));
+        if self.held_up || has_rested || self.io.borrow().is_paused() {
             let_others(cx);
         }
         Poll::Pending

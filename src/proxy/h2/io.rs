@@ -46,6 +46,8 @@ pub(super) struct Io<S> {
     holds: bool,
     /// Whether the last turn was ended for its frames.
     reads_short: bool,
+    /// Whether the turn did not read, since the client is to be waited with.
+    rests: bool,
     /// Whether the turn was ended with bytes still to come.
     paused: bool,
 }
@@ -70,6 +72,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
             turn_frames: 0,
             holds: false,
             reads_short: false,
+            rests: false,
             paused: false,
         }
     }
@@ -80,6 +83,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
         self.turn_bytes = 0;
         self.turn_frames = self.meter.frames();
         self.paused = false;
+        self.rests = false;
         self.holds = holds;
     }
 
@@ -92,6 +96,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
     /// Whether the turn was ended early: the task is to come back.
     pub(super) fn is_paused(&self) -> bool {
         self.paused
+    }
+
+    /// If nothing was read in this turn since too much came in tiny pieces: when the task is to
+    /// come back.
+    pub(super) fn rests_until_ms(&self) -> Option<u64> {
+        self.rests.then(|| self.meter.rests_until_ms())
     }
 
     /// What the client sent too much of. Nothing is read any more.
@@ -187,6 +197,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
     ) -> Poll<io::Result<()>> {
         if self.flood.is_some() {
             // The connection's task sees why, and ends it.
+            return Poll::Pending;
+        }
+        if self.timers.now_ms() < self.meter.rests_until_ms() {
+            self.rests = true;
             return Poll::Pending;
         }
         let frames = self.meter.frames() - self.turn_frames;
