@@ -39,7 +39,7 @@ pub fn run(client: &Client, pool: &PoolName, dry_run: bool, json: bool) -> Resul
     let shows_bar = std::io::stderr().is_terminal() && !json;
     let mut looks = 0;
     let pass = loop {
-        runtime.block_on(tokio::time::sleep(LOOK));
+        runtime.block_on(async { tokio::time::sleep(LOOK).await });
         let repairs: Repairs = client.read(client.get(&path)?)?;
         let pass = repairs.pass.filter(|pass| Some(pass.id) == id);
         let Some(pass) = pass else {

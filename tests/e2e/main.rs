@@ -12,6 +12,7 @@
     reason = "counts are compared with metrics, and what is said is read when a test fails"
 )]
 
+mod abusive;
 mod ccache;
 mod dav;
 mod dev;
@@ -23,6 +24,7 @@ mod gateway;
 mod http2;
 mod http2_floods;
 mod http_client;
+mod kept;
 mod limits;
 mod operators;
 mod outlet;

@@ -17,8 +17,8 @@ use super::rules::Rule;
 use super::store::{Key, Reply, Request};
 use super::world::{Event, STRICT_KEYS, World};
 
-/// `tombstone_min_age`: above what the wall clocks are apart, and an operation takes.
-const AGE_MS_MIN: u64 = 1_500;
+/// `tombstone_min_age`: above what two wall clocks are apart.
+const AGE_MS_MIN: u64 = 300;
 
 /// What the replicas hold of one key, for a hint or to compare them.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl World {
     }
 
     pub fn upkeep(&mut self, at: usize) {
-        let wait_us = if self.is_healed { 30_000 } else { self.rng.u64(50_000..400_000) };
+        let wait_us = if self.is_healed { 30_000 } else { self.rng.u64(20_000..200_000) };
         self.after(wait_us, Event::Upkeep(at));
         let proxy = &self.proxies[at];
         if !proxy.is_up || proxy.clock.boot_ms(self.now_us) >= proxy.lease_until_ms {
@@ -56,6 +56,10 @@ impl World {
             .hints
             .first_key_value()
             .map(|((replica, key), version)| (*replica, *key, *version));
+        if let Some(fresh) = self.proxies[at].view.fresh {
+            self.fill(at, fresh);
+        }
+        let proxy = &self.proxies[at];
         match self.rng.u8(0..10) {
             0..4 => {
                 let Some((replica, key, version)) = hint else { return };
@@ -66,21 +70,32 @@ impl World {
                 self.survey(at, key, None);
             }
             7..9 if self.group.barrier < self.group.epoch => self.group.look(self.now_us),
-            7..9 if proxy.epoch == self.group.barrier => self.collect(at),
-            9 if self.group.barrier == self.group.epoch && self.rng.u8(0..3) == 0 => {
-                let unix_ms = self.proxies[at].clock.wall_ms(self.now_us);
-                self.group.next_epoch(unix_ms);
-                self.count("epoch");
+            7..9 if proxy.epoch == self.group.barrier && self.now_us >= self.collects_at_us => {
+                self.collect(at);
             }
+            9 if self.rng.u8(0..6) == 0 => self.next_epoch(at),
             _ => {}
         }
+    }
+
+    /// Compares a few of the keys that the fresh store was not seen to have.
+    fn fill(&mut self, at: usize, fresh: usize) {
+        if self.group.view.fresh != Some(fresh) {
+            return;
+        }
+        let left: Vec<Key> = (0..=STRICT_KEYS).filter(|key| !self.filled.contains(key)).collect();
+        if left.is_empty() {
+            self.group.filled();
+            self.count("filled");
+        }
+        left.into_iter().take(6).for_each(|key| self.survey(at, key, None));
     }
 
     fn survey(&mut self, at: usize, key: Key, hint: Option<(usize, Version)>) {
         let head = self.head(at, key, Level::Quorum);
         let held = vec![None; self.stores.len()];
         let task = Task::Survey(Survey { held, hint, is_done: false });
-        let number = self.start(at, Operation { head, task });
+        let number = self.start(at, Operation { head: head.clone(), task });
         self.ask(at, number, &head, Set::first(self.stores.len()), &Request::Ask);
     }
 
@@ -92,14 +107,15 @@ impl World {
             begun_unix_ms: self.group.begun_unix_ms,
             is_done: false,
         };
-        let number = self.start(at, Operation { head, task: Task::Collect(collection) });
+        let task = Task::Collect(collection);
+        let number = self.start(at, Operation { head: head.clone(), task });
         self.ask(at, number, &head, Set::first(self.stores.len()), &Request::Tell);
     }
 
     /// A store has answered a survey or a collection.
     pub fn heard(&mut self, at: usize, number: u64, store: usize, reply: Reply) {
         let Some(mut operation) = self.proxies[at].operations.remove(&number) else { return };
-        let head = operation.head;
+        let head = operation.head.clone();
         let every = Set::first(self.stores.len());
         match (&mut operation.task, reply) {
             (Task::Survey(survey), Reply::Held(held)) if !survey.is_done => {
@@ -135,7 +151,7 @@ impl World {
     /// Its time is over: a survey does with what it has.
     pub fn survey_ends(&mut self, at: usize, number: u64) {
         let Some(mut operation) = self.proxies[at].operations.remove(&number) else { return };
-        let head = operation.head;
+        let head = operation.head.clone();
         if let Task::Survey(survey) = &mut operation.task
             && !survey.is_done
         {
@@ -163,6 +179,7 @@ impl World {
         survey: &Survey,
     ) -> Option<(usize, Key, Version)> {
         let Some((target, version)) = survey.hint else {
+            self.look_whether_filled(head, survey);
             if let Some(mend) = mend(&survey.held) {
                 if !mend.to.is_empty() {
                     self.count("mended");
@@ -185,11 +202,25 @@ impl World {
         }
     }
 
+    /// Whether the fresh store has of a key what all others have.
+    fn look_whether_filled(&mut self, head: &Head, survey: &Survey) {
+        let view = &self.group.view;
+        let Some(fresh) = view.fresh.filter(|_| head.view.identities == view.identities) else {
+            return;
+        };
+        let held: Option<Vec<Held>> = survey.held.iter().copied().collect();
+        let Some(held) = held else { return };
+        if held.iter().filter_map(|held| held.record()).all(|record| held[fresh].covers(record)) {
+            self.filled.insert(head.key);
+        }
+    }
+
     fn raise(&mut self, at: usize, number: u64, head: &Head, collection: &mut Collection) {
         let is_hasty = !self.rules.keep(Rule::TombstonesEverywhere);
         if collection.is_done || (!is_hasty && collection.listed.iter().any(Option::is_none)) {
             return;
         }
+        let names: Vec<String> = (0..=STRICT_KEYS).map(|key| key.to_string()).collect();
         let seen = collection.listed.iter().flatten().next().cloned();
         let slots: Vec<(Vec<Listed<'_>>, Version)> = collection
             .listed
@@ -197,7 +228,10 @@ impl World {
             .map(|listed| {
                 // Whoever is hasty takes the word of one for that of all.
                 let (records, watermark) = listed.as_ref().or(seen.as_ref()).expect("one has told");
-                (records.iter().map(|(key, record)| listed_as(*key, *record)).collect(), *watermark)
+                (
+                    records.iter().map(|(key, record)| listed_as(&names, *key, *record)).collect(),
+                    *watermark,
+                )
             })
             .collect();
         let slots: Vec<Option<Slot<'_, '_>>> = slots
@@ -217,18 +251,27 @@ impl World {
             return;
         }
         collection.is_done = true;
+        // Not again at once: one that was not reached is left as it is for a while.
+        self.collects_at_us = self.now_us + 2_500_000;
         self.count("collected");
         let collected: Vec<(Key, Version)> =
             collected.iter().map(|(key, version)| (key_of(key), *version)).collect();
-        self.ask(at, number, head, every, &Request::Raise(collected));
+        // Often it reaches one of them much later than the others.
+        let request = Request::Raise(collected);
+        let last = self.rng.usize(0..self.stores.len());
+
+        for store in 0..self.stores.len() {
+            let is_late = store == last && self.chance(50);
+            let later_us = if is_late { self.rng.u64(0..4_000_000) } else { 0 };
+            let letter = head.letter(at, number, store, request.clone());
+            self.send(later_us, store, &letter);
+        }
     }
 }
 
-const NAMES: [&str; 3] = ["0", "1", "2"];
-
-fn listed_as(key: Key, record: Record) -> Listed<'static> {
+fn listed_as(names: &[String], key: Key, record: Record) -> Listed<'_> {
     let Record { version, is_tombstone } = record;
-    Listed { key: NAMES[usize::from(key)], version, is_tombstone }
+    Listed { key: &names[usize::from(key)], version, is_tombstone }
 }
 
 fn key_of(name: &str) -> Key {
