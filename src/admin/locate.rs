@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::api::Api;
 use super::asked::Query;
 use super::http::{Problem, Response, json};
+use crate::cluster::PoolTopology;
 use crate::ids::{Epoch, PoolName, RouteName};
 use crate::key::{canonical_component, canonical_path};
 use crate::ring::{Ring, Step, Verdict};
@@ -92,6 +93,9 @@ fn located(api: &Api, query: &Query) -> Result<Located, Problem> {
     let current = served.agreed.epoch;
     let epoch = query.number("epoch")?.map_or(current, Epoch);
     let explain = |ring: &Ring| ring.explain(&key, next);
+    if epoch == current && served.agreed.table.is_some() {
+        return Ok(balanced(&served.agreed, &key, next, route.map(|route| route.to_string())));
+    }
     let explanation = match epoch == current {
         true => explain(&served.agreed.ring),
         false => {
@@ -109,6 +113,21 @@ fn located(api: &Api, query: &Query) -> Result<Located, Problem> {
         next: explanation.next.iter().map(ToString::to_string).collect(),
         explanation: explanation.to_string(),
     })
+}
+
+/// A key of a balanced pool, whose table says who keeps it.
+fn balanced(pool: &PoolTopology, key: &[u8], next: usize, route: Option<String>) -> Located {
+    let set = pool.replicas(pool.ring.token(key));
+    Located {
+        pool: pool.name.to_string(),
+        epoch: pool.epoch.0,
+        in_force: true,
+        key: String::from_utf8_lossy(key).into_owned(),
+        route,
+        replicas: set.iter().map(|at| pool.shards[usize::from(at.0)].id.to_string()).collect(),
+        next: Vec::new(),
+        explanation: pool.explain(key, next),
+    }
 }
 
 fn pool_name(text: &str) -> Result<PoolName, Problem> {

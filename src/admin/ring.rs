@@ -16,7 +16,7 @@ use super::plan::PlanDocument;
 use super::status::short;
 use crate::cluster::{
     AdminState, Applied, Change, ClusterState, Command, PoolEpochs, PoolSpec, PoolState, Refusal,
-    Verdict,
+    StoreState, Verdict,
 };
 use crate::dispatch::view::View;
 use crate::ids::{BaseUrl, KetamaName, PlanId, PoolName, ShardId, Weight, Zone};
@@ -46,6 +46,9 @@ pub struct RingPool {
     pub digest: String,
     /// What concerns it as a whole.
     pub spec: PoolSpec,
+    /// Whether there is something to lose, in a pool that keeps data.
+    #[serde(default)]
+    pub filled: bool,
     /// Its shards.
     pub shards: Vec<RingShard>,
 }
@@ -68,8 +71,11 @@ pub struct RingShard {
     pub state: AdminState,
     /// What the group holds against it.
     pub verdict: Verdict,
-    /// Its share of the circle.
+    /// Its share of the circle; of a balanced pool, of all copies.
     pub share: String,
+    /// The store that has its data, of a pool that keeps data.
+    #[serde(default, skip_serializing_if = "StoreState::is_default")]
+    pub store: StoreState,
 }
 
 /// What was done, and what it changed.
@@ -134,11 +140,16 @@ fn ring_pool(state: &ClusterState, view: &View, name: &PoolName, pool: &PoolStat
             built.as_ref()
         }
     };
-    let shares: BTreeMap<&ShardId, String> = ring.map_or_else(BTreeMap::new, |ring| {
-        let shares = ring.shares().shards;
-        let named = ring.members().iter().zip(shares);
-        named.map(|(member, share)| (&member.id, share.primary.to_string())).collect()
-    });
+    let table = pool.slots().and_then(|slots| slots.table());
+    let shares: BTreeMap<&ShardId, String> = match (table, ring) {
+        (Some(table), _) => table.shares().map(|(id, _, held)| (id, held.to_string())).collect(),
+        (None, None) => BTreeMap::new(),
+        (None, Some(ring)) => {
+            let shares = ring.shares().shards;
+            let named = ring.members().iter().zip(shares);
+            named.map(|(member, share)| (&member.id, share.primary.to_string())).collect()
+        }
+    };
     let shards = pool.shards.iter().map(|(id, shard)| RingShard {
         id: id.clone(),
         url: shard.url.clone(),
@@ -148,13 +159,18 @@ fn ring_pool(state: &ClusterState, view: &View, name: &PoolName, pool: &PoolStat
         state: shard.state,
         verdict: pool.verdict(id),
         share: shares.get(id).cloned().unwrap_or_default(),
+        store: pool.store(id),
     });
     RingPool {
         name: name.clone(),
         epoch: pool.epoch.0,
         barrier: pool.barrier.0,
-        digest: ring.map(|ring| short(&ring.digest())).unwrap_or_default(),
+        digest: match (table, ring) {
+            (Some(table), _) => short(&table.digest()),
+            (None, ring) => ring.map(|ring| short(&ring.digest())).unwrap_or_default(),
+        },
         spec: pool.spec.clone(),
+        filled: pool.filled,
         shards: shards.collect(),
     }
 }

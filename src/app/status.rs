@@ -93,6 +93,11 @@ fn pool_words(pool: &PoolStatus, agreed: bool) -> String {
         }
     });
     text.extend(pool.shards.iter().map(reasons));
+    for shard in &pool.shards {
+        if let Some(store) = &shard.store {
+            text.push_str(&format!("  {}: store {store}\n", shard.id));
+        }
+    }
     text
 }
 
