@@ -7,6 +7,7 @@
 // Floor 0: words and numbers.
 pub mod ids;
 pub mod key;
+pub mod level;
 pub mod limits;
 pub mod metrics;
 pub mod time;

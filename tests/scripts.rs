@@ -14,6 +14,8 @@ mod cluster_log;
 mod health;
 #[path = "scripts/lease.rs"]
 mod lease;
+#[path = "scripts/replicas.rs"]
+mod replicas;
 #[path = "scripts/ring.rs"]
 mod ring;
 #[path = "scripts/verdict.rs"]
@@ -56,4 +58,9 @@ fn lease() {
 #[test]
 fn verdict() {
     run_all("verdict", verdict::Story::default);
+}
+
+#[test]
+fn replicas() {
+    run_all("replicas", replicas::Story::default);
 }

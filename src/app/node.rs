@@ -250,6 +250,7 @@ impl Node {
                 phase: phase.clone(),
                 pipes_max: pipes_of_each(self.publisher.workers()),
                 kept: Some(kept.clone()),
+                hints: None,
                 seed: fastrand::u64(..),
             };
             let thread = std::thread::Builder::new()

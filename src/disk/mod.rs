@@ -1,7 +1,9 @@
 //! How do bytes survive a crash?
 //!
-//! Two small duties that several rooms share: replacing a file so that it is whole at every
-//! moment ([`atomic`]), and owning a folder so that two processes never write it ([`lock`]).
+//! Small duties that several rooms share: replacing a file so that it is whole at every moment
+//! ([`atomic`]), owning a folder so that two processes never write it ([`lock`]), and the log of
+//! what replicas have missed ([`hints`]).
 
 pub mod atomic;
+pub mod hints;
 pub mod lock;

@@ -193,7 +193,7 @@ impl Attempt<'_> {
             })
             .await;
         }
-        let about = About { shard: self.shard.id.as_str(), epoch: self.pool.agreed.epoch };
+        let about = About::of(self.shard.id.as_str(), self.pool.agreed.epoch);
         let framing = receiving.head.framing();
         let whole = &receiving.buffer.filled()[..length];
         answer.head(&receiving.head, whole, framing, &about, state == Sending::Complete);

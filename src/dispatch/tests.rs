@@ -52,6 +52,9 @@ const UNAVAILABLE: &str = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0
 const HEAD: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n";
 const HALF: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no";
 const MISSING: &str = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
+const CONDITION_FAILED: &str = "HTTP/1.1 412 Precondition Failed\r\nContent-Length: 0\r\n\r\n";
+const BEYOND_ITS_END: &str =
+    "HTTP/1.1 416 Range Not Satisfiable\r\nContent-Range: bytes */2\r\nContent-Length: 0\r\n\r\n";
 const GARBAGE: &str = "HTTP/1.1 200 OK\r\nContent-Length: two\r\n\r\n";
 
 /// A shard that carries out its script, one step a request; at its end it closes its listener.
@@ -228,6 +231,17 @@ async fn put(
     token: Token,
     method: &str,
 ) -> (Result<Told, Failure>, Note) {
+    put_with(worker, pool, token, method, None).await
+}
+
+/// The same, with a destination.
+async fn put_with(
+    worker: &Worker,
+    pool: &Pool,
+    token: Token,
+    method: &str,
+    destination: Option<Token>,
+) -> (Result<Told, Failure>, Note) {
     let timer = worker.timers.register();
     let class = if matches!(method, "GET" | "HEAD") { Class::Read } else { Class::Write };
     let request = Request {
@@ -250,7 +264,7 @@ async fn put(
         head_asked: false,
         interim_wanted: true,
         held_body_bytes_max: 1024,
-        destination: None,
+        destination,
         trace: None,
     };
     let (mut body, mut told, mut note) = (NoBody, Told::default(), Note::default());
@@ -429,5 +443,35 @@ async fn a_gateway_error_is_passed_on_when_nobody_is_left() {
         let worker = Worker::new(0, Instant::now());
         let (result, note) = put(&worker, &view.pools[0], token, "GET").await;
         assert_eq!(word(&result, &note), expected);
+    }
+}
+
+/// COPY and MOVE are checked against the owners of both keys. Where those are one and the same, the
+/// shards that stand in for it need not be: what was copied there would be looked for elsewhere.
+#[tokio::test]
+async fn a_copy_goes_to_the_owner_or_nowhere() {
+    use crate::protocol::health::PerClass;
+    for method in ["COPY", "MOVE", "PUT"] {
+        for known_down in [false, true] {
+            let (owner, next) = (Shard::start(&[]).await, Shard::start(&[Does::Says(OK)]).await);
+            let (view, token) = view(&owner, &next, (true, Mode::Any), &settings());
+            let pool = &view.pools[0];
+            if known_down {
+                let down = PerClass { read: true, write: true };
+                pool.health.set_agreed(&[PerClass::default(), down]);
+            }
+            let worker = Worker::new(0, Instant::now());
+            let destination = (method != "PUT").then_some(token);
+            let (result, note) = put_with(&worker, pool, token, method, destination).await;
+            let expected = match (method, known_down) {
+                // What needs no second key may stand with another.
+                ("PUT", _) => "200 by the next",
+                (_, true) => "OwnerDown",
+                (_, false) => "Connect",
+            };
+            assert_eq!(word(&result, &note), expected, "{method}, known: {known_down}");
+            let asked = next.asked.load(Ordering::Relaxed);
+            assert_eq!(asked, usize::from(method == "PUT"), "{method}, known: {known_down}");
+        }
     }
 }

@@ -73,6 +73,14 @@ impl Address {
             base_path: url.base_path().to_owned(),
         }
     }
+
+    pub(super) fn authority(&self) -> &str {
+        &self.authority
+    }
+
+    pub(super) fn base_path(&self) -> &str {
+        &self.base_path
+    }
 }
 
 /// Writes the whole head of the request to `out`.

@@ -56,22 +56,28 @@ impl Fields for HeadFields<'_> {
     }
 }
 
-/// Checks the fields that are Ringway's own.
+/// Checks the fields that are Ringway's own; gives the level that is asked for.
 ///
 /// # Errors
-/// A [`Problem`] for a field that requests do not have, or that this pool cannot heed.
-pub(super) fn check_own_fields(head: &RequestHead, whole: &[u8]) -> Result<(), Problem> {
+/// A [`Problem`] for a field that requests do not have, or for two levels.
+pub(super) fn check_own_fields(
+    head: &RequestHead,
+    whole: &[u8],
+) -> Result<Option<String>, Problem> {
+    let mut level = None;
     for field in head.fields().iter().filter(|field| field.kind == FieldKind::Ringway) {
         let name = String::from_utf8_lossy(field.name.of_bytes(whole));
         let value = field.value.of_bytes(whole);
         if !name.eq_ignore_ascii_case("Ringway-Consistency") {
             return Err(Problem::reserved_field(&name));
         }
-        if !value.eq_ignore_ascii_case(b"one") {
-            return Err(Problem::level(&String::from_utf8_lossy(value)));
+        let value = String::from_utf8_lossy(value).into_owned();
+        if level.replace(value).is_some() {
+            let detail = "`Ringway-Consistency` is given twice: name one level";
+            return Err(Problem::kept_request("bad-level", detail));
         }
     }
-    Ok(())
+    Ok(level)
 }
 
 /// How many hops an OPTIONS request may still go (RFC 9110, section 7.6.2); `None` for any number,

@@ -16,11 +16,13 @@
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use http::HeaderValue;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 
 use crate::disk::lock::{FolderLock, LockError};
@@ -28,13 +30,18 @@ use crate::ids::StoreId;
 use crate::store::blobs::{Blobs, FOLDERS, Incoming};
 use crate::store::fence::Fence;
 use crate::store::identity::{self, IDENTITY_FILE};
-use crate::store::index::{Index, IndexError, IndexOpenError, Totals, View};
+use crate::store::index::{Index, IndexError, IndexOpenError};
 use crate::store::index_file::IndexFile;
 use crate::store::metrics::Metrics;
 use crate::store::options::StoreOptions;
 use crate::store::record::BodyId;
+use crate::store::replica::stages::Stages;
+use crate::store::replica::view::PoolView;
+use crate::store::replica::write::{KeptDone, KeptError, KeptWrite};
 use crate::store::reserve::{Reserve, is_no_space};
-use crate::store::writer::{Job, Room, Write, WriteError, Writer, Written};
+use crate::store::tables::Totals;
+use crate::store::view::View;
+use crate::store::writer::{Job, Room, Work, Write, WriteError, Writer, Written};
 
 const INDEX_FILE: &str = "index.redb";
 const RESERVE_FILE: &str = "reserve";
@@ -167,9 +174,12 @@ pub(super) struct Share {
 /// which they are let go: the lock last, so that nobody else opens what is still in use.
 pub(super) struct Core {
     pub(super) index: Index,
+    pub(super) stages: Stages,
     pub(super) blobs: Arc<Blobs>,
     pub(super) fence: Arc<Fence>,
     pub(super) metrics: Arc<Metrics>,
+    /// As the disk was when it was last looked at.
+    is_full: AtomicBool,
     _lock: FolderLock,
     /// Tells [`Store::close`] that the lock is gone.
     _closed: watch::Sender<()>,
@@ -179,6 +189,8 @@ pub(super) struct Core {
 pub struct Store {
     core: Arc<Core>,
     options: StoreOptions,
+    /// The store's id as a field.
+    id: HeaderValue,
     places: Arc<Semaphore>,
     wide: Arc<Semaphore>,
     // `None` only while dropping.
@@ -204,11 +216,15 @@ impl Store {
             .map_err(failed("make folders in", folder))?;
         sweep(&blobs, &index.view(), folder)?;
         let (closed_sender, closed) = watch::channel(());
+        let stages =
+            Stages::new(metrics.replica.stages.clone(), metrics.replica.stage_bytes.clone());
         let core = Arc::new(Core {
             index,
+            stages,
             blobs: Arc::new(blobs),
             fence,
             metrics,
+            is_full: AtomicBool::new(false),
             _lock: lock,
             _closed: closed_sender,
         });
@@ -221,9 +237,11 @@ impl Store {
             .name("store-write".to_owned())
             .spawn(move || writer.run())
             .map_err(failed("start a thread for", folder))?;
+        let id = core.index.id().to_string();
         Ok(Self {
             core,
             options,
+            id: HeaderValue::from_str(&id).expect("hexadecimal digits"),
             places: Arc::new(Semaphore::new(QUEUE_WRITES_MAX)),
             wide: Arc::new(Semaphore::new(WIDE_TRANSFERS_MAX)),
             writer: Some((Mutex::new(sender), thread)),
@@ -235,6 +253,11 @@ impl Store {
     #[must_use]
     pub fn id(&self) -> StoreId {
         self.core.index.id()
+    }
+
+    /// The same as a field's value.
+    pub(super) fn id_field(&self) -> &HeaderValue {
+        &self.id
     }
 
     /// What the store was told when it was opened.
@@ -321,16 +344,52 @@ impl Store {
     /// # Errors
     /// See [`WriteError`].
     pub(super) async fn write(&self, write: Write) -> Result<Written, WriteError> {
-        self.check_fence()?;
-        let place = tokio::time::timeout(QUEUE_WAIT, Arc::clone(&self.places).acquire_owned());
-        let place =
-            place.await.map_err(|_| WriteError::Busy)?.expect("the semaphore is never closed");
+        let place = self.place().await?;
         let (reply, answer) = oneshot::channel();
-        self.enqueue(Job { write, reply, _place: place });
-        // No answer comes from a thread that panicked over the write.
-        answer.await.unwrap_or_else(|_| {
-            Err(WriteError::Unknown(self.core.fence.reason().unwrap_or_default().to_owned()))
-        })
+        self.enqueue(Job { work: Work::Plain(write, reply), _place: place });
+        answer.await.unwrap_or_else(|_| Err(self.no_answer()))
+    }
+
+    /// As [`Store::write`], for a pool that keeps data.
+    ///
+    /// # Errors
+    /// See [`KeptError`].
+    pub(super) async fn write_kept(&self, write: KeptWrite) -> Result<KeptDone, KeptError> {
+        let place = self.place().await?;
+        let (reply, answer) = oneshot::channel();
+        self.enqueue(Job { work: Work::Kept(write, reply), _place: place });
+        answer.await.unwrap_or_else(|_| Err(self.no_answer().into()))
+    }
+
+    /// A place in the queue.
+    async fn place(&self) -> Result<OwnedSemaphorePermit, WriteError> {
+        self.check_fence()?;
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(place);
+        }
+        let place = tokio::time::timeout(QUEUE_WAIT, Arc::clone(&self.places).acquire_owned());
+        Ok(place.await.map_err(|_| WriteError::Busy)?.expect("the semaphore is never closed"))
+    }
+
+    /// No answer comes from a thread that panicked over the write.
+    fn no_answer(&self) -> WriteError {
+        WriteError::Unknown(self.core.fence.reason().unwrap_or_default().to_owned())
+    }
+
+    /// The bodies that wait for their commit.
+    pub(super) fn stages(&self) -> &Stages {
+        &self.core.stages
+    }
+
+    /// Why no write is taken until the store is started again, if so.
+    pub(super) fn fenced(&self) -> Option<&str> {
+        self.core.fence.reason()
+    }
+
+    /// Whether there was room for puts when the disk was last looked at; if not, it is looked at
+    /// again, so that nobody is refused for long who would write the first byte that fits.
+    pub(super) fn has_room(&self) -> bool {
+        !self.core.is_full.load(Ordering::Relaxed) || self.core.room() == Room::Puts
     }
 
     fn enqueue(&self, job: Job) {
@@ -407,14 +466,17 @@ impl Core {
             Room::Nothing
         };
         drop(reserve);
+        self.is_full.store(room != Room::Puts, Ordering::Relaxed);
         self.metrics.full.set(i64::from(room != Room::Puts));
         room
     }
 
     /// Shows what the store holds in the metrics.
     pub(super) fn show_totals(&self) {
-        let totals = self.index.view().totals();
+        let view = self.index.view();
+        let totals = view.totals();
         self.metrics.held(totals.objects, totals.bytes);
+        self.metrics.replica.held(view.pools().map(PoolView::facts));
     }
 }
 

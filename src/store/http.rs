@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `/KEY` | GET, HEAD, PUT, DELETE, OPTIONS |
 //! | `/_ringway/list?prefix=&cursor=&limit=` | GET, HEAD: a page of keys ([`crate::store::list::Page`]) |
+//! | `/_ringway/replica/POOL/…` | what nodes ask of a shard of a pool that keeps data ([`crate::store::replica`]) |
 //! | `/_ringway/health` | GET, HEAD: 200 while reads work; the body tells reads and writes apart |
 //! | `/_ringway/health/read`, `/_ringway/health/write` | GET, HEAD: 200 or 503, for probes |
 //!
@@ -11,7 +12,7 @@
 //! segment removed. `a%2Fb` and `a/b` are two keys. Making many spellings one is the proxy's work,
 //! and is done there once.
 //!
-//! Every answer bears `Ringway-Store`. What hyper refuses by itself (a head that does not parse or
+//! Every answer bears `Ringway-Store`, and every refusal `Ringway-Error`. What hyper refuses by itself (a head that does not parse or
 //! is too long) never gets here and bears nothing.
 
 use std::fs::File;
@@ -28,6 +29,7 @@ use http::{Method, Request, Response, StatusCode};
 use http_body_util::BodyExt;
 use hyper::body::{Body as _, Incoming as RequestBody};
 
+use crate::protocol::replica::words;
 use crate::store::body::Body;
 use crate::store::conditions::{Conditions, Current, Verdict};
 use crate::store::engine::{ReadError, Store};
@@ -35,9 +37,10 @@ use crate::store::list::Query;
 use crate::store::meta::{Meta, MetaError};
 use crate::store::problem::Problem;
 use crate::store::range::{Selection, select};
-use crate::store::record::{Place, Record};
+use crate::store::record::{BodyId, Place, Record};
+use crate::store::replica;
 use crate::store::upload::{UploadError, receive};
-use crate::store::writer::{Action, Write, WriteError, Written};
+use crate::store::writer::{Action, NewBody, Write, WriteError, Written};
 
 /// The longest key in bytes; a longer one is answered 414. What S3 takes.
 pub const KEY_BYTES_MAX: usize = 1024;
@@ -47,29 +50,43 @@ pub const KEY_BYTES_MAX: usize = 1024;
 const LINGER_BYTES_MAX: u64 = 1024 * 1024;
 
 /// How often a read is tried whose file is replaced under its hands each time.
-const READ_ATTEMPTS_MAX: u32 = 16;
+pub(super) const READ_ATTEMPTS_MAX: u32 = 16;
 
 const STORE: HeaderName = HeaderName::from_static("ringway-store");
 const KEY_METHODS: &str = "GET, HEAD, PUT, DELETE, OPTIONS";
 const OWN_METHODS: &str = "GET, HEAD, OPTIONS";
 const OWN_PREFIX: &str = "/_ringway/";
 
-type Answer = Result<Response<Body>, Problem>;
+pub(super) type Answer = Result<Response<Body>, Problem>;
 
 /// Answers one request.
-pub(super) async fn answer(store: &Arc<Store>, request: Request<RequestBody>) -> Response<Body> {
+pub(super) async fn answer(
+    store: &Arc<Store>,
+    serves_nodes: bool,
+    request: Request<RequestBody>,
+) -> Response<Body> {
     let (parts, mut body) = request.into_parts();
-    let answer = route(store, &parts, &mut body).await;
+    let answer = route(store, serves_nodes, &parts, &mut body).await;
     linger(store, &parts, body);
     let mut response = answer.unwrap_or_else(Into::into);
-    let id = HeaderValue::from_str(&store.id().to_string()).expect("hexadecimal digits");
-    response.headers_mut().insert(STORE, id);
+    response.headers_mut().insert(STORE, store.id_field().clone());
     store.metrics().answered(&parts.method, response.status());
     response
 }
 
-async fn route(store: &Arc<Store>, parts: &Parts, body: &mut RequestBody) -> Answer {
+async fn route(
+    store: &Arc<Store>,
+    serves_nodes: bool,
+    parts: &Parts,
+    body: &mut RequestBody,
+) -> Answer {
     let path = parts.uri.path();
+    if let Some(rest) = path.strip_prefix(words::PREFIX) {
+        if !serves_nodes {
+            return Err(replica::http::insecure());
+        }
+        return replica::http::answer(store, parts, rest, body).await;
+    }
     if let Some(own) = path.strip_prefix(OWN_PREFIX) {
         return match parts.method {
             Method::GET | Method::HEAD => answer_own(store, own, parts.uri.query()).await,
@@ -179,11 +196,12 @@ async fn get(store: &Arc<Store>, parts: &Parts, key: &[u8]) -> Answer {
         let body = match record.place {
             _ if !wants_content => Some(Body::empty()),
             Place::Index => {
-                let bytes = view.body(&record).map_err(|error| unreadable(&error))?;
+                let bytes =
+                    view.body(record.body, record.size).map_err(|error| unreadable(&error))?;
                 let index = |at: u64| usize::try_from(at).expect("a body in memory is small");
                 Some(Body::memory(bytes.slice(index(first)..index(first + length))))
             }
-            Place::File => open_file(store, &record, first)
+            Place::File => open_file(store, record.body, record.size, first)
                 .await?
                 .map(|f| Body::file(f, length, store.share())),
         };
@@ -210,19 +228,20 @@ async fn get(store: &Arc<Store>, parts: &Parts, key: &[u8]) -> Answer {
 
 /// The one `Range` field of a GET. It is defined for no other method (RFC 9110, section 14.2),
 /// and two of them are none.
-fn range(parts: &Parts) -> Option<&HeaderValue> {
+pub(super) fn range(parts: &Parts) -> Option<&HeaderValue> {
     let mut lines = parts.headers.get_all(RANGE).iter();
     let first = lines.next().filter(|_| parts.method == Method::GET)?;
     lines.next().is_none().then_some(first)
 }
 
 /// Opens a value's file at an offset; `None` when it was removed since its record was read.
-async fn open_file(
+pub(super) async fn open_file(
     store: &Arc<Store>,
-    record: &Record,
+    body: BodyId,
+    size: u64,
     first: u64,
 ) -> Result<Option<File>, Problem> {
-    let (store, body, size) = (Arc::clone(store), record.body, record.size);
+    let store = Arc::clone(store);
     let opened = on_disk(move || {
         let Some(mut file) = store.open_body(body, size)? else { return Ok(None) };
         file.seek(SeekFrom::Start(first))?;
@@ -231,7 +250,7 @@ async fn open_file(
     opened.await?.map_err(|error: ReadError| unreadable(&error))
 }
 
-fn unreadable(error: &dyn std::error::Error) -> Problem {
+pub(super) fn unreadable(error: &dyn std::error::Error) -> Problem {
     Problem::unreadable(&error.to_string())
 }
 
@@ -256,22 +275,32 @@ async fn put(store: &Arc<Store>, parts: &Parts, key: &[u8], body: &mut RequestBo
     if conditions != Conditions::default() {
         fails_already(store, key, &conditions)?;
     }
-    let body = match receive(store, body, body.size_hint().exact()).await {
-        Ok(body) => body,
-        Err(UploadError::TooLong) => {
-            return Err(Problem::too_large(store.options().value_bytes_max));
-        }
-        Err(UploadError::TooSlow) => return Err(Problem::too_slow()),
-        // Nobody is there to read it, most likely.
-        Err(UploadError::Broken) => {
-            return Err(Problem::bad_request("body", "The body ended early. Send it whole."));
-        }
-        Err(UploadError::Write(error)) => return Err(Problem::write(&error)),
-    };
+    let body = take_in(store, body).await?;
     write(store, Write { key: key.to_vec(), conditions, action: Action::Put(meta, body) }).await
 }
 
-fn meta_problem(error: &MetaError) -> Problem {
+/// Takes in the body of a PUT.
+pub(super) async fn take_in(
+    store: &Arc<Store>,
+    body: &mut RequestBody,
+) -> Result<NewBody, Problem> {
+    let length = body.size_hint().exact();
+    let bytes_max = store.options().value_bytes_max;
+    receive(store, body, length).await.map_err(|error| upload_problem(error, bytes_max))
+}
+
+/// What is said of a body that was not taken in, of which there may be so many bytes.
+pub(super) fn upload_problem(error: UploadError, bytes_max: u64) -> Problem {
+    match error {
+        UploadError::TooLong => Problem::too_large(bytes_max),
+        UploadError::TooSlow => Problem::too_slow(),
+        // Nobody is there to read it, most likely.
+        UploadError::Broken => Problem::bad_request("body", "The body ended early. Send it whole."),
+        UploadError::Write(error) => Problem::write(&error),
+    }
+}
+
+pub(super) fn meta_problem(error: &MetaError) -> Problem {
     let status = StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE;
     Problem::new(status, "fields", "The fields to be kept are too long", format!("{error}."))
 }
@@ -354,7 +383,7 @@ async fn answer_own(store: &Arc<Store>, path: &str, query: Option<&str>) -> Answ
     Ok(json(status, &text))
 }
 
-fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
+pub(super) fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
     let text = serde_json::to_vec(value).expect("plain values serialize");
     let mut response = Response::new(Body::empty());
     *response.status_mut() = status;
@@ -366,7 +395,7 @@ fn json(status: StatusCode, value: &impl serde::Serialize) -> Response<Body> {
 }
 
 /// Runs what may wait for the disk where no connection waits for it.
-async fn on_disk<T: Send + 'static>(
+pub(super) async fn on_disk<T: Send + 'static>(
     look: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Problem> {
     let gone = |_| Problem::write(&WriteError::Busy);

@@ -89,7 +89,7 @@ fn once<T>(slot: &mut Option<T>, name: &'static str, value: T) -> Result<(), Que
     }
 }
 
-fn decode(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decode(text: &str) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {
@@ -105,11 +105,11 @@ fn decode(text: &str) -> Option<Vec<u8>> {
 }
 
 /// A cursor is the last key of a page in hexadecimal: it needs no escaping on its way back.
-fn cursor(key: &[u8]) -> String {
+pub(super) fn cursor(key: &[u8]) -> String {
     key.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn parse_cursor(text: &str) -> Option<Vec<u8>> {
+pub(super) fn parse_cursor(text: &str) -> Option<Vec<u8>> {
     if text.is_empty() || !text.len().is_multiple_of(2) {
         return None;
     }

@@ -7,7 +7,10 @@
 use std::sync::Arc;
 
 use http::{Method, StatusCode};
+use prometheus::core::Collector;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+
+use crate::store::replica::metrics::ReplicaMetrics;
 
 const METHODS: [&str; 6] = ["get", "head", "put", "delete", "options", "other"];
 const CLASSES: [&str; 4] = ["2xx", "3xx", "4xx", "5xx"];
@@ -37,6 +40,55 @@ pub struct Metrics {
     pub(super) full: IntGauge,
     /// Files of bodies that could not be removed; the next start tries again.
     pub(super) sweep_failures: IntCounter,
+    /// Of the pools that keep data.
+    pub(super) replica: ReplicaMetrics,
+}
+
+/// Makes and registers what one store counts.
+pub(super) struct Maker<'a> {
+    registry: &'a Registry,
+    store: &'a str,
+}
+
+impl Maker<'_> {
+    fn opts(&self, name: &str, help: &str) -> Opts {
+        Opts::new(format!("ringway_store_{name}"), help).const_label("store", self.store)
+    }
+
+    fn registered<C: Collector + Clone + 'static>(&self, made: C) -> Result<C, prometheus::Error> {
+        self.registry.register(Box::new(made.clone()))?;
+        Ok(made)
+    }
+
+    /// What only grows.
+    pub(super) fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.registered(IntCounter::with_opts(self.opts(name, help))?)
+    }
+
+    /// What grows and shrinks.
+    pub(super) fn gauge(&self, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
+        self.registered(IntGauge::with_opts(self.opts(name, help))?)
+    }
+
+    /// Counters told apart by labels.
+    pub(super) fn labelled(
+        &self,
+        name: &str,
+        help: &str,
+        labels: &[&str],
+    ) -> Result<IntCounterVec, prometheus::Error> {
+        self.registered(IntCounterVec::new(self.opts(name, help), labels)?)
+    }
+
+    fn histogram(
+        &self,
+        name: &str,
+        help: &str,
+        buckets: Vec<f64>,
+    ) -> Result<Histogram, prometheus::Error> {
+        let opts = HistogramOpts { common_opts: self.opts(name, help), buckets };
+        self.registered(Histogram::with_opts(opts)?)
+    }
 }
 
 /// Index of [`Metrics::commits`].
@@ -50,64 +102,43 @@ impl Metrics {
     /// # Errors
     /// When the registry has metrics of this store already.
     pub fn register(registry: &Registry, store: &str) -> Result<Arc<Self>, prometheus::Error> {
-        let opts = |name: &str, help: &str| {
-            Opts::new(format!("ringway_store_{name}"), help).const_label("store", store)
-        };
-        let counter = |name: &str, help: &str| -> Result<IntCounter, prometheus::Error> {
-            let counter = IntCounter::with_opts(opts(name, help))?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let gauge = |name: &str, help: &str| -> Result<IntGauge, prometheus::Error> {
-            let gauge = IntGauge::with_opts(opts(name, help))?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        let labelled =
-            |name: &str, help: &str, labels: &[&str]| -> Result<IntCounterVec, prometheus::Error> {
-                let counters = IntCounterVec::new(opts(name, help), labels)?;
-                registry.register(Box::new(counters.clone()))?;
-                Ok(counters)
-            };
-        let histogram = |name: &str, help: &str, buckets: Vec<f64>| {
-            let opts = HistogramOpts { common_opts: opts(name, help), buckets };
-            let histogram = Histogram::with_opts(opts)?;
-            registry.register(Box::new(histogram.clone()))?;
-            Ok::<_, prometheus::Error>(histogram)
-        };
-
-        let requests = labelled(
+        let maker = Maker { registry, store };
+        let requests = maker.labelled(
             "requests_total",
             "Requests answered, by method and status class.",
             &["method", "code_class"],
         )?;
-        let commits = labelled("commits_total", "Commits of the index, by result.", &["result"])?;
+        let commits =
+            maker.labelled("commits_total", "Commits of the index, by result.", &["result"])?;
         Ok(Arc::new(Self {
             requests: METHODS
                 .iter()
                 .map(|method| CLASSES.map(|class| requests.with_label_values(&[method, &class])))
                 .collect(),
-            received_bytes: counter("received_bytes_total", "Bytes of request bodies taken.")?,
-            sent_bytes: counter("sent_bytes_total", "Bytes of values sent.")?,
+            received_bytes: maker
+                .counter("received_bytes_total", "Bytes of request bodies taken.")?,
+            sent_bytes: maker.counter("sent_bytes_total", "Bytes of values sent.")?,
             commits: ["ok", "failed"].map(|result| commits.with_label_values(&[result])),
-            commit_seconds: histogram(
+            commit_seconds: maker.histogram(
                 "commit_duration_seconds",
                 "Time of one commit of the index, folder and index made durable.",
                 prometheus::exponential_buckets(0.000_25, 2.0, 14)?,
             )?,
-            commit_writes: histogram(
+            commit_writes: maker.histogram(
                 "commit_writes",
                 "Writes that one commit of the index carried.",
                 prometheus::exponential_buckets(1.0, 2.0, 9)?,
             )?,
-            objects: gauge("objects", "Values held.")?,
-            object_bytes: gauge("object_bytes", "Bytes of the values held.")?,
-            fenced: gauge("fenced", "1 once no write is taken until the store is restarted.")?,
-            full: gauge("full", "1 while the disk is too full for writes.")?,
-            sweep_failures: counter(
+            objects: maker.gauge("objects", "Values held.")?,
+            object_bytes: maker.gauge("object_bytes", "Bytes of the values held.")?,
+            fenced: maker
+                .gauge("fenced", "1 once no write is taken until the store is restarted.")?,
+            full: maker.gauge("full", "1 while the disk is too full for writes.")?,
+            sweep_failures: maker.counter(
                 "sweep_failures_total",
                 "Files of removed values that could not be deleted.",
             )?,
+            replica: ReplicaMetrics::register(&maker)?,
         }))
     }
 

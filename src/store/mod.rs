@@ -36,6 +36,7 @@
 
 mod blobs;
 mod body;
+mod change;
 mod conditions;
 mod engine;
 mod fence;
@@ -51,16 +52,19 @@ mod patience;
 mod problem;
 mod range;
 mod record;
+mod replica;
 mod reserve;
 mod serve;
+mod tables;
 mod upload;
+mod view;
 mod writer;
 
 pub use engine::{Health, OpenError, Store};
-pub use index::Totals;
 pub use metrics::Metrics;
 pub use options::{Clock, Fsync, StoreOptions};
-pub use serve::serve;
+pub use serve::{Door, serve, serve_at};
+pub use tables::Totals;
 
 #[cfg(test)]
 #[allow(clippy::large_futures, reason = "each test has a stack of its own")]

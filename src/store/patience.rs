@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use crate::limits::ClientTimeouts;
@@ -68,16 +68,16 @@ impl Drop for Busy {
 }
 
 /// A connection that does not wait for ever.
-pub(super) struct Patient {
-    io: TokioIo<TcpStream>,
+pub(super) struct Patient<S> {
+    io: TokioIo<S>,
     phase: Arc<Phase>,
     timeouts: ClientTimeouts,
     read: Timer<u64>,
     write: Timer<()>,
 }
 
-impl Patient {
-    pub(super) fn new(stream: TcpStream, phase: Arc<Phase>, timeouts: ClientTimeouts) -> Self {
+impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
+    pub(super) fn new(stream: S, phase: Arc<Phase>, timeouts: ClientTimeouts) -> Self {
         let io = TokioIo::new(stream);
         Self { io, phase, timeouts, read: Timer::default(), write: Timer::default() }
     }
@@ -123,7 +123,7 @@ impl<For: Copy + PartialEq> Timer<For> {
     }
 }
 
-impl Read for Patient {
+impl<S: AsyncRead + Unpin> Read for Patient<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -154,7 +154,7 @@ impl Read for Patient {
     }
 }
 
-impl Write for Patient {
+impl<S: AsyncRead + AsyncWrite + Unpin> Write for Patient<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,

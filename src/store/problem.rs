@@ -6,11 +6,14 @@
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
+use crate::protocol::replica::{Refusal, words};
 use crate::store::body::Body;
 use crate::store::writer::WriteError;
 
 /// Says whether a write that was not acknowledged may have happened.
 pub(super) const OUTCOME: HeaderName = HeaderName::from_static("ringway-outcome");
+
+const ERROR: HeaderName = HeaderName::from_static(words::ERROR);
 
 const NOT_APPLIED: HeaderValue = HeaderValue::from_static("not-applied");
 const UNKNOWN: HeaderValue = HeaderValue::from_static("unknown");
@@ -36,9 +39,28 @@ impl Problem {
         Self { status, kind, title, detail: detail.into(), fields: Vec::new() }
     }
 
-    fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    /// A refusal that nodes know.
+    pub(super) fn refusal(
+        refusal: Refusal,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        let status = StatusCode::from_u16(refusal.status()).expect("a status of ours");
+        Self::new(status, refusal.word(), title, detail).with(OUTCOME, NOT_APPLIED)
+    }
+
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.fields.push((name, value));
         self
+    }
+
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The last part of its type.
+    pub(super) fn kind(&self) -> &'static str {
+        self.kind
     }
 
     pub(super) fn bad_request(kind: &'static str, detail: impl Into<String>) -> Self {
@@ -149,6 +171,8 @@ impl From<Problem> for Response<Body> {
         let fields = response.headers_mut();
         fields.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         fields.insert(CONTENT_LENGTH, HeaderValue::from(text.len()));
+        // The answer to a HEAD has no body that could say it.
+        fields.insert(ERROR, HeaderValue::from_static(problem.kind));
         fields.extend(problem.fields);
         *response.body_mut() = Body::memory(text.into());
         response

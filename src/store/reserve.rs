@@ -22,11 +22,13 @@ use rustix::io::Errno;
 ///
 /// Must cover what one commit writes to the index at worst: [`super::writer`] bounds a batch to
 /// 256 writes and 2 MiB of bodies and fields. redb rounds a body up to twice its size (4 MiB) and
-/// copies, per write, a path of some 4 KiB pages in three trees (256 x 9 x 4 KiB = 9 MiB).
-pub const RESERVE_BYTES: u64 = 16 * 1024 * 1024;
+/// copies, per write, a path of some 4 KiB pages in each tree: in a pool that keeps data five trees
+/// (256 x 13 x 4 KiB = 13 MiB). A collection of tombstones that comes last in a batch adds as many
+/// changes once more, of records that lie together (4 MiB).
+pub const RESERVE_BYTES: u64 = 24 * 1024 * 1024;
 
 /// What must be left for a batch of deletes, which [`super::writer`] keeps small meanwhile: 16
-/// writes that copy 9 pages of 4 KiB each, twice over.
+/// writes that copy 13 pages of 4 KiB each, twice over.
 const DELETES_BYTES: u64 = 2 * 1024 * 1024;
 
 /// What is given back at the least, so that a commit does not crawl through it page by page.

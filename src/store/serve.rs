@@ -11,10 +11,13 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioTimer;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
+use crate::net::tls::ListenerTls;
 use crate::store::engine::Store;
 use crate::store::http::answer;
 use crate::store::patience::{Patient, Phase};
@@ -29,14 +32,38 @@ const HEAD_BYTES_MAX: usize = 32 * 1024;
 /// most cases.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Serves `store` until `stop` is ready, then drains: no connection is accepted, idle ones are
-/// closed, requests under way may end within [`crate::store::StoreOptions::drain`]. When it
-/// returns, no connection is left; answers how many had to be cut.
+/// How often what was staged and forgotten is looked for.
+const FORGET_INTERVAL: Duration = Duration::from_secs(30);
+
+/// Where connections come in.
+pub struct Door {
+    /// The port.
+    pub listener: TcpListener,
+    /// The store's certificate, and whose clients' certificates are good; without it connections
+    /// are plain.
+    pub tls: Option<Arc<ListenerTls>>,
+    /// Whether the shards of pools that keep data are served, to whoever connects: to be set only
+    /// where nobody connects but nodes, since nothing else tells them from others.
+    pub serves_nodes: bool,
+}
+
+/// As [`serve_at`], over plain connections; nodes are served if the port is one of loopback.
 pub async fn serve(
     listener: TcpListener,
     store: Arc<Store>,
     stop: impl Future<Output = ()>,
 ) -> usize {
+    let serves_nodes = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    serve_at(Door { listener, tls: None, serves_nodes }, store, stop).await
+}
+
+/// Serves `store` until `stop` is ready, then drains: no connection is accepted, idle ones are
+/// closed, requests under way may end within [`crate::store::StoreOptions::drain`]. When it
+/// returns, no connection is left; answers how many had to be cut.
+pub async fn serve_at(door: Door, store: Arc<Store>, stop: impl Future<Output = ()>) -> usize {
+    let Door { listener, tls, serves_nodes } = door;
+    let mut forgetting = tokio::time::interval(FORGET_INTERVAL);
+    forgetting.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (draining, drain_seen) = watch::channel(false);
     let places = Arc::new(Semaphore::new(store.options().connections_max));
     let mut connections = JoinSet::new();
@@ -52,12 +79,28 @@ pub async fn serve(
             () = &mut stop => break,
             // Ended connections are taken out, or they would pile up.
             Some(_) = connections.join_next() => {}
+            now = forgetting.tick() => store.stages().forget_old(now.into_std()),
             (accepted, place) = accept => match accepted {
                 Ok((stream, _)) => {
                     let (store, seen) = (Arc::clone(&store), drain_seen.clone());
+                    let tls = tls.clone();
                     connections.spawn(async move {
                         let _place = place;
-                        connection(stream, store, seen).await;
+                        // Without it the last segment of an answer may wait for an
+                        // acknowledgement. A socket that does not take the option works all the
+                        // same.
+                        let _ = stream.set_nodelay(true);
+                        match tls {
+                            None => connection(stream, store, serves_nodes, seen).await,
+                            Some(tls) => {
+                                // The client was told by an alert, and is waited for as for a head.
+                                let patience = store.options().timeouts.head;
+                                let shaken = tokio::time::timeout(patience, tls.accept(stream, &[]));
+                                if let Ok(Ok(stream)) = shaken.await {
+                                    connection(stream, store, serves_nodes, seen).await;
+                                }
+                            }
+                        }
                     });
                 }
                 Err(error) if is_of_one_connection(&error) => {}
@@ -83,16 +126,18 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
 }
 
-async fn connection(stream: TcpStream, store: Arc<Store>, mut draining: watch::Receiver<bool>) {
-    // Without it the last segment of an answer may wait for an acknowledgement. A socket that
-    // does not take the option works all the same.
-    let _ = stream.set_nodelay(true);
+async fn connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    store: Arc<Store>,
+    serves_nodes: bool,
+    mut draining: watch::Receiver<bool>,
+) {
     let phase = Arc::new(Phase::default());
     let io = Patient::new(stream, Arc::clone(&phase), store.options().timeouts.clone());
     let service = service_fn(|request| {
         let (store, busy) = (Arc::clone(&store), phase.busy());
         async move {
-            let response = answer(&store, request).await;
+            let response = answer(&store, serves_nodes, request).await;
             Ok::<_, std::convert::Infallible>(response.map(|body| body.keeping(busy)))
         }
     });

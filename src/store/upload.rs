@@ -81,6 +81,26 @@ pub(super) async fn receive(
     }
 }
 
+/// Takes in a short body, of `bytes_max` at most.
+///
+/// # Errors
+/// [`UploadError`], but none of the disk.
+pub(super) async fn gather(
+    store: &Store,
+    body: &mut RequestBody,
+    bytes_max: usize,
+) -> Result<Vec<u8>, UploadError> {
+    let mut out = Vec::new();
+    while let Some(data) = next_data(body, store.options().timeouts.body_idle).await? {
+        store.metrics().received_bytes.inc_by(data.len() as u64);
+        if out.len() + data.len() > bytes_max {
+            return Err(UploadError::TooLong);
+        }
+        out.extend_from_slice(&data);
+    }
+    Ok(out)
+}
+
 async fn next_data(
     body: &mut RequestBody,
     idle_max: Duration,

@@ -24,13 +24,15 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::ids::Digest;
 use crate::store::blobs::Incoming;
+use crate::store::change::Change;
 use crate::store::conditions::{Conditions, Current, Verdict};
 use crate::store::engine::Core;
-use crate::store::index::{Change, IndexError};
+use crate::store::index::IndexError;
 use crate::store::meta::Meta;
 use crate::store::metrics::{COMMIT_FAILED, COMMIT_OK};
 use crate::store::options::{Clock, Fsync};
 use crate::store::record::{BodyId, Place, Record};
+use crate::store::replica::write::{KeptDone, KeptError, KeptWrite, apply as apply_kept};
 use crate::store::reserve::is_no_space;
 
 /// Writes in one commit. More would make each wait longer and gain little: the sync is shared by
@@ -108,24 +110,63 @@ pub enum WriteError {
 
 /// A write on its way through the queue.
 pub(super) struct Job {
-    pub(super) write: Write,
-    pub(super) reply: oneshot::Sender<Result<Written, WriteError>>,
+    pub(super) work: Work,
     /// The write's place in the queue, free again once it is answered.
     pub(super) _place: OwnedSemaphorePermit,
 }
 
+type Reply<T, E> = oneshot::Sender<Result<T, E>>;
+
+/// What is to be done, and who is to be told.
+pub(super) enum Work {
+    /// For a cache pool.
+    Plain(Write, Reply<Written, WriteError>),
+    /// For a pool that keeps data.
+    Kept(KeptWrite, Reply<KeptDone, KeptError>),
+}
+
+/// What became of it.
+enum Outcome {
+    Plain(Result<Written, WriteError>),
+    Kept(Result<KeptDone, KeptError>),
+}
+
 impl Job {
     fn cost_bytes(&self) -> usize {
-        match &self.write.action {
-            Action::Put(meta, NewBody::Small(bytes, _)) => meta.len_bytes() + bytes.len(),
-            Action::Put(meta, NewBody::Large(_)) => meta.len_bytes(),
-            Action::Delete => 0,
+        match &self.work {
+            Work::Kept(write, _) => write.cost_bytes,
+            Work::Plain(write, _) => match &write.action {
+                Action::Put(meta, NewBody::Small(bytes, _)) => meta.len_bytes() + bytes.len(),
+                Action::Put(meta, NewBody::Large(_)) => meta.len_bytes(),
+                Action::Delete => 0,
+            },
         }
     }
 
-    fn answer(self, result: Result<Written, WriteError>) {
-        // Who does not wait any more does not want the answer.
-        let _ = self.reply.send(result);
+    /// For how many writes it counts.
+    fn writes(&self) -> usize {
+        match &self.work {
+            Work::Plain(..) => 1,
+            Work::Kept(write, _) => write.action.writes(),
+        }
+    }
+
+    // Who does not wait any more does not want the answer.
+    fn answer(self, outcome: Outcome) {
+        match (self.work, outcome) {
+            (Work::Plain(_, reply), Outcome::Plain(result)) => drop(reply.send(result)),
+            (Work::Kept(_, reply), Outcome::Kept(result)) => drop(reply.send(result)),
+            (Work::Plain(..), Outcome::Kept(_)) | (Work::Kept(..), Outcome::Plain(_)) => {
+                unreachable!("a batch answers each job in its own kind")
+            }
+        }
+    }
+
+    fn fail(self, error: WriteError) {
+        match self.work {
+            Work::Plain(_, reply) => drop(reply.send(Err(error))),
+            Work::Kept(_, reply) => drop(reply.send(Err(error.into()))),
+        }
     }
 }
 
@@ -189,11 +230,12 @@ impl Writer {
         let room = self.core.room();
         let writes_max =
             if room == Room::Puts { BATCH_WRITES_MAX } else { BATCH_WRITES_WHEN_FULL_MAX };
-        let mut bytes = first.cost_bytes();
+        let (mut bytes, mut writes) = (first.cost_bytes(), first.writes());
         let mut jobs = vec![first];
-        while jobs.len() < writes_max && bytes < BATCH_BYTES_MAX {
+        while writes < writes_max && bytes < BATCH_BYTES_MAX {
             let Ok(job) = self.queue.try_recv() else { break };
             bytes += job.cost_bytes();
+            writes += job.writes();
             jobs.push(job);
         }
         Next::Batch(jobs, room)
@@ -208,24 +250,23 @@ impl Writer {
     fn carry_out(&mut self, mut jobs: Vec<Job>, room: Room) {
         if let Some(reason) = self.core.fence.reason() {
             let error = WriteError::Fenced(reason.to_owned());
-            return jobs.into_iter().for_each(|job| job.answer(Err(error.clone())));
+            return jobs.into_iter().for_each(|job| job.fail(error.clone()));
         }
         let started = Instant::now();
         let now_ms = (self.clock)();
         let core = Arc::clone(&self.core);
         let durable = !matches!(self.fsync, Fsync::Interval(_));
         let outcome = core.index.change(durable, |change| {
-            let mut batch =
-                Batch { core: &core, change, room, now_ms, moved: false, freed: vec![] };
-            let results =
-                jobs.iter_mut().map(|job| batch.apply(&mut job.write)).collect::<Result<_, _>>()?;
+            let mut batch = Batch { core: &core, room, now_ms, moved: false, freed: vec![] };
+            let apply = |job: &mut Job| batch.apply(change, &mut job.work);
+            let results = jobs.iter_mut().map(apply).collect::<Result<_, _>>()?;
             let (moved, freed) = (batch.moved, batch.freed);
             if moved {
                 core.blobs.sync_folder()?;
             }
             Ok((results, freed))
         });
-        let (results, freed): (Vec<_>, Vec<_>) = match outcome {
+        let ((results, freed), has_committed): ((Vec<_>, Vec<_>), bool) = match outcome {
             Ok(outcome) => outcome,
             Err(error) => return self.give_up(jobs, &error),
         };
@@ -234,10 +275,7 @@ impl Writer {
             // be on the disk, but "nothing after a failed fsync" has no exceptions to think about.
             return self.answer_unknown(jobs, reason);
         }
-        if results
-            .iter()
-            .any(|r| matches!(r, Ok(Written::Created(_) | Written::Replaced(_) | Written::Deleted)))
-        {
+        if has_committed {
             core.metrics.commits[COMMIT_OK].inc();
             core.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
             #[allow(clippy::cast_precision_loss, reason = "a batch is far below 2^53")]
@@ -281,20 +319,19 @@ impl Writer {
 
     fn answer_unknown(&self, jobs: Vec<Job>, reason: &str) {
         let error = WriteError::Unknown(reason.to_owned());
-        jobs.into_iter().for_each(|job| job.answer(Err(error.clone())));
+        jobs.into_iter().for_each(|job| job.fail(error.clone()));
     }
 }
 
 /// One batch inside its transaction.
-struct Batch<'a, 'c, 't> {
-    core: &'a Core,
-    change: &'c mut Change<'t>,
-    room: Room,
+pub(super) struct Batch<'a> {
+    pub(super) core: &'a Core,
+    pub(super) room: Room,
     now_ms: u64,
     /// Whether a file was moved to where it stays.
-    moved: bool,
+    pub(super) moved: bool,
     /// Files that the transaction makes superfluous.
-    freed: Vec<BodyId>,
+    pub(super) freed: Vec<BodyId>,
 }
 
 /// What the disk has room for.
@@ -308,10 +345,21 @@ pub(super) enum Room {
     Nothing,
 }
 
-impl Batch<'_, '_, '_> {
-    /// Carries out one write. The outer error ends the batch.
-    fn apply(&mut self, write: &mut Write) -> Result<Result<Written, WriteError>, IndexError> {
-        let current = self.change.record(&write.key)?;
+impl Batch<'_> {
+    /// Carries out one piece of work. The error ends the batch.
+    fn apply(&mut self, change: &mut Change<'_>, work: &mut Work) -> Result<Outcome, IndexError> {
+        match work {
+            Work::Plain(write, _) => self.apply_plain(change, write).map(Outcome::Plain),
+            Work::Kept(write, _) => apply_kept(self, change, write).map(Outcome::Kept),
+        }
+    }
+
+    fn apply_plain(
+        &mut self,
+        change: &mut Change<'_>,
+        write: &mut Write,
+    ) -> Result<Result<Written, WriteError>, IndexError> {
+        let current = change.record(&write.key)?;
         let tag = current.as_ref().map(|record| record.digest.to_string());
         let current = current.as_ref().zip(tag.as_ref()).map(|(record, tag)| Current {
             tag: tag.as_bytes(),
@@ -321,11 +369,11 @@ impl Batch<'_, '_, '_> {
             return Ok(Ok(Written::ConditionFailed));
         }
         match &mut write.action {
-            Action::Put(meta, body) => self.put(&write.key, std::mem::take(meta), body),
+            Action::Put(meta, body) => self.put(change, &write.key, std::mem::take(meta), body),
             Action::Delete if current.is_none() => Ok(Ok(Written::Missing)),
             Action::Delete if self.room == Room::Nothing => Ok(Err(WriteError::Full)),
             Action::Delete => {
-                let old = self.change.remove(&write.key)?;
+                let old = change.remove(&write.key)?;
                 self.note_freed(old.as_ref());
                 Ok(Ok(Written::Deleted))
             }
@@ -334,6 +382,7 @@ impl Batch<'_, '_, '_> {
 
     fn put(
         &mut self,
+        change: &mut Change<'_>,
         key: &[u8],
         meta: Meta,
         body: &mut NewBody,
@@ -356,7 +405,7 @@ impl Batch<'_, '_, '_> {
             }
         };
         let record = Record { body: id, place, size, digest, modified_ms: self.now_ms, meta };
-        let old = self.change.put(key, &record, bytes)?;
+        let old = change.put(key, &record, bytes)?;
         self.note_freed(old.as_ref());
         Ok(Ok(if old.is_some() { Written::Replaced(record) } else { Written::Created(record) }))
     }

@@ -69,7 +69,7 @@ pub const RULES: &[Rule] = &[
 
 /// The rooms, floor by floor, as in the architecture chapter of README.md.
 pub const FLOORS: [&[&str]; 10] = [
-    &["ids", "key", "limits", "metrics", "time", "trace"],
+    &["ids", "key", "level", "limits", "metrics", "time", "trace"],
     &["ring", "route", "version"],
     &["cluster"],
     &["protocol"],

@@ -143,6 +143,28 @@ fn resets_of_streams_that_were_taken_up_are_bounded_too() {
     assert!(resets < 100_000);
 }
 
+/// CVE-2025-8671: a client makes the server reset what it has just asked for, by a frame that is
+/// wrong for its stream alone. No reset of its own is ever counted.
+#[test]
+fn resets_that_a_client_provokes_are_bounded_too() {
+    let backend = Backend::tireless("content");
+    let serve = Serve::start(&over(&backend, ""));
+    let mut client = Frames::connect(serve.data);
+    let fields = request("GET", "/reset", &[]);
+    // Fewer than the windows that a client may open at once.
+    let error = flood(&mut client, 800, |number| {
+        let stream = u32::try_from(2 * number + 1).expect("a stream's number");
+        let mut both = frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields);
+        // More than a window can be.
+        both.extend(frame(WINDOW_UPDATE, 0, stream, &0x7fff_ffffu32.to_be_bytes()));
+        both
+    });
+    assert_eq!(error, Some(ENHANCE_YOUR_CALM));
+    assert_eq!(serve.count("ringway_downstream_h2_flood_total"), 1);
+    let streams = serve.count("ringway_downstream_h2_streams_total");
+    assert!(streams <= 300, "{streams} requests were taken up");
+}
+
 /// CVE-2024-27316 and its kin: a field section that never ends.
 #[test]
 fn a_section_of_fields_without_end_is_not_collected() {

@@ -129,7 +129,31 @@ async fn a_hedge_is_sent_where_a_repeat_is_allowed() {
     }
 }
 
-/// The pool had one shard, `next`, before `owner` came.
+/// A pool that had one shard, `next`, before `owner` came.
+fn joined(owner: &Shard, next: &Shard, settings: &PoolSettings) -> (View, Token) {
+    let of = (true, Mode::Any);
+    let settings_of = |_: &_| Arc::new(settings.clone());
+    let before = View::build(topology(&[("next", next)], of), None, 1, settings_of);
+    let (alone, token) = view(owner, next, of, settings);
+    (View::build(Arc::clone(&alone.topology), Some(&before), 1, settings_of), token)
+}
+
+/// The owner's answer was in hand, and a former owner that hung held it for half a minute.
+#[tokio::test]
+async fn a_former_owner_that_hangs_does_not_hold_the_owners_answer() {
+    let (owner, next) = shards(vec![Says(MISSING)], vec![Waits]).await;
+    let mut settings = PoolSettings { warm_up: Some(Duration::from_secs(3600)), ..settings() };
+    settings.timeouts.response_head = Duration::from_secs(3600);
+    let (view, token) = joined(&owner, &next, &settings);
+    let (worker, pool) = (Worker::new(0, Instant::now()), &view.pools[0]);
+    let asking = put(&worker, pool, token, "GET");
+    let answered = tokio::time::timeout(Duration::from_secs(60), asking).await;
+    let (result, note) = answered.expect("long before the former owner's own time is over");
+    assert_eq!(word(&result, &note), "404 by the owner");
+    assert_eq!((pool.metrics.warm_up.sum(), pool.metrics.warm_up_found.sum()), (1, 0));
+    assert_eq!(next.asked.load(Ordering::Relaxed), 1, "it was asked");
+}
+
 #[tokio::test]
 async fn what_a_new_shard_has_not_found_the_former_owner_may_find() {
     let window = Some(Duration::from_secs(3600));
@@ -137,6 +161,25 @@ async fn what_a_new_shard_has_not_found_the_former_owner_may_find() {
     for (warm_up, method, owner, next, budget, expected, count) in [
         (window, "GET", vec![Says(MISSING)], vec![Says(OK)], 1, "200 by the next", (1, 1)),
         (window, "GET", vec![Says(OK)], vec![Says(OK)], 1, "200 by the owner", (0, 0)),
+        // These are said of what is there.
+        (
+            window,
+            "GET",
+            vec![Says(MISSING)],
+            vec![Says(CONDITION_FAILED)],
+            1,
+            "412 by the next",
+            (1, 1),
+        ),
+        (
+            window,
+            "GET",
+            vec![Says(MISSING)],
+            vec![Says(BEYOND_ITS_END)],
+            1,
+            "416 by the next",
+            (1, 1),
+        ),
         // Whoever else does not have it, or cannot say: the owner's word counts.
         (window, "GET", vec![Says(MISSING)], vec![Says(MISSING)], 1, "404 by the owner", (1, 0)),
         (
@@ -160,15 +203,7 @@ async fn what_a_new_shard_has_not_found_the_former_owner_may_find() {
         let (owner, next) = shards(owner, next).await;
         let mut settings = PoolSettings { warm_up, ..settings() };
         (settings.retry.budget_min, settings.retry.budget_percent) = (budget, 0);
-        let of = (true, Mode::Any);
-        let before =
-            View::build(topology(&[("next", &next)], of), None, 1, |_| Arc::new(settings.clone()));
-        let (view, token) = {
-            let (alone, token) = view(&owner, &next, of, &settings);
-            let topology = Arc::clone(&alone.topology);
-            let after = View::build(topology, Some(&before), 1, |_| Arc::new(settings.clone()));
-            (after, token)
-        };
+        let (view, token) = joined(&owner, &next, &settings);
         let worker = Worker::new(0, Instant::now());
         let pool = &view.pools[0];
         let (result, note) = put(&worker, pool, token, method).await;

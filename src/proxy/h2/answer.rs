@@ -262,6 +262,10 @@ impl Reply for StreamAnswer<'_> {
         if let Some(allow) = &problem.allow {
             fields.insert(ALLOW, value(allow.as_bytes()));
         }
+        for (name, text) in &problem.fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a field's name");
+            fields.insert(name, value(text.as_bytes()));
+        }
         self.finish_head(problem.status, fields, true);
         self.held.clear();
         if self.head_asked {
@@ -314,7 +318,13 @@ impl Answer for StreamAnswer<'_> {
             Framing::Chunked | Framing::UntilClose => false,
         };
         let (mut fields, dated) = Self::map(head.fields(), whole, keep_length);
-        fields.insert(SHARD, value(about.shard.as_bytes()));
+        if let Some(shard) = about.shard {
+            fields.insert(SHARD, value(shard.as_bytes()));
+        }
+        for (name, text) in about.fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a field's name");
+            fields.insert(name, value(text.as_bytes()));
+        }
         fields.insert(EPOCH, about.epoch.0.into());
         self.finish_head(head.status(), fields, !dated);
     }

@@ -8,12 +8,12 @@ use std::process::Command;
 use super::*;
 
 /// A file system of a few MiB, for as long as it lives.
-struct SmallDisk(TempDir);
+pub(super) struct SmallDisk(TempDir);
 
 impl SmallDisk {
     /// `None`, and a loud word, where we may not mount. With `RINGWAY_REQUIRE_MOUNT=1`, which
     /// `.ci/run` sets where it may, that is a failure.
-    fn mount(mib: u32) -> Option<Self> {
+    pub(super) fn mount(mib: u32) -> Option<Self> {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let size = format!("size={mib}m");
         let mounted = Command::new("mount")
@@ -30,7 +30,7 @@ impl SmallDisk {
         Some(Self(folder))
     }
 
-    fn data(&self) -> PathBuf {
+    pub(super) fn data(&self) -> PathBuf {
         self.0.path().join("data")
     }
 
@@ -39,13 +39,13 @@ impl SmallDisk {
     }
 
     /// Uses up all that is free.
-    fn fill(&self) {
+    pub(super) fn fill(&self) {
         use std::io::Write;
         let mut file = std::fs::File::create(self.filler()).expect("a writable disk");
         while file.write_all(&[0; 4096]).is_ok() {}
     }
 
-    fn make_room(&self) {
+    pub(super) fn make_room(&self) {
         std::fs::remove_file(self.filler()).expect("the disk was filled");
     }
 }

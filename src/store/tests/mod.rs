@@ -4,6 +4,7 @@ mod conditional;
 mod faults;
 mod lifecycle;
 mod reading;
+mod replica;
 mod waiting;
 mod writing;
 

@@ -1,0 +1,406 @@
+//! What do all exchanges of one operation share?
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::kept_worker::KeptWorker;
+use super::super::view::{Pool, View};
+use super::super::worker::Worker;
+use super::exchanges::Reply;
+use super::window::{NoPiece, Window};
+use crate::disk::hints::HintSink;
+use crate::drivers::native::{Committal, Committed, Doubt, Fault, Means, Refused, Replica, Staged};
+use crate::ids::{ShardId, Token};
+use crate::metrics::Stripe;
+use crate::net::buffer::TextBuffer;
+use crate::net::timers::Timer;
+use crate::net::upstream::ConnectError;
+use crate::protocol::handoff::Hint;
+use crate::protocol::health::{Class, Observation, Outcome};
+use crate::protocol::quorum::{Replicas, Set};
+use crate::protocol::replica::{PoolEpoch, Refusal, StageId};
+use crate::version::Version;
+
+/// How long a node that is behind waits for what a store has been told of already.
+const NEWER_VIEW_WAIT: Duration = Duration::from_secs(1);
+
+/// How often it looks meanwhile.
+const NEWER_VIEW_LOOK: Duration = Duration::from_millis(50);
+
+/// Where the present view is found.
+pub type Views = Rc<dyn Fn() -> Option<Arc<View>>>;
+
+/// The body of a write, as it is sent to each replica.
+pub(super) enum Content {
+    /// There is none.
+    None,
+    /// It is here, whole.
+    Held(TextBuffer),
+    /// It passes through.
+    Passing {
+        /// What of it is here.
+        window: Window,
+        /// Its length, if that is known.
+        length: Option<u64>,
+    },
+}
+
+/// One operation on one key.
+pub(super) struct Job {
+    /// Replaced where a store knows a later epoch.
+    pool: RefCell<Arc<Pool>>,
+    views: Views,
+    pub(super) kept: Rc<KeptWorker>,
+    pub(super) means: Means,
+    pub(super) stripe: Stripe,
+    pub(super) key: Box<[u8]>,
+    pub(super) token: Token,
+    /// The fields that are kept with a value: lines with CRLF.
+    pub(super) fields: Vec<u8>,
+    pub(super) stage: Option<StageId>,
+    pub(super) content: Content,
+    /// Whether a store said that it has no room, or that the value is too large.
+    pub(super) refused: Cell<Option<Refusal>>,
+}
+
+impl Job {
+    pub(super) fn new(
+        worker: &Worker,
+        pool: &Arc<Pool>,
+        key: &[u8],
+        token: Token,
+        fields: Vec<u8>,
+        stage: Option<StageId>,
+        content: Content,
+    ) -> Rc<Self> {
+        Rc::new(Self {
+            pool: RefCell::new(Arc::clone(pool)),
+            views: Rc::clone(&worker.views),
+            kept: Rc::clone(&worker.kept),
+            means: worker.means(),
+            stripe: worker.stripe,
+            key: key.into(),
+            token,
+            fields,
+            stage,
+            content,
+            refused: Cell::new(None),
+        })
+    }
+
+    /// The pool as this operation sees it now.
+    pub(super) fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.pool.borrow())
+    }
+
+    /// The shard at a place of the key's replica set.
+    pub(super) fn shard(&self, pool: &Pool, place: usize) -> usize {
+        usize::from(pool.agreed.replicas(self.token)[place].0)
+    }
+
+    fn key(&self) -> (&[u8], Token) {
+        (&self.key, self.token)
+    }
+
+    /// Has a replica asked, and tells the health view of it. Asked again where the store is ahead of
+    /// this node and this node catches up.
+    pub(super) async fn ask<T>(
+        &self,
+        place: usize,
+        class: Class,
+        call: impl AsyncFn(&Replica<'_>, &Timer) -> Result<T, Fault>,
+    ) -> Result<T, Fault> {
+        let timer = self.means.timers.register();
+        loop {
+            let pool = self.pool();
+            let shard_index = self.shard(&pool, place);
+            let shard = &pool.shards[shard_index];
+            let begun_ms = timer.timers().now_ms();
+            let begun_micros = timer.timers().now_micros();
+            let _taken = match shard.places.try_take(self.stripe) {
+                Some(taken) => taken,
+                None => {
+                    let deadline_ms = timer.timers().after(pool.settings.timeouts.pool_wait);
+                    let taken = pin!(shard.places.wait(self.stripe));
+                    let taken = timer.limit(deadline_ms, taken).await;
+                    taken.ok_or(Fault::Refused(Refused::Said(Refusal::Busy)))?
+                }
+            };
+            let result = call(&pool.replica(shard_index), &timer).await;
+            let elapsed = timer.timers().refresh() - begun_micros;
+            shard.metrics.rq_time.observe(self.stripe, elapsed);
+            self.tell(&pool, shard_index, class, begun_ms, result.as_ref().err());
+            if let Err(Fault::Refused(refused)) = &result {
+                match refused {
+                    Refused::StaleEpoch(told) if self.is_renewed(&pool, *told, &timer).await => {
+                        continue;
+                    }
+                    Refused::Said(said @ (Refusal::Full | Refusal::TooLarge)) => {
+                        self.refused.set(Some(*said));
+                    }
+                    _ => {}
+                }
+            }
+            return result;
+        }
+    }
+
+    /// Tells the health view, and counts.
+    fn tell(
+        &self,
+        pool: &Pool,
+        shard_index: usize,
+        class: Class,
+        begun_ms: u64,
+        fault: Option<&Fault>,
+    ) {
+        let shard = &pool.shards[shard_index];
+        let (metrics, stripe) = (&shard.metrics, self.stripe);
+        let outcome = match fault {
+            None => {
+                metrics.classes.answered(stripe, 200);
+                Outcome::answered(200)
+            }
+            // This process's own want says nothing of the store.
+            Some(Fault::NotSent(ConnectError::Local(_))) => {
+                metrics.cx_connect_fail.inc(stripe);
+                return;
+            }
+            Some(Fault::NotSent(error)) => {
+                metrics.cx_connect_fail.inc(stripe);
+                if let ConnectError::Tls(refused) = error {
+                    let now_ms = self.means.timers.now_ms();
+                    let (name, reason) = (&pool.agreed.name, refused.reason());
+                    shard.tls_failed(name, reason, &refused.to_string(), now_ms);
+                }
+                shard.distrust_connections();
+                Outcome::ConnectFailed
+            }
+            Some(Fault::Unsure(Doubt::TimedOut)) => {
+                metrics.rq_timeout.inc(stripe);
+                Outcome::HeadTimeout
+            }
+            Some(Fault::Unsure(Doubt::Broke)) => {
+                metrics.rx_reset.inc(stripe);
+                shard.distrust_connections();
+                Outcome::Reset
+            }
+            Some(Fault::Unsure(Doubt::BadAnswer(_))) => {
+                metrics.protocol_error.inc(stripe);
+                Outcome::Reset
+            }
+            Some(Fault::Unsure(Doubt::Store)) => {
+                metrics.classes.answered(stripe, 500);
+                Outcome::answered(500)
+            }
+            Some(Fault::Refused(refused)) => {
+                let status = match refused {
+                    Refused::Foreign(_) => 421,
+                    Refused::StaleEpoch(_) => 409,
+                    Refused::Said(said) => said.status(),
+                    Refused::Status(status) => *status,
+                };
+                metrics.classes.answered(stripe, status);
+                Outcome::answered(status)
+            }
+        };
+        let observation = Observation { class, key: self.token, begun_ms, outcome };
+        pool.health.observe(self.means.timers.now_ms(), shard_index, &observation);
+    }
+
+    /// Waits for a view of the epoch that a store has been told. The operation goes on in it if its
+    /// replicas are the same.
+    async fn is_renewed(&self, before: &Arc<Pool>, told: PoolEpoch, timer: &Timer) -> bool {
+        let until_ms = timer.timers().after(NEWER_VIEW_WAIT);
+        loop {
+            let Some(view) = (self.views)() else { return false };
+            let Some(pool) = view.pool(&before.agreed.name) else { return false };
+            if pool.epoch() >= told {
+                let same = self.names(pool) == self.names(before);
+                if same {
+                    *self.pool.borrow_mut() = Arc::clone(pool);
+                }
+                return same;
+            }
+            let now_ms = timer.timers().now_ms();
+            if now_ms >= until_ms {
+                return false;
+            }
+            let look_ms = timer.timers().after(NEWER_VIEW_LOOK);
+            poll_fn(|cx| match timer.poll_expired(cx, look_ms) {
+                true => std::task::Poll::Ready(()),
+                false => std::task::Poll::Pending,
+            })
+            .await;
+        }
+    }
+
+    fn names(&self, pool: &Pool) -> Vec<ShardId> {
+        let replicas = pool.agreed.replicas(self.token).iter();
+        replicas.map(|shard| pool.shards[usize::from(shard.0)].id.clone()).collect()
+    }
+
+    /// Notes that a replica may lack a version.
+    pub(super) fn hint(&self, sink: Option<&HintSink>, place: usize, version: Version) {
+        let pool = self.pool();
+        let shard = self.shard(&pool, place);
+        pool.metrics.kept.hints.inc(self.stripe);
+        if let Some(sink) = sink {
+            sink.leave(Hint {
+                pool: pool.agreed.name.clone(),
+                shard: pool.shards[shard].id.clone(),
+                key: Arc::from(&*self.key),
+                token: self.token,
+                version,
+            });
+        }
+    }
+
+    /// Sends the body, to be kept until it is committed.
+    pub(super) async fn stage(self: Rc<Self>, place: usize) -> Reply {
+        let stage = self.stage.expect("a write in two rounds has a stage");
+        let result =
+            self.ask(place, Class::Write, async |replica: &Replica<'_>, timer: &Timer| match &self
+                .content
+            {
+                Content::Passing { window, length } => {
+                    let (key, fields) = (self.key(), &self.fields);
+                    let begun =
+                        replica.begin_stage(&self.means, timer, key, stage, fields, *length);
+                    let mut upload = begun.await?;
+                    while let Some(piece) = next_piece(window, place).await? {
+                        upload.write(&piece).await?;
+                    }
+                    upload.staged().await
+                }
+                Content::Held(body) => {
+                    replica.stage(&self.means, timer, self.key(), stage, &self.fields, body).await
+                }
+                Content::None => {
+                    replica.stage(&self.means, timer, self.key(), stage, &self.fields, b"").await
+                }
+            });
+        let result = result.await.map(|Staged { newest }| newest);
+        self.leave_window(place);
+        Reply::Staged(result)
+    }
+
+    /// Sends the body, to be the value under this version at once.
+    pub(super) async fn put(self: Rc<Self>, place: usize, version: Version) -> Reply {
+        let result = self.ask(place, Class::Write, async |replica: &Replica<'_>, timer: &Timer| {
+            let (means, key, fields) = (&self.means, self.key(), &self.fields);
+            match &self.content {
+                Content::Passing { window, length } => {
+                    let begun =
+                        replica.begin_put(means, timer, key, version, fields, None, *length);
+                    let mut upload = begun.await?;
+                    while let Some(piece) = next_piece(window, place).await? {
+                        upload.write(&piece).await?;
+                    }
+                    upload.put().await
+                }
+                Content::Held(body) => {
+                    replica.put(means, timer, key, version, fields, None, body).await
+                }
+                Content::None => replica.put(means, timer, key, version, fields, None, b"").await,
+            }
+        });
+        let result = result.await;
+        self.leave_window(place);
+        Reply::Committed(result)
+    }
+
+    fn leave_window(&self, place: usize) {
+        if let Content::Passing { window, .. } = &self.content {
+            window.leave(place);
+        }
+    }
+
+    /// Makes what was staged the value.
+    pub(super) async fn commit(self: Rc<Self>, place: usize, version: Version) -> Reply {
+        let stage = self.stage.expect("a write in two rounds has a stage");
+        let call = async |replica: &Replica<'_>, timer: &Timer| {
+            replica.commit(&self.means, timer, self.key(), stage, version).await
+        };
+        match self.ask(place, Class::Write, call).await {
+            Ok(Committal::Committed(committed)) => Reply::Committed(Ok(committed)),
+            Ok(Committal::NotStaged) => Reply::NotStaged,
+            Err(fault) => Reply::Committed(Err(fault)),
+        }
+    }
+
+    /// Brings a tombstone.
+    pub(super) async fn remove(self: Rc<Self>, place: usize, version: Version) -> Reply {
+        Reply::Committed(self.bring_tombstone(place, version).await)
+    }
+
+    pub(super) async fn bring_tombstone(
+        &self,
+        place: usize,
+        version: Version,
+    ) -> Result<Committed, Fault> {
+        let call = async |replica: &Replica<'_>, timer: &Timer| {
+            replica.delete(&self.means, timer, self.key(), version).await
+        };
+        self.ask(place, Class::Write, call).await
+    }
+
+    /// Has a replica forget what it staged.
+    pub(super) async fn abort(self: Rc<Self>, place: usize) -> Reply {
+        if let Some(stage) = self.stage {
+            let call = async |replica: &Replica<'_>, timer: &Timer| {
+                replica.abort(&self.means, timer, self.key(), stage).await
+            };
+            // A store drops what nobody commits, only later.
+            let _: Result<(), Fault> = self.ask(place, Class::Write, call).await;
+        }
+        Reply::Dropped
+    }
+
+    /// Asks a replica what it holds.
+    pub(super) async fn look(self: Rc<Self>, place: usize) -> Reply {
+        let call = async |replica: &Replica<'_>, timer: &Timer| {
+            replica.head(&self.means, timer, self.key()).await
+        };
+        Reply::Held(self.ask(place, Class::Read, call).await)
+    }
+
+    /// What a deletion asks before it has a version.
+    pub(super) async fn look_before(self: Rc<Self>, place: usize) -> Reply {
+        let Reply::Held(held) = Rc::clone(&self).look(place).await else {
+            unreachable!("that is what looking brings")
+        };
+        Reply::Staged(held.map(|held| held.version()))
+    }
+}
+
+/// The next piece of a body that passes through; `None` at its end.
+async fn next_piece(window: &Window, place: usize) -> Result<Option<Rc<Vec<u8>>>, Fault> {
+    match poll_fn(|_| window.poll_next(place)).await {
+        Ok(piece) => Ok(Some(piece)),
+        Err(NoPiece::End) => Ok(None),
+        // The store sees the upload end early, and takes nothing in.
+        Err(NoPiece::LeftBehind) => Err(Fault::Refused(Refused::Said(Refusal::Busy))),
+    }
+}
+
+/// What is known of a key's replicas, as far as this class of request goes.
+pub(super) fn replicas(pool: &Pool, token: Token, class: Class) -> Replicas {
+    let members = pool.agreed.replicas(token);
+    let (mut up, mut fresh) = (Set::EMPTY, Set::EMPTY);
+    for (place, shard) in members.iter().enumerate() {
+        let at = usize::from(shard.0);
+        let agreed = &pool.agreed.shards[at];
+        if pool.is_asked(at) && pool.health.usable(at, class) {
+            up.insert(place);
+        }
+        if agreed.fresh {
+            fresh.insert(place);
+        }
+    }
+    Replicas { count: members.len(), up, fresh }
+}

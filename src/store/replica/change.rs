@@ -1,0 +1,294 @@
+//! What does a write transaction do to the tables of a pool?
+//!
+//! Invariants, after each call and so after each commit:
+//! 1. The sum of a slot is that of the records in it.
+//! 2. `names` has the keys of `kept`, `graves` its tombstones, and the pool's facts their numbers.
+//! 3. A watermark never goes down.
+
+use redb::{ReadableTable, Table, WriteTransaction};
+
+use crate::ids::{ClusterId, ShardId, Token};
+use crate::protocol::holding::{Held, may_drop};
+use crate::protocol::replica::{PoolEpoch, SUM_BYTES, Sum, slot_of};
+use crate::store::change::{Bodies, Ending};
+use crate::store::index::IndexError;
+use crate::store::meta::Meta;
+use crate::store::record::{BodyId, Place, RecordError};
+use crate::store::replica::pool::PoolFacts;
+use crate::store::replica::record::{Kept, RowKey};
+use crate::store::tables::{POOLS, PoolTables};
+use crate::version::{VERSION_BYTES, Version};
+
+type ByBytes<'t, V> = Table<'t, &'static [u8], V>;
+type BySlot<'t> = Table<'t, u16, &'static [u8]>;
+
+/// The pools that the store is a shard of, inside a write transaction.
+pub struct Pools<'t> {
+    tx: &'t WriteTransaction,
+    facts: Table<'t, &'static str, &'static [u8]>,
+    open: Vec<Tables<'t>>,
+    ending: Ending,
+}
+
+/// One pool's tables.
+pub struct Tables<'t> {
+    name: String,
+    facts: PoolFacts,
+    is_changed: bool,
+    kept: ByBytes<'t, &'static [u8]>,
+    names: ByBytes<'t, u64>,
+    graves: ByBytes<'t, u64>,
+    sums: BySlot<'t>,
+    marks: BySlot<'t>,
+    must_be_durable: bool,
+}
+
+impl<'t> Pools<'t> {
+    pub(in crate::store) fn new(tx: &'t WriteTransaction) -> Result<Self, IndexError> {
+        Ok(Self { tx, facts: tx.open_table(POOLS)?, open: Vec::new(), ending: Ending::Abort })
+    }
+
+    /// The tables of a pool; `None` while the store is no shard of it.
+    pub(in crate::store) fn open(
+        &mut self,
+        name: &str,
+    ) -> Result<Option<&mut Tables<'t>>, IndexError> {
+        let at = match self.open.iter().position(|pool| pool.name == name) {
+            Some(at) => at,
+            None => {
+                let Some(facts) = self.facts(name)? else { return Ok(None) };
+                self.open.push(Tables::open(self.tx, name, facts)?);
+                self.open.len() - 1
+            }
+        };
+        Ok(Some(&mut self.open[at]))
+    }
+
+    fn facts(&self, name: &str) -> Result<Option<PoolFacts>, IndexError> {
+        let row = self.facts.get(name)?;
+        Ok(row.map(|row| PoolFacts::decode(row.value())).transpose()?)
+    }
+
+    /// Makes the store a shard of a pool, of which it must not be one.
+    ///
+    /// # Errors
+    /// When the index cannot be changed.
+    pub(in crate::store) fn bind(
+        &mut self,
+        name: &str,
+        cluster: ClusterId,
+        shard: ShardId,
+    ) -> Result<(), IndexError> {
+        let facts = PoolFacts::new(cluster, shard);
+        self.facts.insert(name, &facts.encode()[..])?;
+        // Opening the tables makes them, so that reads find them.
+        self.open.push(Tables::open(self.tx, name, facts)?);
+        self.ending = Ending::CommitDurably;
+        Ok(())
+    }
+
+    /// Ends the work on the tables.
+    pub(in crate::store) fn finish(self) -> Result<Ending, IndexError> {
+        let Self { mut facts, open, mut ending, .. } = self;
+        for pool in open.iter().filter(|pool| pool.is_changed) {
+            facts.insert(&*pool.name, &pool.facts.encode()[..])?;
+            if pool.must_be_durable {
+                ending = Ending::CommitDurably;
+            } else if ending == Ending::Abort {
+                ending = Ending::Commit;
+            }
+        }
+        Ok(ending)
+    }
+}
+
+impl<'t> Tables<'t> {
+    fn open(tx: &'t WriteTransaction, name: &str, facts: PoolFacts) -> Result<Self, IndexError> {
+        let tables = PoolTables::of(name);
+        Ok(Self {
+            name: name.to_owned(),
+            facts,
+            is_changed: false,
+            kept: tx.open_table(tables.kept())?,
+            names: tx.open_table(tables.names())?,
+            graves: tx.open_table(tables.graves())?,
+            sums: tx.open_table(tables.sums())?,
+            marks: tx.open_table(tables.marks())?,
+            must_be_durable: false,
+        })
+    }
+}
+
+/// A pool's shard and the bodies of all, inside a write transaction.
+pub struct Shard<'a, 't> {
+    pool: &'a mut Tables<'t>,
+    bodies: &'a mut Bodies<'t>,
+}
+
+impl<'a, 't> Shard<'a, 't> {
+    pub(in crate::store) fn new(pool: &'a mut Tables<'t>, bodies: &'a mut Bodies<'t>) -> Self {
+        Self { pool, bodies }
+    }
+
+    /// Whose shard it is, and how far the fence was raised.
+    #[must_use]
+    pub fn facts(&self) -> &PoolFacts {
+        &self.pool.facts
+    }
+
+    /// Raises the fence; to be durable however the store syncs.
+    pub fn raise_fence(&mut self, epoch: PoolEpoch) {
+        self.pool.facts.epoch = epoch;
+        self.pool.is_changed = true;
+        self.pool.must_be_durable = true;
+    }
+
+    /// What is held under a key.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn held(&self, key: &RowKey) -> Result<(Held, Option<Kept>), IndexError> {
+        if let Some(row) = self.pool.kept.get(key.bytes())? {
+            let (kept, _) = Kept::decode(row.value())?;
+            return Ok((kept.held(), Some(kept)));
+        }
+        let watermark = self.watermark(slot_of(key.token()))?;
+        Ok((Held::Absent { watermark }, None))
+    }
+
+    /// The watermark of a slot.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn watermark(&self, slot: u16) -> Result<Version, IndexError> {
+        let row = self.pool.marks.get(slot)?;
+        row.map_or(Ok(Version::NONE), |row| decode_version(row.value()))
+    }
+
+    /// The token under which a key is held.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub fn token_of(&self, key: &[u8]) -> Result<Option<Token>, IndexError> {
+        Ok(self.pool.names.get(key)?.map(|row| Token(row.value())))
+    }
+
+    /// Puts `kept` in the place of `before`, which [`Shard::held`] answered in this transaction.
+    /// Answers the file that this made superfluous, to be removed after the commit.
+    ///
+    /// # Errors
+    /// When the index cannot be changed.
+    pub fn put(
+        &mut self,
+        key: &RowKey,
+        before: Option<&Kept>,
+        kept: &Kept,
+        meta: &Meta,
+        body: &[u8],
+    ) -> Result<Option<BodyId>, IndexError> {
+        let pool = &mut *self.pool;
+        pool.is_changed = true;
+        pool.kept.insert(key.bytes(), &kept.encode(meta)[..])?;
+        if before.is_none() {
+            pool.names.insert(key.key(), key.token().0)?;
+        }
+        match (before.is_some_and(|before| before.value.is_none()), kept.value.is_none()) {
+            (false, false) => {}
+            (true, false) => drop(pool.graves.remove(key.bytes())?),
+            (_, true) => drop(pool.graves.insert(key.bytes(), kept.modified_ms)?),
+        }
+        let freed = self.forget_body(before)?;
+        if let Some(value) = kept.value {
+            self.bodies.insert(value.place, value.body, body)?;
+        }
+        let facts = &mut self.pool.facts;
+        match kept.value {
+            Some(value) => {
+                facts.values += 1;
+                facts.bytes += value.size;
+            }
+            None => facts.tombstones += 1,
+        }
+        let mut sum = self.sum(key)?;
+        if let Some(before) = before {
+            sum -= Sum::of(key.key(), before.version, before.value.is_none());
+        }
+        sum += Sum::of(key.key(), kept.version, kept.value.is_none());
+        self.put_sum(key, sum)?;
+        Ok(freed)
+    }
+
+    /// Takes what was held out of the bodies and the numbers.
+    fn forget_body(&mut self, before: Option<&Kept>) -> Result<Option<BodyId>, IndexError> {
+        let facts = &mut self.pool.facts;
+        let Some(before) = before else { return Ok(None) };
+        let Some(value) = before.value else {
+            facts.tombstones = facts.tombstones.saturating_sub(1);
+            return Ok(None);
+        };
+        facts.values = facts.values.saturating_sub(1);
+        facts.bytes = facts.bytes.saturating_sub(value.size);
+        self.bodies.remove(value.place, value.body)?;
+        Ok((value.place == Place::File).then_some(value.body))
+    }
+
+    /// Drops the record of a key if it is the tombstone of this version; whether it was.
+    ///
+    /// # Errors
+    /// When the index cannot be read or changed.
+    pub fn drop_tombstone(&mut self, key: &RowKey, version: Version) -> Result<bool, IndexError> {
+        let (held, before) = self.held(key)?;
+        if !may_drop(held, version) {
+            return Ok(false);
+        }
+        self.pool.is_changed = true;
+        self.pool.kept.remove(key.bytes())?;
+        self.pool.names.remove(key.key())?;
+        self.pool.graves.remove(key.bytes())?;
+        self.forget_body(before.as_ref())?;
+        let mut sum = self.sum(key)?;
+        sum -= Sum::of(key.key(), version, true);
+        self.put_sum(key, sum)?;
+        Ok(true)
+    }
+
+    /// Raises the watermark of a slot; whether it was lower.
+    ///
+    /// # Errors
+    /// When the index cannot be read or changed.
+    pub fn raise_watermark(&mut self, slot: u16, version: Version) -> Result<bool, IndexError> {
+        if self.watermark(slot)? >= version {
+            return Ok(false);
+        }
+        self.pool.is_changed = true;
+        self.pool.marks.insert(slot, &version.to_bytes()[..])?;
+        Ok(true)
+    }
+
+    fn sum(&self, key: &RowKey) -> Result<Sum, IndexError> {
+        let row = self.pool.sums.get(slot_of(key.token()))?;
+        row.map_or(Ok(Sum::default()), |row| decode_sum(row.value()))
+    }
+
+    fn put_sum(&mut self, key: &RowKey, sum: Sum) -> Result<(), IndexError> {
+        let slot = slot_of(key.token());
+        if sum == Sum::default() {
+            self.pool.sums.remove(slot)?;
+        } else {
+            self.pool.sums.insert(slot, &sum.to_bytes()[..])?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a row of `marks`.
+pub(super) fn decode_version(bytes: &[u8]) -> Result<Version, IndexError> {
+    let bytes: &[u8; VERSION_BYTES] = bytes.try_into().map_err(|_| RecordError::Malformed)?;
+    Ok(Version::from_bytes(bytes))
+}
+
+/// Reads a row of `sums`.
+pub(super) fn decode_sum(bytes: &[u8]) -> Result<Sum, IndexError> {
+    let bytes: &[u8; SUM_BYTES] = bytes.try_into().map_err(|_| RecordError::Malformed)?;
+    Ok(Sum::from_bytes(bytes))
+}

@@ -1,0 +1,75 @@
+//! What earlier releases left is read, what later ones left is not.
+
+use redb::{Database, ReadableDatabase, TableDefinition};
+
+use super::*;
+
+const FACTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("facts");
+
+/// Does to a closed store's index what is said, as redb has it.
+fn alter(folder: &Path, change: impl FnOnce(&redb::WriteTransaction)) {
+    let db = Database::open(folder.join("index.redb")).expect("a closed index");
+    let tx = db.begin_write().expect("a transaction");
+    change(&tx);
+    tx.commit().expect("a commit");
+}
+
+fn format(folder: &Path) -> u32 {
+    let db = Database::open(folder.join("index.redb")).expect("a closed index");
+    let tx = db.begin_read().expect("a transaction");
+    let facts = tx.open_table(FACTS).expect("the table");
+    let format = facts.get("format").expect("a read").expect("the fact");
+    u32::from_le_bytes(format.value().try_into().expect("four bytes"))
+}
+
+/// Layout 1 is what release 0.1 wrote before it kept pools: the tables `objects`, `bodies`, `files`
+/// and `facts`, and no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_layout_1_is_upgraded_in_place() {
+    let (server, folder) = fresh().await;
+    let id = server.store().id();
+    server.put("/small", b"x").await;
+    server.put("/large", &bytes(1, 100_000)).await;
+    server.stop().await;
+    alter(folder.path(), |tx| {
+        let pools = TableDefinition::<&str, &[u8]>::new("pools");
+        assert!(tx.delete_table(pools).expect("a change"), "it was there");
+        let names: Vec<String> = tx
+            .list_tables()
+            .expect("a list")
+            .map(|table| redb::TableHandle::name(&table).to_owned())
+            .collect();
+        assert_eq!(names, ["bodies", "facts", "files", "objects"]);
+        let mut facts = tx.open_table(FACTS).expect("the table");
+        facts.insert("format", &1_u32.to_le_bytes()[..]).expect("a change");
+    });
+    assert_eq!(format(folder.path()), 1);
+    let server = Server::start(options(folder.path())).await;
+    assert_eq!(server.store().id(), id);
+    assert_eq!(server.get("/small").await.body, b"x");
+    assert!(server.get("/large").await.body == bytes(1, 100_000));
+    let mut node = Node::new(&server, "0.1").await;
+    assert_eq!(node.bind("objects", "s1").await.status, 200);
+    node.put("k", version(1), b"kept").await.judged(true);
+    drop(node);
+    server.stop().await;
+    assert_eq!(format(folder.path()), 2);
+    let server = Server::start(options(folder.path())).await;
+    let mut node = Node::new(&server, "0.1").await;
+    assert_eq!(node.get("k").await.body, b"kept");
+    drop(node);
+    server.stop().await;
+}
+
+#[test]
+fn an_index_of_a_later_layout_is_refused() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    drop(Store::open(options(folder.path())).expect("a fresh folder"));
+    alter(folder.path(), |tx| {
+        let mut facts = tx.open_table(FACTS).expect("the table");
+        facts.insert("format", &3_u32.to_le_bytes()[..]).expect("a change");
+    });
+    let error = Store::open(options(folder.path())).map(drop).expect_err("it is a later one's");
+    let message = error.to_string();
+    assert!(message.contains("layout 3") && message.contains("reads layout 2"), "{message}");
+}

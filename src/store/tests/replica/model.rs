@@ -1,0 +1,158 @@
+//! Random operations, held against the dullest store that could be.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::protocol::replica::slot_of;
+
+/// What a pool should hold.
+#[derive(Default)]
+struct Model {
+    kept: BTreeMap<String, (Version, Option<Vec<u8>>)>,
+    marks: BTreeMap<u16, Version>,
+}
+
+impl Model {
+    fn newest(&self, key: &str) -> Version {
+        let watermark = self.marks.get(&slot_of(token(key))).copied().unwrap_or(Version::NONE);
+        self.kept.get(key).map_or(watermark, |(version, _)| *version)
+    }
+
+    /// Whether a write is what is held afterwards.
+    fn write(&mut self, key: &str, version: Version, value: Option<Vec<u8>>) -> bool {
+        if version > self.newest(key) {
+            self.kept.insert(key.to_owned(), (version, value));
+        }
+        self.kept.get(key).is_some_and(|(held, _)| *held == version)
+    }
+
+    fn collect(&mut self, slot: u16, tombstones: &[(&str, Version)]) -> u64 {
+        let mut dropped = 0;
+        for (key, version) in tombstones {
+            let mark = self.marks.entry(slot).or_insert(Version::NONE);
+            *mark = (*mark).max(*version);
+            let ours = slot_of(token(key)) == slot;
+            if ours && self.kept.get(*key) == Some(&(*version, None)) {
+                self.kept.remove(*key);
+                dropped += 1;
+            }
+        }
+        dropped
+    }
+
+    fn sum(&self) -> Sum {
+        let mut sum = Sum::default();
+        for (key, (version, value)) in &self.kept {
+            sum += Sum::of(key.as_bytes(), *version, value.is_none());
+        }
+        sum
+    }
+}
+
+async fn compare(node: &mut Node, model: &Model, keys: &[String], seed: u64) {
+    for key in keys {
+        let reply = node.get(key).await;
+        assert_eq!(reply.version(), model.newest(key), "seed {seed}: {key}");
+        match model.kept.get(key).map(|(_, value)| value) {
+            Some(Some(value)) => assert!(reply.body == *value, "seed {seed}: {key} is another"),
+            Some(None) => assert_eq!(reply.field("ringway-tombstone"), Some("yes")),
+            None => assert_eq!(reply.field("ringway-tombstone"), None),
+        }
+        assert_eq!(reply.status == 200, model.kept.get(key).is_some_and(|(_, v)| v.is_some()));
+    }
+    let all = node.everything().await;
+    let found: BTreeMap<_, _> =
+        all.keys.iter().map(|e| (e.key.clone(), (e.version, e.tombstone))).collect();
+    let expected: BTreeMap<_, _> =
+        model.kept.iter().map(|(key, (v, value))| (key.clone(), (*v, value.is_none()))).collect();
+    assert_eq!(found, expected, "seed {seed}");
+    assert_eq!(found.len(), all.keys.len());
+    let listed = node.page("list").await;
+    assert!(listed.keys.iter().map(|entry| &entry.key).eq(expected.keys()), "seed {seed}");
+    let dead = node.page("tombstones").await.keys.len();
+    assert_eq!(dead, expected.values().filter(|(_, dead)| *dead).count());
+    assert_eq!(node.sums("?fold=65536").await, [model.sum()], "seed {seed}");
+    let sums = node.sums("").await;
+    for (slot, sum) in (0..=u16::MAX).zip(sums) {
+        let mut own = Sum::default();
+        for (key, (version, value)) in &model.kept {
+            if slot_of(token(key)) == slot {
+                own += Sum::of(key.as_bytes(), *version, value.is_none());
+            }
+        }
+        assert_eq!(sum, own, "seed {seed}, slot {slot}");
+    }
+    let state = node.ask("GET", "objects/state", &[], b"").await.json();
+    let values: Vec<_> = model.kept.values().filter_map(|(_, value)| value.as_ref()).collect();
+    let bytes: usize = values.iter().map(|value| value.len()).sum();
+    let pool = &state["pool"];
+    assert_eq!((&pool["values"], &pool["bytes"]), (&values.len().into(), &bytes.into()));
+    assert_eq!(pool["tombstones"], dead);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_store_is_the_model() {
+    for seed in 0..4 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let mut model = Model::default();
+        let keys: Vec<String> = (0..12).map(|number| format!("k/{number}")).collect();
+        let mut sequence = 0;
+        for round in 0..3 {
+            let server = Server::start(options(folder.path())).await;
+            let mut node = Node::new(&server, "0.1").await;
+            assert_eq!(node.bind("objects", "s1").await.status, 200);
+            compare(&mut node, &model, &keys, seed).await;
+            for _ in 0..60 {
+                let key = keys[random.usize(..keys.len())].as_str();
+                let mut at = version(random.i64(round * 10..round * 10 + 40));
+                at.proposer.worker = random.u16(..2);
+                // A version is one write, and what it writes follows from it.
+                let of = at.stamp.unix_ms() * 2 + u64::from(at.proposer.worker);
+                let body = bytes(of, if of.is_multiple_of(7) { 70_000 } else { 300 });
+                let is_tombstone = matches!(model.kept.get(key), Some((held, None)) if *held == at);
+                match random.u32(..10) {
+                    _ if is_tombstone => {
+                        node.delete(key, at).await.judged(true);
+                    }
+                    0..3 => {
+                        let applied = model.write(key, at, Some(body.clone()));
+                        let reply = node.put(key, at, &body).await;
+                        assert_eq!(reply.judged(applied), model.newest(key), "seed {seed}");
+                    }
+                    3..6 => {
+                        sequence += 1;
+                        let stage = format!("1-1-0-{sequence}");
+                        let newest = node.stage(key, &stage, &body).await.version();
+                        assert_eq!(newest, model.newest(key), "seed {seed}");
+                        let applied = model.write(key, at, Some(body));
+                        for _ in 0..random.u32(1..3) {
+                            let reply = node.commit(key, &stage, at).await;
+                            assert_eq!(reply.judged(applied), model.newest(key), "seed {seed}");
+                        }
+                    }
+                    6..8 if !matches!(model.kept.get(key), Some((held, Some(_))) if *held == at) => {
+                        let applied = model.write(key, at, None);
+                        let reply = node.delete(key, at).await;
+                        assert_eq!(reply.judged(applied), model.newest(key), "seed {seed}");
+                    }
+                    _ => {
+                        let slot = slot_of(token(key));
+                        let held = model.kept.get(key).map_or(at, |(held, _)| *held);
+                        let lines = [(key, held), (keys[0].as_str(), at)];
+                        let lines = &lines[..random.usize(1..=2)];
+                        let reply = node.collect(slot, lines).await;
+                        assert_eq!(reply.json()["dropped"], model.collect(slot, lines), "{seed}");
+                    }
+                }
+            }
+            compare(&mut node, &model, &keys, seed).await;
+            drop(node);
+            server.stop().await;
+            let large = model.kept.values().filter_map(|(_, value)| value.as_ref());
+            let large = large.filter(|value| value.len() > 65_536).count();
+            assert_eq!(files(folder.path(), "bodies").len(), large, "no file but the values'");
+            assert_eq!(files(folder.path(), "incoming").len(), 0);
+        }
+    }
+}
