@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{Api, Caller};
 use super::asked::{Query, document};
-use super::control::Control;
+use super::control::{Control, change_alone, standalone};
 use super::http::{Problem, Response, json};
 use super::plan::PlanDocument;
 use super::status::short;
@@ -178,7 +178,7 @@ fn ring_pool(state: &ClusterState, view: &View, name: &PoolName, pool: &PoolStat
 /// `GET /v1/ring/plan`.
 pub(super) async fn plan(api: &Api) -> Result<Response, Problem> {
     let state = match &api.control {
-        Control::Standalone => api.state(),
+        Control::Standalone(_) => api.state(),
         Control::Cluster(member) => member.newest().await?,
     };
     let plan = state.plan().map_err(|refusal| refused(&refusal))?;
@@ -187,7 +187,18 @@ pub(super) async fn plan(api: &Api) -> Result<Response, Problem> {
 
 /// `POST /v1/ring/changes`.
 pub(super) async fn stage(api: &Api, caller: &Caller, body: &[u8]) -> Result<Response, Problem> {
-    let member = api.control.member()?;
+    let member = match &api.control {
+        Control::Cluster(member) => member,
+        Control::Standalone(wishes) => {
+            let Ok(ChangesAsked { changes, now }) = document(body) else {
+                return Err(standalone());
+            };
+            let done = format!("{} done", changes_counted(changes.len()));
+            change_alone(wishes.as_ref(), changes, now).await?;
+            let (revision, pools) = (api.state().revision().0, Vec::new());
+            return Ok(json(200, &Changed { done, revision, pools, plan: None }));
+        }
+    };
     let ChangesAsked { changes, now } = document(body)?;
     if changes.is_empty() {
         return Err(Problem::new(409, "refused", "no change is asked for"));

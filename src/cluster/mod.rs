@@ -39,7 +39,7 @@
 //! 9. *What is kept stays where it is*: once a pool is [filled](PoolState::filled), no command moves
 //!    or loses what it keeps, but those that say so.
 //! 10. *Everything is bounded*: nodes, pools, shards (by the ring's limits), what is staged, what is
-//!    remembered ([`Bound`] and the constants that end in `_MAX`).
+//!     remembered ([`Bound`] and the constants that end in `_MAX`).
 //!
 //! A verdict that was proposed before a shard moved and is applied after it is taken for one of the
 //! new place; it lasts until the majority's next views correct it, which takes

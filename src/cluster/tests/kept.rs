@@ -203,7 +203,7 @@ fn a_store_is_bound_once() {
     let mut cache = state_of(&[Command::CreatePool {
         pool: pool_name("p"),
         spec: pool(16),
-        shards: vec![(shard_id("a"), super::shard("a", 1))],
+        shards: vec![(shard_id("a"), shard("a", 1))],
     }]);
     assert_eq!(give(&mut cache, bind("a", 1)), Err(Refusal::NotKept(pool_name("p"))));
     assert_eq!(give(&mut cache, filled()), Err(Refusal::NotKept(pool_name("p"))));

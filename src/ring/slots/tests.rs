@@ -5,7 +5,7 @@ use super::*;
 use crate::ids::{ShardId, Token, Weight, Zone};
 use crate::ring::{Member, Ring, RingError, RingSpec};
 
-fn member(id: usize, zone: u8, units: u64) -> Member {
+fn member(id: usize, zone: usize, units: u64) -> Member {
     Member {
         id: ShardId::new(&format!("s{id}")).expect("a name"),
         zone: Zone::new(&format!("z{zone}")).expect("a name"),
@@ -18,7 +18,7 @@ fn spec(replicas: u8, members: Vec<Member>) -> RingSpec {
 }
 
 fn members() -> impl Strategy<Value = Vec<Member>> {
-    prop::collection::vec((0_u8..4, 0_u64..5), 3..12)
+    prop::collection::vec((0_usize..4, 0_u64..5), 3..12)
         .prop_map(|all| (0..).zip(all).map(|(id, (zone, units))| member(id, zone, units)).collect())
 }
 
@@ -118,8 +118,7 @@ fn least(before: &SlotTable, after: &SlotTable, spec: &RingSpec) -> u64 {
 /// The goals at a size that a debug build bears: shares to a thousandth, and no copy too many.
 #[test]
 fn a_shard_that_comes_or_goes_moves_no_more_than_it_must() {
-    let all: Vec<Member> =
-        (0..20).map(|id| member(id, (id % 5) as u8, 1 + id as u64 % 3)).collect();
+    let all: Vec<Member> = (0..20).map(|id| member(id, id % 5, 1 + id as u64 % 3)).collect();
     let whole = spec(3, all.clone());
     let table = plan(None, &whole).expect("a table");
     let stats = table.stats(&whole).expect("it has a table");
@@ -144,7 +143,7 @@ fn a_shard_that_comes_or_goes_moves_no_more_than_it_must() {
 
 #[test]
 fn fewer_zones_than_replicas_are_filled_evenly() {
-    let members = (0..9).map(|id| member(id, u8::from(id > 5), 1)).collect();
+    let members = (0..9).map(|id| member(id, usize::from(id > 5), 1)).collect();
     let spec = spec(3, members);
     let table = plan(None, &spec).expect("a table");
     judge(&table, &spec);
@@ -153,7 +152,7 @@ fn fewer_zones_than_replicas_are_filled_evenly() {
 
 #[test]
 fn shards_may_be_too_light_for_a_slot_or_own_nothing() {
-    let mut all: Vec<Member> = (0..1100).map(|id| member(id, (id % 5) as u8, 256)).collect();
+    let mut all: Vec<Member> = (0..1100).map(|id| member(id, id % 5, 256)).collect();
     all.push(member(1100, 0, 1));
     all.push(member(1101, 1, 0));
     let spec = RingSpec { vnodes: 1, ..spec(1, all) };
@@ -177,7 +176,7 @@ fn what_has_no_table_is_refused() {
 /// Requests see the table by the places of a ring in which shards stand that own nothing.
 #[test]
 fn requests_find_what_the_table_says() {
-    let mut all: Vec<Member> = (0..5).map(|id| member(id, id as u8, 1)).collect();
+    let mut all: Vec<Member> = (0..5).map(|id| member(id, id, 1)).collect();
     all.insert(0, member(10, 0, 0));
     let spec = spec(3, all);
     let ring = Ring::build(&spec).expect("a ring");
@@ -199,13 +198,13 @@ fn requests_find_what_the_table_says() {
 /// that were agreed stay what they are, since deltas and not plans are applied.
 #[test]
 fn every_release_plans_as_the_first_did() {
-    let plain = spec(3, (0..12).map(|id| member(id, (id % 4) as u8, 1 + id as u64 % 4)).collect());
+    let plain = spec(3, (0..12).map(|id| member(id, id % 4, 1 + id as u64 % 4)).collect());
     let table = plan(None, &plain).expect("a table");
     let more = spec(3, [plain.members.clone(), vec![member(12, 1, 3)]].concat());
     let added = plan(Some(&table), &more).expect("a table");
     let fewer = spec(3, more.members[2..].to_vec());
     let removed = plan(Some(&added), &fewer).expect("a table");
-    let short = spec(5, (0..8).map(|id| member(id, (id % 2) as u8, 1)).collect());
+    let short = spec(5, (0..8).map(|id| member(id, id % 2, 1)).collect());
     let few_zones = plan(None, &short).expect("a table");
     let digests = [&table, &added, &removed, &few_zones].map(|table| table.digest().to_string());
     assert_eq!(digests, PINNED);
