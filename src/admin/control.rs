@@ -82,7 +82,8 @@ pub(super) async fn change_alone(
         let detail = "this node is standalone and stages nothing: use `--now`";
         return Err(Problem::new(409, "standalone", detail));
     }
-    wishes.ask(Wish::Change { changes }).await.map_err(|error| match error {
+    let asked = Box::pin(wishes.ask(Wish::Change { changes }));
+    asked.await.map_err(|error| match error {
         WishError::Refused(_) => Problem::new(409, "refused", error.to_string()),
         WishError::Busy | WishError::Unavailable(_) => {
             Problem::new(503, "unavailable", error.to_string())
@@ -112,7 +113,8 @@ impl Member {
         command: Command,
         published: &watch::Receiver<Revision>,
     ) -> Result<Applied, Problem> {
-        let applied = self.group.propose(actor, command).await.map_err(|error| refusal(&error))?;
+        let proposed = Box::pin(self.group.propose(actor, command));
+        let applied = proposed.await.map_err(|error| refusal(&error))?;
         if !applied.pools.is_empty() {
             let mut published = published.clone();
             let served = published.wait_for(|revision| *revision >= applied.revision);

@@ -70,7 +70,9 @@ impl Group {
         if let Err(refusal) = self.state().check_level(&envelope.command) {
             return Answer::Done(Committed { index: 0, outcome: Outcome::Refused(refusal) });
         }
-        let (envelope, _turn) = match self.planned(running, envelope).await {
+        // Apart, since it is rare, and Raft's own futures are large.
+        let planned = Box::pin(self.planned(running, envelope));
+        let (envelope, _turn) = match planned.await {
             Answer::Done(planned) => planned,
             Answer::NotLeader(leader) => return Answer::NotLeader(leader),
             Answer::Unavailable(why) => return Answer::Unavailable(why),
