@@ -90,9 +90,9 @@ impl Authority {
     }
 
     /// Who decides what operators ask for.
-    fn control(&self, publisher: &Arc<Publisher>) -> Control {
+    fn control(&self, publisher: &Arc<Publisher>, wishes: &Wishes) -> Control {
         match self {
-            Self::Standalone { .. } => Control::Standalone,
+            Self::Standalone { .. } => Control::Standalone(Some(wishes.clone())),
             Self::Cluster(membership) => Control::Cluster(Box::new(membership.member(publisher))),
         }
     }
@@ -197,7 +197,7 @@ impl Node {
         let shown = Shown {
             started: origin,
             agreed: authority.agreed(),
-            decides: authority.control(&publisher),
+            decides: authority.control(&publisher, &kept.wishes),
             cluster: authority.cluster(),
             publisher: Arc::clone(&publisher),
             reloads: Arc::clone(&reloads),

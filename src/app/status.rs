@@ -98,6 +98,11 @@ fn pool_words(pool: &PoolStatus, agreed: bool) -> String {
         text.push_str(&copies_words(copies));
         text.extend(pool.shards.iter().map(lacks));
     }
+    for shard in &pool.shards {
+        if let Some(store) = &shard.store {
+            text.push_str(&format!("  {}: store {store}\n", shard.id));
+        }
+    }
     text
 }
 
