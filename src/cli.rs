@@ -23,6 +23,7 @@ use crate::app::say::complain;
 use crate::app::store::{self, StoreArguments};
 use crate::app::{check, repair, serve, status};
 use crate::ids::PoolName;
+use crate::net::tls::{ClientCertificates, ListenerFiles};
 use crate::store::Fsync;
 
 /// A consistent-hashing sharding proxy in front of HTTP storage backends.
@@ -186,6 +187,20 @@ struct Store {
     /// With `--fsync interval`: milliseconds between two syncs.
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     fsync_interval_ms: u64,
+    /// Certificate of the store, and those that lead to its authority: it is then spoken to by
+    /// `https://`. Read again on SIGHUP.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's key.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Authorities whose clients' certificates are good: nobody connects without one.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    client_ca: Option<PathBuf>,
+    /// Beyond loopback: serve shards of pools that keep data to whoever connects. For networks where
+    /// only nodes can.
+    #[arg(long, conflicts_with = "client_ca")]
+    insecure: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -300,6 +315,15 @@ fn run(command: Command) -> Result<(), AppError> {
                 }
                 FsyncArgument::Never => Fsync::Never,
             },
+            tls: arguments.tls_cert.zip(arguments.tls_key).map(|pair| ListenerFiles {
+                certificates: vec![pair],
+                client_certificates: match arguments.client_ca {
+                    Some(_) => ClientCertificates::Required,
+                    None => ClientCertificates::Off,
+                },
+                client_ca: arguments.client_ca,
+            }),
+            insecure: arguments.insecure,
         }),
         Command::Check { file } => check::run(&file.config),
         Command::Schema => check::schema(),

@@ -4,6 +4,8 @@
 //! keys have in common up to the delimiter) and, unless it was the last page, `next`, which is the
 //! next page's `cursor`. Keys are canonical paths after their first `/`, escapes kept.
 
+use std::io::Write;
+
 use serde::Serialize;
 
 use super::exchange::Exchange;
@@ -154,7 +156,15 @@ fn understand(query: &[u8]) -> Result<(PoolName, Asked), String> {
 /// A part of a key in the form in which keys are stored.
 fn canonical(text: &str) -> Result<String, String> {
     let text = text.strip_prefix('/').filter(|rest| !rest.is_empty()).unwrap_or(text);
-    let form = canonical_component(text.as_bytes()).map_err(|error| error.to_string())?;
+    // What may not stand raw in a target is escaped by now, in the keys.
+    let mut raw = Vec::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            ..=b' ' | 0x7f | b'#' => write!(raw, "%{byte:02X}").expect("a vector takes all"),
+            _ => raw.push(byte),
+        }
+    }
+    let form = canonical_component(&raw).map_err(|error| error.to_string())?;
     Ok(String::from_utf8(form.into_owned()).expect("a canonical form is ASCII"))
 }
 

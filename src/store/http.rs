@@ -12,7 +12,7 @@
 //! segment removed. `a%2Fb` and `a/b` are two keys. Making many spellings one is the proxy's work,
 //! and is done there once.
 //!
-//! Every answer bears `Ringway-Store`. What hyper refuses by itself (a head that does not parse or
+//! Every answer bears `Ringway-Store`, and every refusal `Ringway-Error`. What hyper refuses by itself (a head that does not parse or
 //! is too long) never gets here and bears nothing.
 
 use std::fs::File;

@@ -34,7 +34,7 @@ pub struct StoreOptions {
     pub fsync: Fsync,
     /// Bytes of the longest value; a longer body is answered 413.
     pub value_bytes_max: u64,
-    /// Bytes held back for a full disk; 16 MiB but in tests.
+    /// Bytes held back for a full disk; 24 MiB but in tests.
     pub reserve_bytes: u64,
     /// How long clients may take.
     pub timeouts: ClientTimeouts,

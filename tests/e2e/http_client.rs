@@ -47,6 +47,23 @@ impl Client {
         self.reply()
     }
 
+    /// The same with fields, lines with their CRLF.
+    pub fn ask_with(
+        &mut self,
+        method: &str,
+        target: &str,
+        fields: &str,
+        body: &[u8],
+    ) -> io::Result<Reply> {
+        let length = body.len();
+        let head = format!(
+            "{method} {target} HTTP/1.1\r\nHost: store\r\n{fields}Content-Length: {length}\r\n\r\n"
+        );
+        self.send(head.as_bytes())?;
+        self.send(body)?;
+        self.reply()
+    }
+
     pub fn send_head(&mut self, method: &str, target: &str, length: u64) -> io::Result<()> {
         let head = format!(
             "{method} {target} HTTP/1.1\r\nHost: store\r\nContent-Length: {length}\r\n\r\n"

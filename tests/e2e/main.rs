@@ -36,6 +36,8 @@ mod store_fsync;
 mod store_kill;
 mod store_life;
 mod store_memory;
+mod store_replica;
+mod store_replica_kill;
 mod strict;
 #[allow(dead_code, reason = "the cluster tests use the rest of it")]
 mod support;

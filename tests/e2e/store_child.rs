@@ -36,7 +36,9 @@ impl StoreProcess {
         out.read_line(&mut line).expect("stdout can be read");
         let address = line
             .trim_end()
-            .strip_prefix("ringway store listening on http://")
+            .strip_prefix("ringway store listening on http")
+            .map(|rest| rest.trim_start_matches('s'))
+            .and_then(|rest| rest.strip_prefix("://"))
             .and_then(|address| address.parse().ok());
         let address = address.unwrap_or_else(|| panic!("the store did not start: {line:?}"));
         Self { child, address, _out: out }
@@ -53,6 +55,12 @@ impl StoreProcess {
     /// One request on a connection of its own.
     pub fn ask(&self, method: &str, target: &str, body: &[u8]) -> Reply {
         self.client().ask(method, target, body).expect("an answer")
+    }
+
+    /// SIGHUP.
+    pub fn hang_up(&self) {
+        let id = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(id, rustix::process::Signal::HUP).expect("the store runs");
     }
 
     /// kill -9.
