@@ -115,7 +115,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Slot {
     present: Option<Pass>,
-    /// The last that was not a dry run and went through to its end.
+    /// The last that was not a dry run, and compared all of all shards.
     whole: Option<Pass>,
     /// Waits to be begun.
     asked: Option<Pass>,
@@ -182,7 +182,7 @@ impl Passes {
         let mut inner = self.inner();
         let slot = inner.pools.entry(pool.clone()).or_default();
         slot.present = Some(pass.clone());
-        if pass.end == PassEnd::Done && !pass.dry_run {
+        if pass.is_whole() && !pass.dry_run {
             slot.whole = Some(pass.clone());
         }
     }
