@@ -4,6 +4,7 @@
 //! and decides in between what may be repeated.
 
 use super::seam::{BodyError, ClientGone};
+use crate::net::tls::ShardRefused;
 use crate::net::upstream::ConnectError;
 use crate::protocol::quorum::Reason;
 use crate::protocol::replica::Refusal;
@@ -130,6 +131,9 @@ pub(super) enum TryError {
     /// The connection broke before the answer's head was complete.
     #[error("the connection broke before an answer came")]
     Reset,
+    /// The shard will not have this node's certificate, and took nothing of the request.
+    #[error(transparent)]
+    Untrusted(ShardRefused),
     /// The connection broke between the answer's head and its body.
     #[error("the connection broke before the answer's body came")]
     BodyMissing,

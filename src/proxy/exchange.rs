@@ -172,7 +172,10 @@ impl<'a> Exchange<'a> {
         let part = self.part.get().map(|part| &**part);
         let hop = Hop { caller: self.caller, version: answer.version(), part };
         let keep = Keep { destination: destination.is_none(), condition: !rewrites };
-        let condition = render_fields(&mut fields, head, whole, site, &hop, keep);
+        let condition = match render_fields(&mut fields, head, whole, site, &hop, keep) {
+            Ok(condition) => condition,
+            Err(problem) => return self.tell(&problem, seen, note, body, answer).await,
+        };
         let framing = head.framing();
         let held_body_bytes_max = site.limits.replay_body_bytes_max as u64;
         let streams = match framing {

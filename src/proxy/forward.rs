@@ -111,6 +111,10 @@ pub(super) struct Keep {
 
 /// Renders the fields that go on, but for `Host` and the framing. `keep` says which fields of
 /// WebDAV are not written anew for each shard. Gives the value of the `If` that was left out.
+///
+/// # Errors
+/// [`Problem`] if `If` stands twice: it is no list (RFC 4918, section 10.4), and what two of them say
+/// together each server decides for itself.
 pub(super) fn render_fields<'w>(
     out: &mut Vec<u8>,
     head: &RequestHead,
@@ -118,7 +122,7 @@ pub(super) fn render_fields<'w>(
     site: &Site,
     hop: &Hop<'_>,
     keep: Keep,
-) -> Option<&'w [u8]> {
+) -> Result<Option<&'w [u8]>, Problem> {
     let append = site.forwarded == ForwardedRule::Append;
     let (x_forwarded, forwarded) = (site.forwarded_fields.x(), site.forwarded_fields.standard());
     let caller = hop.caller;
@@ -126,7 +130,7 @@ pub(super) fn render_fields<'w>(
     let mut forwarded_for = !x_forwarded;
     let (mut proto, mut host) = (!x_forwarded, !x_forwarded);
     let mut element = !forwarded;
-    let mut condition = None;
+    let (mut condition, mut conditions) = (None, 0);
     let mut lines = Lines::of(whole);
     for field in head.fields().iter().filter(|field| !field.nominated) {
         match field.kind {
@@ -176,9 +180,15 @@ pub(super) fn render_fields<'w>(
                 continue;
             }
             FieldKind::Destination if !keep.destination => continue,
-            FieldKind::If if !keep.condition && condition.is_none() => {
-                condition = Some(field.value.of_bytes(whole));
-                continue;
+            FieldKind::If => {
+                conditions += 1;
+                if conditions > 1 {
+                    return Err(Problem::two_conditions());
+                }
+                if !keep.condition {
+                    condition = Some(field.value.of_bytes(whole));
+                    continue;
+                }
             }
             FieldKind::EndToEnd
                 if hop.part.is_some_and(|part| part.replaces(field.name.of_bytes(whole))) =>
@@ -206,7 +216,7 @@ pub(super) fn render_fields<'w>(
         write_element(out, caller, head.host(whole), &site.forwarded_by);
     }
     write_via(out, hop.version, &site.via);
-    condition
+    Ok(condition)
 }
 
 const X_FORWARDED_FOR: &[u8] = b"X-Forwarded-For";

@@ -88,6 +88,12 @@ impl Problem {
         Self::new(400, "malformed-request", "DPE", detail).outcome(Outcome::NotApplied)
     }
 
+    /// A condition of WebDAV that stands twice.
+    #[must_use]
+    pub fn two_conditions() -> Self {
+        Self::malformed("the field `If` stands twice")
+    }
+
     /// A head that is too large, or has a bare LF.
     #[must_use]
     pub fn of_scan(error: ScanError) -> Self {

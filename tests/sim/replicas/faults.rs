@@ -4,7 +4,7 @@ use super::world::{Event, World};
 
 impl World {
     pub fn fault(&mut self) {
-        if self.is_healed {
+        if self.is_healed || self.is_calm {
             return;
         }
         let wait_us = self.rng.u64(50_000..700_000);
@@ -12,7 +12,10 @@ impl World {
         let (proxy, store) =
             (self.rng.usize(0..self.proxies.len()), self.rng.usize(0..self.stores.len()));
         match self.rng.u8(0..100) {
-            0..25 => self.kill_store(store),
+            0..25 => {
+                let for_us = self.rng.u64(10_000..1_500_000);
+                self.kill_store(store, for_us);
+            }
             25..40 => {
                 let for_us = self.rng.u64(10_000..1_500_000);
                 let until_us = self.now_us + for_us;
@@ -28,14 +31,15 @@ impl World {
             65..75 => self.kill_proxy(proxy),
             75..90 => self.divide(),
             _ => {
-                let off_by_ms = self.rng.i64(-500..=500);
+                let off_by_ms = self.rng.i64(-120..=120);
                 self.proxies[proxy].clock.wall_off_by_ms = off_by_ms;
                 self.tell(proxy, "clock is set", &[("by_ms", off_by_ms.unsigned_abs())]);
             }
         }
     }
 
-    fn kill_store(&mut self, at: usize) {
+    /// Kills a store, which starts again so much later.
+    pub fn kill_store(&mut self, at: usize, for_us: u64) {
         if !self.stores[at].is_up {
             return;
         }
@@ -44,8 +48,7 @@ impl World {
         self.count("store killed");
         let checked = self.visible.check(&self.stores);
         self.check("visible", checked);
-        let wait_us = self.rng.u64(10_000..1_500_000);
-        self.after(wait_us, Event::StartStore(at));
+        self.after(for_us, Event::StartStore(at));
     }
 
     pub fn start_store(&mut self, at: usize) {

@@ -143,14 +143,18 @@ impl World {
         if self.is_healed {
             return;
         }
-        let wait_us = self.rng.u64(5_000..200_000);
+        let wait_us = self.rng.u64(5_000..120_000);
         self.after(wait_us, Event::Client(at));
         let asked = match self.rng.u8(0..10) {
             0..4 => Asked::Read,
-            4..8 => Asked::Put,
+            4..7 => Asked::Put,
             _ => Asked::Delete,
         };
-        let key = self.rng.u8(0..=STRICT_KEYS);
+        // Now and then a key is left alone for a while, so that its tombstone grows old.
+        let last = if self.rng.bool() { 1 } else { STRICT_KEYS };
+        let key = self.rng.u8(0..=last);
+        let is_quiet = (self.now_us / 1_000_000 + u64::from(key)).is_multiple_of(3);
+        let asked = if is_quiet { Asked::Read } else { asked };
         self.begin(at, key, asked);
     }
 
@@ -194,6 +198,16 @@ impl World {
         self.drive(at, operation);
     }
 
+    /// A node has the group begin an epoch, if the last is in force everywhere.
+    pub fn next_epoch(&mut self, at: usize) {
+        self.group.look(self.now_us);
+        if self.group.barrier == self.group.epoch {
+            let unix_ms = self.proxies[at].clock.wall_ms(self.now_us);
+            self.group.next_epoch(unix_ms);
+            self.count("epoch");
+        }
+    }
+
     fn proposer(&self, at: usize) -> Proposer {
         let incarnation = Incarnation(self.proxies[at].starts);
         Proposer { node: NodeId(at as u64 + 1), incarnation, worker: 0 }
@@ -224,7 +238,26 @@ impl World {
     pub fn ask(&mut self, at: usize, number: u64, head: &Head, to: Set, request: &Request) {
         let Head { key, epoch, .. } = *head;
         let letter = Letter { proxy: at, operation: number, key, epoch, request: request.clone() };
-        to.iter().for_each(|store| self.send(store, &letter));
+        // The worst moment to be stopped: the lease was looked at, and nothing is sent yet.
+        let mut later_us = 0;
+        if request.is_write() && self.chance(4) {
+            later_us = self.rng.u64(10_000..3_500_000);
+            let proxy = &mut self.proxies[at];
+            proxy.stopped_until_us = proxy.stopped_until_us.max(self.now_us + later_us);
+            self.tell(at, "proxy is stopped before it sends", &[("for_us", later_us)]);
+            self.count("stopped before it sends");
+            // And what makes it matter: something is deleted and collected meanwhile.
+            let other = (at + 1) % self.proxies.len();
+            let deleted = self.rng.u8(0..STRICT_KEYS);
+            self.after(30_000, Event::Begin { proxy: other, key: deleted, asked: Asked::Delete });
+            self.after(500_000, Event::NextEpoch(other));
+        }
+        // The worst moment for a store to be killed and started: it has staged.
+        if matches!(request, Request::Commit(_)) && self.chance(4) {
+            let store = self.rng.usize(0..self.stores.len());
+            self.kill_store(store, 0);
+        }
+        to.iter().for_each(|store| self.send(later_us, store, &letter));
     }
 
     pub fn answer(&mut self, at: usize, number: u64, store: usize, reply: Reply) {

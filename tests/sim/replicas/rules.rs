@@ -4,6 +4,10 @@
 //! is told or passes over what it says, and a store does what it must not.
 
 /// The rules that guard safety on replicated pools (DESIGN, section 7).
+///
+/// That an absent key answers its slot's watermark, and that the watermark refuses, are not among
+/// them: with clocks that are right within the age of what is collected, and stores that fence,
+/// nothing that happens here needs them. They are there for when one of these fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
     /// A write has one version for ever: nobody stamps anew after "superseded".
@@ -20,14 +24,10 @@ pub enum Rule {
     TombstonesEverywhere,
     /// A store refuses what began under an older epoch than it was told.
     StoresFence,
-    /// An absent key answers its slot's watermark, so that fresh stamps go above it.
-    WatermarkIsAnswered,
-    /// What comes late at or under the watermark is not taken.
-    WatermarkRefuses,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 9] = [
+    pub const ALL: [Rule; 7] = [
         Self::OneVersion,
         Self::AskBeforeChoosing,
         Self::RepairBeforeAnswer,
@@ -35,8 +35,6 @@ impl Rule {
         Self::DurableBeforeAnswer,
         Self::TombstonesEverywhere,
         Self::StoresFence,
-        Self::WatermarkIsAnswered,
-        Self::WatermarkRefuses,
     ];
 }
 

@@ -11,7 +11,7 @@ use crate::{number_from, with_each};
 const SEEDS: u64 = 150;
 
 /// How many seeds a scenario that is meant to break may need.
-const BROKEN_SEEDS_MAX: u64 = 2_000;
+const BROKEN_SEEDS_MAX: u64 = 1_000;
 
 /// What must happen in some run at least.
 const HAPPENS: [&str; 21] = [

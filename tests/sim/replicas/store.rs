@@ -115,32 +115,22 @@ impl Store {
     }
 
     /// Does what is asked; of a write, when its time on disk has come.
-    pub fn act(
-        &mut self,
-        operation: u64,
-        key: Key,
-        request: &Request,
-        rules: Rules,
-    ) -> Option<Reply> {
+    pub fn act(&mut self, operation: u64, key: Key, request: &Request) -> Option<Reply> {
         let held = self.live.held(key);
-        let told = match held {
-            Held::Absent { .. } if !rules.keep(Rule::WatermarkIsAnswered) => Held::NOTHING,
-            held => held,
-        };
         Some(match request {
             Request::Stage => {
                 self.staged.insert((operation, key));
-                Reply::Staged(told.newest())
+                Reply::Staged(held.newest())
             }
-            Request::Ask => Reply::Held(told),
+            Request::Ask => Reply::Held(held),
             Request::Commit(version) => {
                 let is_staged = self.staged.remove(&(operation, key));
                 if !is_staged && !held.covers(*version) {
                     return Some(Reply::NotStaged);
                 }
-                self.take(key, Record { version: *version, is_tombstone: false }, rules)
+                self.take(key, Record { version: *version, is_tombstone: false })
             }
-            Request::Bring(record) => self.take(key, *record, rules),
+            Request::Bring(record) => self.take(key, *record),
             Request::Abort => {
                 self.staged.remove(&(operation, key));
                 return None;
@@ -161,12 +151,8 @@ impl Store {
         })
     }
 
-    fn take(&mut self, key: Key, record: Record, rules: Rules) -> Reply {
-        let held = match self.live.held(key) {
-            Held::Absent { .. } if !rules.keep(Rule::WatermarkRefuses) => Held::NOTHING,
-            held => held,
-        };
-        let decision = decide(held, record.version);
+    fn take(&mut self, key: Key, record: Record) -> Reply {
+        let decision = decide(self.live.held(key), record.version);
         if decision == Decision::Apply {
             self.live.records.insert(key, record);
         }

@@ -15,10 +15,10 @@ use ringway::version::Version;
 use super::proxy::{Head, Operation, Task};
 use super::rules::Rule;
 use super::store::{Key, Reply, Request};
-use super::world::{Event, STRICT_KEYS, World};
+use super::world::{Event, Letter, STRICT_KEYS, World};
 
-/// `tombstone_min_age`: above what the wall clocks are apart, and an operation takes.
-const AGE_MS_MIN: u64 = 1_500;
+/// `tombstone_min_age`: above what two wall clocks are apart.
+const AGE_MS_MIN: u64 = 300;
 
 /// What the replicas hold of one key, for a hint or to compare them.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl World {
     }
 
     pub fn upkeep(&mut self, at: usize) {
-        let wait_us = if self.is_healed { 30_000 } else { self.rng.u64(50_000..400_000) };
+        let wait_us = if self.is_healed { 30_000 } else { self.rng.u64(20_000..200_000) };
         self.after(wait_us, Event::Upkeep(at));
         let proxy = &self.proxies[at];
         if !proxy.is_up || proxy.clock.boot_ms(self.now_us) >= proxy.lease_until_ms {
@@ -66,12 +66,10 @@ impl World {
                 self.survey(at, key, None);
             }
             7..9 if self.group.barrier < self.group.epoch => self.group.look(self.now_us),
-            7..9 if proxy.epoch == self.group.barrier => self.collect(at),
-            9 if self.group.barrier == self.group.epoch && self.rng.u8(0..3) == 0 => {
-                let unix_ms = self.proxies[at].clock.wall_ms(self.now_us);
-                self.group.next_epoch(unix_ms);
-                self.count("epoch");
+            7..9 if proxy.epoch == self.group.barrier && self.now_us >= self.collects_at_us => {
+                self.collect(at);
             }
+            9 if self.rng.u8(0..6) == 0 => self.next_epoch(at),
             _ => {}
         }
     }
@@ -185,17 +183,12 @@ impl World {
         }
     }
 
-    fn raise(
-        &mut self,
-        at: usize,
-        number: u64,
-        head: &Head,
-        collection: &mut Collection,
-    ) {
+    fn raise(&mut self, at: usize, number: u64, head: &Head, collection: &mut Collection) {
         let is_hasty = !self.rules.keep(Rule::TombstonesEverywhere);
         if collection.is_done || (!is_hasty && collection.listed.iter().any(Option::is_none)) {
             return;
         }
+        let names: Vec<String> = (0..=STRICT_KEYS).map(|key| key.to_string()).collect();
         let seen = collection.listed.iter().flatten().next().cloned();
         let slots: Vec<(Vec<Listed<'_>>, Version)> = collection
             .listed
@@ -203,7 +196,10 @@ impl World {
             .map(|listed| {
                 // Whoever is hasty takes the word of one for that of all.
                 let (records, watermark) = listed.as_ref().or(seen.as_ref()).expect("one has told");
-                (records.iter().map(|(key, record)| listed_as(*key, *record)).collect(), *watermark)
+                (
+                    records.iter().map(|(key, record)| listed_as(&names, *key, *record)).collect(),
+                    *watermark,
+                )
             })
             .collect();
         let slots: Vec<Option<Slot<'_, '_>>> = slots
@@ -223,18 +219,27 @@ impl World {
             return;
         }
         collection.is_done = true;
+        // Not again at once: one that was not reached is left as it is for a while.
+        self.collects_at_us = self.now_us + 2_500_000;
         self.count("collected");
         let collected: Vec<(Key, Version)> =
             collected.iter().map(|(key, version)| (key_of(key), *version)).collect();
-        self.ask(at, number, head, every, &Request::Raise(collected));
+        // Often it reaches one of them much later than the others.
+        let request = Request::Raise(collected);
+        let last = self.rng.usize(0..self.stores.len());
+        let letter =
+            Letter { proxy: at, operation: number, key: head.key, epoch: head.epoch, request };
+        for store in 0..self.stores.len() {
+            let is_late = store == last && self.chance(50);
+            let later_us = if is_late { self.rng.u64(0..4_000_000) } else { 0 };
+            self.send(later_us, store, &letter);
+        }
     }
 }
 
-const NAMES: [&str; 3] = ["0", "1", "2"];
-
-fn listed_as(key: Key, record: Record) -> Listed<'static> {
+fn listed_as(names: &[String], key: Key, record: Record) -> Listed<'_> {
     let Record { version, is_tombstone } = record;
-    Listed { key: NAMES[usize::from(key)], version, is_tombstone }
+    Listed { key: &names[usize::from(key)], version, is_tombstone }
 }
 
 fn key_of(name: &str) -> Key {

@@ -16,7 +16,7 @@ use crate::trace::{Field, Trace};
 use crate::world::{Coverage, Outcome, Violation};
 
 /// The keys that are read and written at `quorum` or `all`; the one after them at `one`.
-pub const STRICT_KEYS: Key = 2;
+pub const STRICT_KEYS: Key = 30;
 
 const STORES: usize = 3;
 const FAULTS_US: u64 = 9_000_000;
@@ -83,6 +83,7 @@ pub enum Event {
         lease_until_ms: Option<u64>,
     },
     Upkeep(usize),
+    NextEpoch(usize),
     Fault,
     Join,
     StartStore(usize),
@@ -106,6 +107,10 @@ pub struct World {
     pub proxies: Vec<Proxy>,
     pub group: Group,
     pub is_healed: bool,
+    /// In a calm run the one fault is that proxies are stopped at the worst moment.
+    pub is_calm: bool,
+    /// When tombstones may be collected again.
+    pub collects_at_us: u64,
     /// Numbers operations; a value is the number of the one that wrote it.
     pub counter: u64,
     pub values: BTreeMap<Version, u64>,
@@ -153,6 +158,7 @@ impl World {
     fn new(seed: u64, rules: Rules, is_printed: bool) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let proxies = rng.usize(2..=3);
+        let is_calm = rng.u8(0..3) == 0;
         let clocks: Vec<Clock> = (0..proxies).map(|_| Clock::new(&mut rng, 50_000)).collect();
         Self {
             now_us: 0,
@@ -162,6 +168,8 @@ impl World {
             proxies: clocks.into_iter().map(Proxy::new).collect(),
             group: Group::new(proxies),
             is_healed: false,
+            is_calm,
+            collects_at_us: 0,
             counter: 0,
             values: BTreeMap::new(),
             histories: BTreeMap::new(),
@@ -213,6 +221,7 @@ impl World {
                 self.granted(proxy, starts, epoch, lease_until_ms);
             }
             Event::Upkeep(proxy) => self.upkeep(proxy),
+            Event::NextEpoch(proxy) => self.next_epoch(proxy),
             Event::Fault => self.fault(),
             Event::Join => self.join(),
             Event::StartStore(store) => self.start_store(store),
@@ -229,20 +238,20 @@ impl World {
         }
         if !store.admits(letter.epoch, rules) {
             self.count("stale epoch");
-            self.reply(at, &letter, Reply::Stale);
+            self.reply(at, &letter, &Reply::Stale);
             return;
         }
         if !letter.request.is_write() {
-            let reply = store.act(letter.operation, letter.key, &letter.request, rules);
+            let reply = store.act(letter.operation, letter.key, &letter.request);
             if let Some(reply) = reply {
-                self.reply(at, &letter, reply);
+                self.reply(at, &letter, &reply);
             }
             return;
         }
         if !rules.keep(Rule::DurableBeforeAnswer) {
-            let reply = store.act(letter.operation, letter.key, &letter.request, rules);
+            let reply = store.act(letter.operation, letter.key, &letter.request);
             if let Some(reply) = reply {
-                self.reply(at, &letter, reply);
+                self.reply(at, &letter, &reply);
             }
         }
         let starts = self.stores[at].starts;
@@ -263,42 +272,51 @@ impl World {
         }
         // A higher epoch may have come while this one waited for the disk.
         if !store.admits(letter.epoch, rules) {
-            self.reply(at, letter, Reply::Stale);
+            self.reply(at, letter, &Reply::Stale);
             return;
         }
-        let reply = store.act(letter.operation, letter.key, &letter.request, rules);
+        let reply = store.act(letter.operation, letter.key, &letter.request);
         store.sync();
+        if let Request::Raise(collected) = &letter.request {
+            collected.iter().for_each(|(key, version)| self.deleted.collected(*key, *version));
+        }
+        let checked = self.deleted.check(&self.stores[at]);
+        self.check("deleted", checked);
         if let Some(reply) = reply {
-            self.reply(at, letter, reply);
+            self.reply(at, letter, &reply);
         }
     }
 
-    fn reply(&mut self, from: usize, letter: &Letter, reply: Reply) {
+    fn reply(&mut self, from: usize, letter: &Letter, reply: &Reply) {
         let Letter { proxy, operation, .. } = *letter;
         let event = || Event::Answer { proxy, store: from, operation, reply: reply.clone() };
         self.carry(self.stores[from].side == self.proxies[proxy].side, event);
     }
 
-    /// Sends a request to a store.
-    pub fn send(&mut self, to: usize, letter: &Letter) {
+    /// Sends a request to a store, so much later than it was said.
+    pub fn send(&mut self, later_us: u64, to: usize, letter: &Letter) {
         let is_near = self.stores[to].side == self.proxies[letter.proxy].side;
-        self.carry(is_near, || Event::Arrive { store: to, letter: letter.clone() });
+        self.carry_later(later_us, is_near, || Event::Arrive { store: to, letter: letter.clone() });
+    }
+
+    pub fn carry(&mut self, is_near: bool, event: impl Fn() -> Event) {
+        self.carry_later(0, is_near, event);
     }
 
     /// Carries a message: perhaps it is lost, comes late, or twice.
-    pub fn carry(&mut self, is_near: bool, event: impl Fn() -> Event) {
-        if !is_near || self.chance(4) {
+    fn carry_later(&mut self, later_us: u64, is_near: bool, event: impl Fn() -> Event) {
+        if !is_near || self.chance(if self.is_calm { 1 } else { 4 }) {
             return;
         }
         for _ in 0..=u8::from(self.chance(3)) {
             let longest_us = match self.rng.u8(0..100) {
-                _ if self.is_healed => 5_000,
+                _ if self.is_healed || self.is_calm => 5_000,
                 0..90 => 5_000,
                 90..97 => 200_000,
                 _ => 4_000_000,
             };
             let delay_us = self.rng.u64(200..longest_us);
-            self.after(delay_us, event());
+            self.after(later_us + delay_us, event());
         }
     }
 

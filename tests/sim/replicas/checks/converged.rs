@@ -24,8 +24,17 @@ pub fn converged(stores: &[Store]) -> Checked {
             })
             .collect();
         if values.len() > 1 {
-            return Err(format!("after healing, key {key} is held as {held:?}"));
+            let held: Vec<String> = held.iter().map(told).collect();
+            return Err(format!("after healing, key {key} is held as {}", held.join(", ")));
         }
     }
     Ok(())
+}
+
+fn told(held: &Held) -> String {
+    match held {
+        Held::Value(version) => version.to_string(),
+        Held::Tombstone(version) => format!("tombstone {version}"),
+        Held::Absent { watermark } => format!("nothing above {watermark}"),
+    }
 }
