@@ -25,6 +25,7 @@ mod healing;
 mod http2;
 mod http2_floods;
 mod http_client;
+mod kept;
 mod limits;
 mod operators;
 mod outlet;
