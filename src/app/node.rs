@@ -332,6 +332,23 @@ impl Node {
         }
     }
 
+    /// Waits until every shard of pools that keep data has its store, so that a first write finds
+    /// all its replicas; `false` if that takes longer than `at_most`.
+    pub async fn until_bound(&self, at_most: Duration) -> bool {
+        let mut revisions = self.publisher.revision();
+        let bound = async {
+            loop {
+                let topology = self.publisher.topology();
+                let kept = topology.pools().iter().filter(|pool| pool.spec.kept.is_some());
+                let mut shards = kept.flat_map(|pool| &pool.shards);
+                if shards.all(|shard| shard.store.is_some()) || revisions.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(at_most, bound).await.is_ok()
+    }
+
     /// The configuration in force.
     #[must_use]
     pub fn config(&self) -> Arc<Config> {
