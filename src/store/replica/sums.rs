@@ -1,8 +1,8 @@
 //! How are the sums of slots kept up with every write, and cheaply?
 //!
 //! A write changes the sum of one slot of 65,536, any one. Changed where they stand, sums would cost
-//! each write a page of the index, copied, hashed and written (a third of what the writing thread
-//! does; measured). So a transaction appends all its changes as one row to a *journal*, and once the
+//! each write a page of the index, copied, hashed and written: 10.8 KB instead of 7.3 for a put of
+//! 1 KiB at 64 connections. So a transaction appends all its changes as one row to a *journal*, and once the
 //! journal has [`JOURNAL_ENTRIES_MAX`] of them it is folded into the table. Who asks for a sum adds
 //! both up; a fold costs a few milliseconds each time, half a microsecond a write.
 //!
