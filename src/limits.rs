@@ -46,7 +46,7 @@ pub struct Http2Limits {
     pub streams_max: u32,
     /// Bytes of one request's body that may be under way, and of its answer that are held.
     pub stream_window_bytes: u32,
-    /// Bytes of all bodies together that may be under way to us.
+    /// Bytes of all bodies together that may be under way to us, and of all answers that are held.
     pub connection_window_bytes: u32,
 }
 

@@ -44,8 +44,8 @@ pub fn warnings(status: &Status) -> Vec<String> {
             more => format!("{more} places"),
         };
         warnings.push(format!(
-            "this node's file differs from what is agreed in {places}: see `config_drift`; what \
-             is agreed holds"
+            "this node's file differs from what is agreed in {places}: see `drift` below; \
+             what is agreed holds"
         ));
     }
     match status.staged {
@@ -88,7 +88,10 @@ fn of_cluster(cluster: &ClusterStatus, warnings: &mut Vec<String>) {
         warnings.push(format!("this node {since}, and refuses what needs agreement{why}"));
     }
     warnings.extend(cluster.nodes.iter().flat_map(of_node));
-    let differing: Vec<&str> = named(cluster, |node| node.routes_differ == Some(true));
+    let differing: Vec<&str> = named(cluster, |node| {
+        // What this node knows of itself by way of the leader is older than what it serves.
+        node.routes_differ == Some(true) && node.id != cluster.node_id
+    });
     if !differing.is_empty() {
         warnings.push(format!(
             "routes differ from this node's on {}: bring their files in line",
@@ -215,7 +218,8 @@ mod tests {
         let silent = NodeStatus { last_seen_ms_ago: Some(61_500), ..node("n2") };
         let broken = NodeStatus { mismatches: vec!["p@4".to_owned()], ..node("n3") };
         let early = NodeStatus { clock_offset_ms: Some(-400), ..node("n4") };
-        let other = NodeStatus { routes_differ: Some(true), ..node("n5") };
+        let other = NodeStatus { id: 5, routes_differ: Some(true), ..node("n5") };
+        let itself = NodeStatus { routes_differ: Some(true), ..node("n1") };
         let even = NodeStatus { role: "waiting".to_owned(), ..node("n6") };
         let trouble = Some("the clock is off".to_owned());
         let bad = ClusterStatus {
@@ -225,7 +229,7 @@ mod tests {
             lease: Lease { remaining_ms: 0, lost_ms_ago: Some(34_000), trouble },
             log: Log { last: None, committed: None, applied: Some(10_500) },
             snapshot: Some(Snapshot { index: 400, age_ms: 1 }),
-            ..cluster(vec![node("n1"), silent, broken, early, other, even])
+            ..cluster(vec![itself, silent, broken, early, other, even])
         };
         assert_eq!(
             of(&bad),

@@ -201,10 +201,10 @@ fn connections_max(
     let given = asked.min(left.max(CONNECTIONS_MIN));
     if given < asked && previous.is_none_or(|site| site.limits.connections_max != given) {
         tracing::warn!(
-            asked,
-            given,
-            descriptors,
-            "client.limits.connections is more than the limit on open files allows: raise that"
+            "only {given} connections are taken: raise the limit on open files, which is \
+             {descriptors} (`ulimit -n`, LimitNOFILE of systemd), to {} or more, or lower \
+             `client.limits.connections`, which is {asked}",
+            asked * 2 + DESCRIPTORS_RESERVED + shards
         );
     }
     given

@@ -17,6 +17,7 @@ use crate::config::{
 use crate::metrics::{Group, Kind, Sample};
 use crate::net::tls::{ClientCertificates, ListenerFiles, ListenerTls, LoadedListener, Served};
 use crate::proxy::door::{Door, protocols};
+use crate::time::rfc3339;
 
 /// How often somebody looks whether a certificate ends soon.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
@@ -91,6 +92,17 @@ impl Doors {
         for warning in self.served().iter().filter_map(|one| one.expiry_warning(unix_ms() / 1000)) {
             tracing::warn!("{warning}");
         }
+    }
+
+    /// What is served and until when: `tls/site.pem until 2027-06-09, …`.
+    #[must_use]
+    pub fn certificates(&self) -> Option<String> {
+        let each = self.served().into_iter().map(|one| {
+            let until = rfc3339(one.not_after_s.saturating_mul(1000));
+            let day = until.split('T').next().unwrap_or_default();
+            format!("{} until {day}", one.path.display())
+        });
+        Some(each.collect::<Vec<_>>().join(", ")).filter(|all| !all.is_empty())
     }
 
     /// Says so every day.

@@ -220,10 +220,8 @@ impl Opened {
                 let joining = be_taken_in(self.group.clone(), self.join, self.config);
                 tasks.spawn_on(joining, control);
             }
-            (None, true) => tracing::warn!(
-                "this node belongs to no cluster: found one with `ringway cluster init`, or name \
-                 nodes of one under `cluster.join`"
-            ),
+            // Whoever started the node founds a cluster with it, or says what is missing.
+            (None, true) => {}
         }
         Ok(Membership {
             group: self.group,
@@ -312,6 +310,12 @@ impl Membership {
         let (settings, commands) = seed(config);
         let founded = self.group.found(ACTOR, settings, commands).await;
         founded.map(drop).map_err(|error| AppError::Refused(error.to_string()))
+    }
+
+    /// Whether the node is in a cluster, or was in one.
+    #[must_use]
+    pub fn is_born(&self) -> bool {
+        self.group.member().is_some()
     }
 
     /// Waits until this node holds a lease, at most so long.

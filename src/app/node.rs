@@ -250,6 +250,7 @@ impl Node {
                 phase: phase.clone(),
                 pipes_max: pipes_of_each(self.publisher.workers()),
                 kept: Some(kept.clone()),
+                hints: None,
                 seed: fastrand::u64(..),
             };
             let thread = std::thread::Builder::new()
@@ -337,6 +338,20 @@ impl Node {
         }
     }
 
+    /// Requests that are with a shard.
+    fn requests_in_flight(&self) -> usize {
+        let site = self.publisher.published().load_full();
+        let shards = site.view.pools.iter().flat_map(|pool| pool.shards.iter());
+        shards.map(|shard| shard.in_flight()).sum()
+    }
+
+    /// The certificates that clients are shown, and until when each is good, as a sentence has it;
+    /// none without TLS.
+    #[must_use]
+    pub fn certificates(&self) -> Option<String> {
+        self.doors.certificates()
+    }
+
     /// Takes the node down. For `drain_delay` it says that it is going, then takes no new
     /// connections; the present requests may end within `drain_timeout`, and what is left when
     /// `hurry` is ready, or then, is cut.
@@ -371,7 +386,13 @@ impl Node {
                 () = &mut hurry => false,
             };
         if !ended {
-            tracing::warn!("requests were still in flight and are cut");
+            match (self.requests_in_flight(), hurried) {
+                (0, true) => tracing::info!("ended at once, as told a second time"),
+                (0, false) => tracing::warn!("connections were still open and are cut"),
+                (requests, _) => {
+                    tracing::warn!(requests, "requests were still in flight and are cut");
+                }
+            }
             self.phase.send_replace(Phase::Ended);
             let _: Result<(), tokio::task::JoinError> = joined.await;
         }

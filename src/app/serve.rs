@@ -38,6 +38,7 @@ pub fn run(file: &Path) -> Result<(), AppError> {
         NodeParts { control: runtime.handle().clone(), actions, more_metrics: Box::new(Vec::new) };
     let (node, report) = runtime.block_on(Node::start(&loaded.config, parts))?;
     log_report(&report);
+    tell_unborn(&node, &loaded.config);
     announce(&node.addresses, &mut std::io::stdout());
     runtime.block_on(attend(node, file.to_owned(), signals, requests));
     runtime.shutdown_timeout(CONTROL_SHUTDOWN);
@@ -94,12 +95,19 @@ fn reload(node: &mut Node, file: &Path) -> Result<String, String> {
         Ok(report) => {
             log_report(&report);
             let pools = report.len();
-            tracing::info!(pools_changed = pools, "reloaded");
-            Ok(match pools {
-                0 => "reloaded; no pool changed".to_owned(),
-                1 => "reloaded; 1 pool changed".to_owned(),
-                more => format!("reloaded; {more} pools changed"),
-            })
+            let certificates = node.certificates();
+            tracing::info!(rings_changed = pools, certificates, "reloaded");
+            let rings = match pools {
+                0 => "no ring changed".to_owned(),
+                1 => "1 ring changed".to_owned(),
+                more => format!("{more} rings changed"),
+            };
+            // A ring is one thing of many in a file, so what else was read is said.
+            let read = certificates.map(|all| format!("; certificates read again: {all}"));
+            Ok(format!(
+                "reloaded: settings and routes are those of the file; {rings}{}",
+                read.unwrap_or_default()
+            ))
         }
         Err(error) => {
             tracing::error!("the reload was refused and changed nothing:\n{error}");
@@ -108,11 +116,34 @@ fn reload(node: &mut Node, file: &Path) -> Result<String, String> {
     }
 }
 
+/// Says what a node of no cluster waits for, unless it was told whom to join.
+fn tell_unborn(node: &Node, config: &Config) {
+    let waits = node.membership().is_some_and(|membership| !membership.is_born());
+    let joins = config.cluster.as_ref().is_some_and(|cluster| !cluster.join.is_empty());
+    if waits && !joins {
+        tracing::warn!(
+            "this node belongs to no cluster: found one with `ringway cluster init`, or name nodes \
+             of one under `cluster.join`"
+        );
+    }
+}
+
 /// Tells what a start or reload changed.
 pub(super) fn log_report(report: &Report) {
     for pool in report {
         let epoch =
             |epoch: Option<crate::ids::Epoch>| epoch.map_or("-".to_owned(), |e| e.to_string());
+        match (pool.epoch_before, pool.epoch_after) {
+            (None, Some(epoch)) => {
+                tracing::info!(pool = %pool.pool, %epoch, "pool begins");
+                continue;
+            }
+            (Some(_), None) => {
+                tracing::info!(pool = %pool.pool, "pool goes");
+                continue;
+            }
+            _ => {}
+        }
         tracing::info!(
             pool = %pool.pool,
             epoch_before = %epoch(pool.epoch_before),
@@ -168,7 +199,7 @@ pub(super) fn start_log_at(level: &str, json: bool) {
     use tracing_subscriber::EnvFilter;
     // What openraft warns of is told by this crate in its own words, or is an operator's everyday:
     // a node that is away, an election.
-    let quiet = || EnvFilter::new(format!("{level},openraft=error"));
+    let quiet = || EnvFilter::new(format!("{level},openraft=error,openraft::raft::raft_inner=off"));
     let filter = EnvFilter::try_from_env("RINGWAY_LOG").unwrap_or_else(|_| quiet());
     // Colours are for people: in a file or a journal they are noise.
     let builder = tracing_subscriber::fmt()

@@ -169,7 +169,7 @@ pub enum Refusal {
     Superseded,
     /// Not every node would understand it.
     #[error(
-        "this needs feature level {needs}, and the cluster is at {agreed}: raise it once every node runs a release that speaks it"
+        "this needs feature level {needs}, and the cluster is at {agreed}: it is raised by itself once every node runs a release that speaks it; `ringway cluster status` shows the releases"
     )]
     Level {
         /// What the command needs.

@@ -26,7 +26,7 @@ use crate::net::http1::head::{FieldKind, Persistence};
 use crate::net::http1::response::{ResponseError, ResponseHead};
 use crate::net::http1::scan::{HeadLimits, Scanner};
 use crate::net::timers::Timer;
-use crate::net::tls::Reason;
+use crate::net::tls::ShardRefused;
 use crate::net::upstream::Upstream;
 use crate::net::wire::{Pace, Turn, WireError};
 use crate::protocol::health::{Class, Observation, Outcome};
@@ -193,7 +193,7 @@ impl Attempt<'_> {
             })
             .await;
         }
-        let about = About { shard: self.shard.id.as_str(), epoch: self.pool.agreed.epoch };
+        let about = About::of(self.shard.id.as_str(), self.pool.agreed.epoch);
         let framing = receiving.head.framing();
         let whole = &receiving.buffer.filled()[..length];
         answer.head(&receiving.head, whole, framing, &about, state == Sending::Complete);
@@ -389,24 +389,19 @@ impl Attempt<'_> {
             }
             match upstream.wire.read(self.timer, &mut receiving.buffer, &mut pace).await {
                 Ok(0) => return Err(TryError::Reset),
-                Err(error) => {
-                    self.tell_alert(&error);
-                    return Err(TryError::Reset);
+                Err(WireError::Broken(error)) => {
+                    // Of what was said before, it has taken some.
+                    let is_fresh = receiving.buffer.is_empty()
+                        && receiving.interims == 0
+                        && !upstream.is_reused();
+                    return Err(match ShardRefused::after_handshake(error) {
+                        Ok(refused) if is_fresh => TryError::Untrusted(refused),
+                        _ => TryError::Reset,
+                    });
                 }
+                Err(WireError::TimedOut) => return Err(TryError::Reset),
                 Ok(_) => {}
             }
-        }
-    }
-
-    /// Says why a shard ended a TLS session. By TLS 1.3 a shard judges this node's certificate
-    /// after the handshake (RFC 8446, section 4.4.2.4), so this is where one that is missing shows.
-    fn tell_alert(&self, error: &WireError) {
-        let WireError::Broken(error) = error else { return };
-        let reason = Reason::of(error);
-        if matches!(reason, Reason::NoCertificate | Reason::Alert) {
-            let now_ms = self.timer.timers().now_ms();
-            let pool = &self.pool.agreed.name;
-            self.shard.tls_failed(pool, reason, &error.to_string(), now_ms);
         }
     }
 

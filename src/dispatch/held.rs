@@ -161,7 +161,7 @@ impl<'a> Held<'a> {
             }
         }
         worker.keep_head(head);
-        let about = About { shard: shard.id.as_str(), epoch: pool.agreed.epoch };
+        let about = About::of(shard.id.as_str(), pool.agreed.epoch);
         let mut receiving = std::mem::replace(&mut self.receiving, Receiving::begun(worker));
         let framing = receiving.head.framing();
         let whole = &receiving.buffer.filled()[..self.length];

@@ -5,6 +5,7 @@
 
 use prometheus::proto::MetricFamily;
 
+use super::kept::metrics::{COUNTERS, KeptMetrics};
 use super::view::View;
 use crate::metrics::{Counter, Group, Kind, Latency, Sample, StatusClasses};
 use crate::net::tls::ReasonCounts;
@@ -20,6 +21,8 @@ pub struct ShardMetrics {
     pub(super) cx_total: Counter,
     pub(super) cx_connect_fail: Counter,
     pub(super) cx_connect_timeout: Counter,
+    /// Writes that it acknowledged as a replica.
+    pub(super) acks: Counter,
     pub(super) tls_fail: ReasonCounts,
     pub(super) rx_bytes: Counter,
     pub(super) tx_bytes: Counter,
@@ -38,6 +41,7 @@ impl ShardMetrics {
             cx_total: counter(),
             cx_connect_fail: counter(),
             cx_connect_timeout: counter(),
+            acks: counter(),
             tls_fail: ReasonCounts::default(),
             rx_bytes: counter(),
             tx_bytes: counter(),
@@ -63,6 +67,7 @@ pub struct PoolMetrics {
     pub(super) warm_up_found: Counter,
     pub(super) none_healthy: Counter,
     pub(super) panic: Counter,
+    pub(super) kept: KeptMetrics,
 }
 
 impl PoolMetrics {
@@ -83,6 +88,7 @@ impl PoolMetrics {
             warm_up_found: counter(),
             none_healthy: counter(),
             panic: counter(),
+            kept: KeptMetrics::new(workers),
         }
     }
 }
@@ -93,7 +99,7 @@ const POOL: &[&str] = &["pool"];
 type PickShard = fn(&ShardMetrics) -> &Counter;
 type PickPool = fn(&PoolMetrics) -> &Counter;
 
-const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
+const SHARD_COUNTERS: [(&str, &str, PickShard); 10] = [
     (
         "ringway_upstream_rq_rx_reset_total",
         "Requests whose connection broke before the end of the answer.",
@@ -119,6 +125,7 @@ const SHARD_COUNTERS: [(&str, &str, PickShard); 9] = [
         "Connections that were not opened in time; also counted as failed.",
         |m| &m.cx_connect_timeout,
     ),
+    ("ringway_kept_acks_total", "Writes that the shard acknowledged as a replica.", |m| &m.acks),
     ("ringway_upstream_cx_rx_bytes_total", "Bytes of answer bodies received.", |m| &m.rx_bytes),
     ("ringway_upstream_cx_tx_bytes_total", "Bytes of request bodies sent.", |m| &m.tx_bytes),
 ];
@@ -204,7 +211,38 @@ pub fn export(view: &View) -> Vec<MetricFamily> {
         group
     }));
     families.extend(ring_families(view));
+    families.extend(kept_families(view));
     families.into_iter().filter_map(Group::finish).collect()
+}
+
+/// What is counted about pools that keep data, for those alone.
+fn kept_families(view: &View) -> Vec<Group> {
+    let kept = || view.pools.iter().filter(|pool| pool.agreed.spec.kept.is_some());
+    let mut families: Vec<Group> = COUNTERS
+        .iter()
+        .map(|&(name, help, pick)| {
+            let mut group = Group::new(name, help, Kind::Counter, POOL);
+            for pool in kept() {
+                let sum = pick(&pool.metrics.kept).sum();
+                group.push(&[pool.agreed.name.as_str()], Sample::Counter(sum));
+            }
+            group
+        })
+        .collect();
+    let labels = &["pool", "class", "level"];
+    let help = "Requests on pools that keep data, by the level that was asked.";
+    let mut asked = Group::new("ringway_kept_asked_total", help, Kind::Counter, labels);
+    let help = "Those of them that were answered at that level.";
+    let mut achieved = Group::new("ringway_kept_achieved_total", help, Kind::Counter, labels);
+    for pool in kept() {
+        for (class, level, asks, achieves) in pool.metrics.kept.levels() {
+            let labels = [pool.agreed.name.as_str(), class, level.as_str()];
+            asked.push(&labels, Sample::Counter(asks));
+            achieved.push(&labels, Sample::Counter(achieves));
+        }
+    }
+    families.extend([asked, achieved]);
+    families
 }
 
 fn each_shard(view: &View, mut visit: impl FnMut(&[&str], &ShardMetrics)) {

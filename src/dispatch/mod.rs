@@ -30,6 +30,7 @@ mod choose;
 mod ease;
 mod former;
 mod held;
+pub mod kept;
 pub mod kept_worker;
 pub mod metrics;
 pub mod outcome;

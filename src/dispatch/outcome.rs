@@ -4,7 +4,10 @@
 //! and decides in between what may be repeated.
 
 use super::seam::{BodyError, ClientGone};
+use crate::net::tls::ShardRefused;
 use crate::net::upstream::ConnectError;
+use crate::protocol::quorum::Reason;
+use crate::protocol::replica::Refusal;
 
 /// Why a request was not answered by a shard.
 #[derive(Debug, thiserror::Error)]
@@ -48,6 +51,38 @@ pub enum Failure {
     /// The answer broke off after it had begun.
     #[error("the shard's answer broke off")]
     AnswerBroke,
+    /// On a pool that keeps data.
+    #[error(transparent)]
+    Kept(#[from] KeptFailure),
+}
+
+/// Why a request was not answered by a pool that keeps data.
+#[derive(Debug, thiserror::Error)]
+pub enum KeptFailure {
+    /// It is not done and never will be. Perhaps a store said why it did not take part.
+    #[error("not applied: {0}")]
+    NotApplied(Reason, Option<Refusal>),
+    /// It may be done, now or later.
+    #[error("what became of it is not known: {0}")]
+    Unknown(Reason),
+    /// The client's body stopped before anything was decided.
+    #[error(transparent)]
+    Body(BodyError),
+    /// The pool's stores are not bound yet, or its first write is not agreed yet.
+    #[error("the pool does not take writes yet")]
+    NotReady,
+    /// No replica gave what was looked for.
+    #[error("no replica could be read")]
+    NoReplica,
+    /// There is no such key; with what is told of the level.
+    #[error("there is no such key")]
+    NotFound(String),
+    /// A condition of a read does not hold.
+    #[error("a condition does not hold")]
+    ConditionFailed,
+    /// The range lies outside the value, which has so many bytes.
+    #[error("the range lies outside the value")]
+    OutsideRange(u64),
 }
 
 impl Failure {
@@ -59,6 +94,7 @@ impl Failure {
             | Self::CrossShard
             | Self::Overflow
             | Self::Connect(_) => false,
+            Self::Kept(failure) => matches!(failure, KeptFailure::Unknown(_)),
             Self::Reset
             | Self::HeadTimeout
             | Self::BadAnswer(_)
@@ -95,6 +131,9 @@ pub(super) enum TryError {
     /// The connection broke before the answer's head was complete.
     #[error("the connection broke before an answer came")]
     Reset,
+    /// The shard will not have this node's certificate, and took nothing of the request.
+    #[error(transparent)]
+    Untrusted(ShardRefused),
     /// The connection broke between the answer's head and its body.
     #[error("the connection broke before the answer's body came")]
     BodyMissing,

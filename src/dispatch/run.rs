@@ -303,6 +303,12 @@ impl<'a> Run<'a> {
                 attempt.end(Some(&Failure::Reset));
                 return Failed { failure: Failure::Reset, stale: true };
             }
+            TryError::Untrusted(refused) => {
+                let pool = &self.pool.agreed.name;
+                let now_ms = self.timer.timers().now_ms();
+                attempt.shard.tls_failed(pool, refused.reason(), &refused.to_string(), now_ms);
+                return no_connection(attempt, ConnectError::Tls(refused));
+            }
             // An old connection that was closed under the request gives no head.
             TryError::Reset | TryError::BodyMissing => {
                 metrics.rx_reset.inc(stripe);

@@ -111,10 +111,19 @@ impl ClientGone {
 /// Who answered.
 #[derive(Debug, Clone, Copy)]
 pub struct About<'a> {
-    /// The shard's id.
-    pub shard: &'a str,
+    /// The id of the shard that gave the body; `None` if several did the work.
+    pub shard: Option<&'a str>,
     /// The pool's epoch under which it was chosen.
     pub epoch: Epoch,
+    /// Further fields of ours.
+    pub fields: &'a [(&'static str, &'a str)],
+}
+
+impl<'a> About<'a> {
+    /// One shard did the whole work.
+    pub(super) fn of(shard: &'a str, epoch: Epoch) -> Self {
+        Self { shard: Some(shard), epoch, fields: &[] }
+    }
 }
 
 /// An answer on its way out: `interim*`, `head`, `data*`, `end`.

@@ -117,6 +117,8 @@ fn word_for(failure: &Failure) -> &'static str {
         Failure::GatewayError(_) => "gateway_error",
         Failure::Body(_) | Failure::ClientGone => "client_gone",
         Failure::AnswerBroke => "answer_broke",
-        Failure::NoneHealthy | Failure::OwnerDown | Failure::CrossShard => "no_shard",
+        Failure::NoneHealthy | Failure::OwnerDown | Failure::CrossShard | Failure::Kept(_) => {
+            "no_shard"
+        }
     }
 }

@@ -20,12 +20,14 @@ use super::metrics::{PoolMetrics, ShardMetrics};
 use super::places::Places;
 use crate::cluster::{AdminState, PoolTopology, ShardTopology, Topology};
 use crate::drivers::http::{Address, HostRule};
-use crate::ids::{BaseUrl, PoolName, ShardId, Zone};
+use crate::drivers::native::{Replica, Times};
+use crate::ids::{BaseUrl, ClusterId, Generation, PoolName, ShardId, Zone};
 use crate::limits::{KeptSettings, PoolLimits, RetryPolicy, UpstreamTimeouts};
 use crate::net::http1::scan::HeadLimits;
 use crate::net::tls::{Reason, ShardTls};
 use crate::net::upstream::{Endpoint, Keep, UpstreamKey};
 use crate::protocol::health::{HealthSettings, PerClass, Seat, SharedHealth};
+use crate::protocol::replica::PoolEpoch;
 use crate::protocol::retry::RetryBudget;
 
 /// What this node's file says about a pool, beside what is agreed.
@@ -154,10 +156,50 @@ pub struct Pool {
     /// Units of weight in all.
     pub(super) weights: u64,
     pub(super) keep: Keep,
+    /// The cluster and generation as whose node its stores are spoken to.
+    identity: (ClusterId, Generation),
     pub(super) head_limits: HeadLimits,
 }
 
 impl Pool {
+    /// The epoch, as stores are told it.
+    #[must_use]
+    pub fn epoch(&self) -> PoolEpoch {
+        PoolEpoch { generation: self.identity.1, epoch: self.agreed.epoch }
+    }
+
+    /// The store of a shard, as it is spoken to.
+    #[must_use]
+    pub fn replica(&self, shard: usize) -> Replica<'_> {
+        let timeouts = &self.settings.timeouts;
+        let place = &self.shards[shard];
+        Replica {
+            address: &place.address,
+            endpoint: &place.endpoint,
+            tls: &self.settings.tls,
+            key: place.key,
+            connections: place.generation(),
+            keep: &self.keep,
+            times: Times {
+                connect: timeouts.connect,
+                answer: timeouts.response_head,
+                idle: timeouts.idle,
+            },
+            pool: &self.agreed.name,
+            cluster: self.identity.0,
+            epoch: self.epoch(),
+            store: self.agreed.shards[shard].store,
+        }
+    }
+
+    /// Whether the store of a shard may be asked at all: it is in service, it is known, and no other
+    /// one answers in its place.
+    #[must_use]
+    pub fn is_asked(&self, shard: usize) -> bool {
+        let agreed = &self.agreed.shards[shard];
+        agreed.state == AdminState::Ready && agreed.store.is_some() && !agreed.verdict.foreign
+    }
+
     /// Whether an operator took the shard out of service.
     #[must_use]
     pub fn in_maintenance(&self, shard: usize) -> bool {
@@ -187,6 +229,8 @@ impl View {
         workers: usize,
         mut settings_of: impl FnMut(&PoolName) -> Arc<PoolSettings>,
     ) -> Self {
+        let nobody = (ClusterId([0; 16]), Generation(0));
+        let identity = topology.identity().map_or(nobody, |own| (own.id, own.generation));
         let pools: Vec<Arc<Pool>> = topology
             .pools()
             .iter()
@@ -196,13 +240,16 @@ impl View {
                 let settings = settings_of(&agreed.name);
                 match previous.and_then(|view| view.pool(&agreed.name)) {
                     Some(same)
-                        if Arc::ptr_eq(&same.agreed, agreed) && same.settings == settings =>
+                        if Arc::ptr_eq(&same.agreed, agreed)
+                            && same.settings == settings
+                            && same.identity == identity =>
                     {
                         Arc::clone(same)
                     }
                     before => {
                         let before = before.map(|pool| &**pool);
-                        let built = build_pool(Arc::clone(agreed), settings, before, workers);
+                        let built =
+                            build_pool(Arc::clone(agreed), settings, before, workers, identity);
                         if verdicts {
                             built.health.set_agreed(&agreed_down(agreed));
                         }
@@ -257,6 +304,7 @@ fn build_pool(
     settings: Arc<PoolSettings>,
     before: Option<&Pool>,
     workers: usize,
+    identity: (ClusterId, Generation),
 ) -> Pool {
     let shards = shards_of(&agreed, &settings, before, workers);
     let health = health_of(&agreed, &settings, before);
@@ -295,6 +343,7 @@ fn build_pool(
         formers,
         weights,
         keep,
+        identity,
         head_limits,
     }
 }

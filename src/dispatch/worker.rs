@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 
+use super::kept::{Tails, Views};
 use super::kept_worker::KeptWorker;
+use crate::disk::hints::HintSink;
 use crate::drivers::native::Means;
 use crate::metrics::Stripe;
 use crate::net::buffer::Buffers;
@@ -26,6 +28,14 @@ pub struct Worker {
     pub upstreams: Rc<Upstreams>,
     /// What it has for pools that keep data.
     pub kept: Rc<KeptWorker>,
+    /// Where it is noted that a replica missed a write; `None`: nowhere.
+    pub hints: Option<HintSink>,
+    /// Where the present view is found, by who has found that his own is old.
+    pub views: Views,
+    /// Writes that go on for replicas that were late.
+    pub(super) tails: Rc<Tails>,
+    /// Stages begun.
+    stages: Cell<u64>,
     /// Which stripe of each counter this thread writes.
     pub stripe: Stripe,
     /// Whether the process is going down: answers ask clients to close their connections.
@@ -51,6 +61,10 @@ impl Worker {
             pipes: Pipes::new(PIPES_MAX),
             upstreams: Rc::default(),
             kept: Rc::new(KeptWorker::without_lease()),
+            hints: None,
+            views: Rc::new(|| None),
+            tails: Rc::default(),
+            stages: Cell::new(0),
             stripe: Stripe::of_worker(number),
             draining: Cell::new(false),
             closing: Cell::new(false),
@@ -79,6 +93,18 @@ impl Worker {
     #[must_use]
     pub fn with_kept(self, kept: KeptWorker) -> Self {
         Self { kept: Rc::new(kept), ..self }
+    }
+
+    /// The same, with a place for hints, and one where the present view is found.
+    #[must_use]
+    pub fn with_hints_and_views(self, hints: Option<HintSink>, views: Views) -> Self {
+        Self { hints, views, ..self }
+    }
+
+    /// A number that this worker has not given to a stage yet.
+    pub(super) fn next_stage(&self) -> u64 {
+        self.stages.set(self.stages.get() + 1);
+        self.stages.get()
     }
 
     /// A request's head to parse into.

@@ -195,6 +195,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Reply for ClientAnswer<'_, S
         if let Some(allow) = &problem.allow {
             write_field(out, b"Allow", allow.as_bytes());
         }
+        for (name, value) in &problem.fields {
+            write_field(out, name.as_bytes(), value.as_bytes());
+        }
         self.own_fields(true);
         if !self.head_asked {
             self.out.extend_from_slice(&json);
@@ -254,7 +257,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Answer for ClientAnswer<'_, 
         let dated = self.copy_fields(head.fields(), whole, bodiless);
         let say_empty = !bodiless && self.status != 204;
         write_framing(&mut self.out, self.framing, say_empty);
-        write_field(&mut self.out, b"Ringway-Shard", about.shard.as_bytes());
+        if let Some(shard) = about.shard {
+            write_field(&mut self.out, b"Ringway-Shard", shard.as_bytes());
+        }
+        for (name, value) in about.fields {
+            write_field(&mut self.out, name.as_bytes(), value.as_bytes());
+        }
         self.out.extend_from_slice(b"Ringway-Epoch: ");
         write_number(&mut self.out, about.epoch.0);
         self.out.extend_from_slice(b"\r\n");

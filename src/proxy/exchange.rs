@@ -11,6 +11,7 @@ use std::task::Poll;
 
 use super::client::{Caller, Local};
 use super::forward::{Hop, Keep, asking_client, class_of, hops_left, is_repeatable, render_fields};
+use super::listing::LIST_PATH;
 use super::problem::{Outcome, Problem, ProblemAbout};
 use super::routing::{ALLOWED, canonical, route};
 use super::seam::{Reply, Upload, Watch};
@@ -31,7 +32,7 @@ pub(super) struct Exchange<'a> {
     pub(super) local: &'a Local,
     pub(super) site: &'a Site,
     /// Of the task that serves the request.
-    timer: &'a Timer,
+    pub(super) timer: &'a Timer,
     /// Who asks.
     pub(super) caller: Caller,
     pub(super) request_id: [u8; 16],
@@ -147,6 +148,9 @@ impl<'a> Exchange<'a> {
             let status = if self.local.worker.draining.get() { 503 } else { 200 };
             return answer.plain(status, &[], body.is_complete()).await;
         }
+        if seen.path == LIST_PATH && matches!(seen.method, b"GET" | b"HEAD") {
+            return Box::pin(self.answer_list(seen, note, body, answer)).await;
+        }
         if hops_left(head, whole) == Some(0) {
             return answer.plain(204, &[("Allow", ALLOWED)], body.is_complete()).await;
         }
@@ -157,13 +161,21 @@ impl<'a> Exchange<'a> {
         if let Err(problem) = self.check_rate(head, whole, seen) {
             return self.tell(&problem, seen, note, body, answer).await;
         }
+        if let Some(kept) = &routed.pool.agreed.spec.kept {
+            // Boxed: what a cache pool's requests do not need, they do not carry.
+            let kept = self.answer_kept(head, whole, &routed, kept, seen, note, body, answer);
+            return Box::pin(kept).await;
+        }
         let mut fields = self.local.worker.buffers.text();
         let rewrites = routed.pool.settings.host == HostRule::Shard;
         let destination = routed.destination.as_ref().filter(|_| rewrites);
         let part = self.part.get().map(|part| &**part);
         let hop = Hop { caller: self.caller, version: answer.version(), part };
         let keep = Keep { destination: destination.is_none(), condition: !rewrites };
-        let condition = render_fields(&mut fields, head, whole, site, &hop, keep);
+        let condition = match render_fields(&mut fields, head, whole, site, &hop, keep) {
+            Ok(condition) => condition,
+            Err(problem) => return self.tell(&problem, seen, note, body, answer).await,
+        };
         let framing = head.framing();
         let held_body_bytes_max = site.limits.replay_body_bytes_max as u64;
         let streams = match framing {
@@ -225,7 +237,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Tells the client of a failure, if it can still be told.
-    async fn fail<B: Upload, A: Reply>(
+    pub(super) async fn fail<B: Upload, A: Reply>(
         &self,
         failure: &Failure,
         class: Class,
@@ -270,7 +282,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// Answers with a problem.
-    async fn tell<B: Upload, A: Reply>(
+    pub(super) async fn tell<B: Upload, A: Reply>(
         &self,
         problem: &Problem,
         seen: &mut Seen<'_>,

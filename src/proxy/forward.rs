@@ -56,22 +56,28 @@ impl Fields for HeadFields<'_> {
     }
 }
 
-/// Checks the fields that are Ringway's own.
+/// Checks the fields that are Ringway's own; gives the level that is asked for.
 ///
 /// # Errors
-/// A [`Problem`] for a field that requests do not have, or that this pool cannot heed.
-pub(super) fn check_own_fields(head: &RequestHead, whole: &[u8]) -> Result<(), Problem> {
+/// A [`Problem`] for a field that requests do not have, or for two levels.
+pub(super) fn check_own_fields(
+    head: &RequestHead,
+    whole: &[u8],
+) -> Result<Option<String>, Problem> {
+    let mut level = None;
     for field in head.fields().iter().filter(|field| field.kind == FieldKind::Ringway) {
         let name = String::from_utf8_lossy(field.name.of_bytes(whole));
         let value = field.value.of_bytes(whole);
         if !name.eq_ignore_ascii_case("Ringway-Consistency") {
             return Err(Problem::reserved_field(&name));
         }
-        if !value.eq_ignore_ascii_case(b"one") {
-            return Err(Problem::level(&String::from_utf8_lossy(value)));
+        let value = String::from_utf8_lossy(value).into_owned();
+        if level.replace(value).is_some() {
+            let detail = "`Ringway-Consistency` is given twice: name one level";
+            return Err(Problem::kept_request("bad-level", detail));
         }
     }
-    Ok(())
+    Ok(level)
 }
 
 /// How many hops an OPTIONS request may still go (RFC 9110, section 7.6.2); `None` for any number,
@@ -105,6 +111,10 @@ pub(super) struct Keep {
 
 /// Renders the fields that go on, but for `Host` and the framing. `keep` says which fields of
 /// WebDAV are not written anew for each shard. Gives the value of the `If` that was left out.
+///
+/// # Errors
+/// [`Problem`] if `If` stands twice: it is no list (RFC 4918, section 10.4), and what two of them say
+/// together each server decides for itself.
 pub(super) fn render_fields<'w>(
     out: &mut Vec<u8>,
     head: &RequestHead,
@@ -112,7 +122,7 @@ pub(super) fn render_fields<'w>(
     site: &Site,
     hop: &Hop<'_>,
     keep: Keep,
-) -> Option<&'w [u8]> {
+) -> Result<Option<&'w [u8]>, Problem> {
     let append = site.forwarded == ForwardedRule::Append;
     let (x_forwarded, forwarded) = (site.forwarded_fields.x(), site.forwarded_fields.standard());
     let caller = hop.caller;
@@ -120,7 +130,7 @@ pub(super) fn render_fields<'w>(
     let mut forwarded_for = !x_forwarded;
     let (mut proto, mut host) = (!x_forwarded, !x_forwarded);
     let mut element = !forwarded;
-    let mut condition = None;
+    let (mut condition, mut conditions) = (None, 0);
     let mut lines = Lines::of(whole);
     for field in head.fields().iter().filter(|field| !field.nominated) {
         match field.kind {
@@ -170,9 +180,15 @@ pub(super) fn render_fields<'w>(
                 continue;
             }
             FieldKind::Destination if !keep.destination => continue,
-            FieldKind::If if !keep.condition && condition.is_none() => {
-                condition = Some(field.value.of_bytes(whole));
-                continue;
+            FieldKind::If => {
+                conditions += 1;
+                if conditions > 1 {
+                    return Err(Problem::two_conditions());
+                }
+                if !keep.condition {
+                    condition = Some(field.value.of_bytes(whole));
+                    continue;
+                }
             }
             FieldKind::EndToEnd
                 if hop.part.is_some_and(|part| part.replaces(field.name.of_bytes(whole))) =>
@@ -200,7 +216,7 @@ pub(super) fn render_fields<'w>(
         write_element(out, caller, head.host(whole), &site.forwarded_by);
     }
     write_via(out, hop.version, &site.via);
-    condition
+    Ok(condition)
 }
 
 const X_FORWARDED_FOR: &[u8] = b"X-Forwarded-For";

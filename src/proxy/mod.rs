@@ -64,6 +64,8 @@ pub mod door;
 mod exchange;
 mod forward;
 mod h2;
+mod kept;
+mod listing;
 pub mod metrics;
 #[cfg(test)]
 mod passage_tests;

@@ -86,6 +86,7 @@ impl World {
             phase: phase_seen,
             pipes_max,
             kept: None,
+            hints: None,
             seed: 1,
         };
         let worker = std::thread::spawn(move || run_worker(parts));

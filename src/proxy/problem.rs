@@ -4,8 +4,11 @@
 //! and an *outcome* for whoever wrote: `not-applied` is a promise that nothing happened,
 //! `unknown` that it may have. A time-out after sending is never called "not done".
 
+mod kept;
+
 use serde::Serialize;
 
+pub use self::kept::KEPT_ALLOWED;
 use crate::dispatch::outcome::Failure;
 use crate::dispatch::seam::BodyError;
 use crate::key::KeyError;
@@ -55,12 +58,20 @@ pub struct Problem {
     pub flag: &'static str,
     /// The methods that are allowed, with 405.
     pub allow: Option<String>,
+    /// Further fields of the answer.
+    pub fields: Vec<(&'static str, String)>,
 }
 
 impl Problem {
     fn new(status: u16, kind: &'static str, flag: &'static str, detail: impl Into<String>) -> Self {
         let detail = detail.into();
-        Self { status, kind, detail, outcome: None, retry_after: None, flag, allow: None }
+        let (outcome, retry_after, allow, fields) = (None, None, None, Vec::new());
+        Self { status, kind, detail, outcome, retry_after, flag, allow, fields }
+    }
+
+    fn with(mut self, name: &'static str, value: String) -> Self {
+        self.fields.push((name, value));
+        self
     }
 
     fn outcome(self, outcome: Outcome) -> Self {
@@ -75,6 +86,12 @@ impl Problem {
     fn malformed(detail: impl std::fmt::Display) -> Self {
         let detail = format!("{detail}: correct the request");
         Self::new(400, "malformed-request", "DPE", detail).outcome(Outcome::NotApplied)
+    }
+
+    /// A condition of WebDAV that stands twice.
+    #[must_use]
+    pub fn two_conditions() -> Self {
+        Self::malformed("the field `If` stands twice")
     }
 
     /// A head that is too large, or has a bare LF.
@@ -322,6 +339,7 @@ impl Problem {
                 Self::new(504, "request-deadline", "DT", detail).outcome(Unknown)
             }
             Failure::Body(error) => Self::of_body(error)?.outcome(Unknown),
+            Failure::Kept(failure) => return Self::of_kept(failure),
             Failure::ClientGone | Failure::AnswerBroke => return None,
         };
         Some(if is_write { problem } else { Self { outcome: None, ..problem } })

@@ -1,6 +1,7 @@
 //! Where does a request go?
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
 use super::forward::{HeadFields, check_own_fields, destination_path};
 use super::problem::Problem;
@@ -16,9 +17,11 @@ use crate::route::RequestView;
 
 /// Where a request goes.
 pub(super) struct Routed<'a> {
-    pub(super) pool: &'a Pool,
+    pub(super) pool: &'a Arc<Pool>,
     pub(super) token: Token,
     pub(super) destination: Option<(Token, Vec<u8>)>,
+    /// The level that was asked for; only of pools that give several.
+    pub(super) level: Option<String>,
 }
 
 /// Methods that a cache pool forwards and that are worth naming in `Allow`.
@@ -54,7 +57,7 @@ pub(super) fn route<'s>(
     if seen.method == b"TRACE" {
         return Err(Problem::method(ALLOWED.to_owned()));
     }
-    check_own_fields(head, whole)?;
+    let level = check_own_fields(head, whole)?;
     if let (Framing::Length(length), Some(max)) = (head.framing(), site.limits.body_bytes_max)
         && length > max
     {
@@ -70,13 +73,14 @@ pub(super) fn route<'s>(
         fields: &fields,
     };
     let route = site.routes.find(&view).ok_or_else(Problem::no_route)?;
-    (seen.route, seen.pool) = (Some(route), site.pool_of(route));
+    let pool = site.pool_of(route);
+    (seen.route, seen.pool) = (Some(route), pool.map(|pool| &**pool));
     let spec = site.routes.route(route);
     let allowed = &spec.allowed_methods;
     if !allowed.contains(seen.method) {
         return Err(Problem::method(allowed.iter().collect::<Vec<_>>().join(", ")));
     }
-    let Some(pool) = seen.pool else {
+    let Some(pool) = pool else {
         return Err(match site.view.topology.revision() {
             Revision(0) => Problem::no_topology(),
             _ => Problem::no_pool(spec.pool.as_str()),
@@ -100,7 +104,13 @@ pub(super) fn route<'s>(
         }
         destination = Some((token_of(&there)?, path));
     }
-    Ok(Routed { pool, token, destination })
+    if let Some(level) = &level
+        && pool.agreed.spec.kept.is_none()
+        && !level.eq_ignore_ascii_case("one")
+    {
+        return Err(Problem::level(level));
+    }
+    Ok(Routed { pool, token, destination, level })
 }
 
 /// The value of `Destination`, if there is one.

@@ -21,6 +21,8 @@ use super::metrics::ClientMetrics;
 use super::problem::{Problem, ProblemAbout};
 use super::site::{Published, SiteReader};
 use super::traces::Tracer;
+use crate::disk::hints::HintSink;
+use crate::dispatch::kept::Views;
 use crate::dispatch::kept_worker::{KeptParts, KeptWorker};
 use crate::dispatch::worker::Worker;
 use crate::net::timers::TICK_MS;
@@ -60,12 +62,20 @@ pub struct WorkerParts {
     pub pipes_max: usize,
     /// What it has for pools that keep data; `None`: none are served.
     pub kept: Option<KeptParts>,
+    /// Where it is noted that a replica missed a write; `None`: nowhere.
+    pub hints: Option<HintSink>,
     /// Makes request ids differ between workers and starts.
     pub seed: u64,
 }
 
 /// After an `accept` that failed for want of descriptors: how long to leave it.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Where requests that find their view old look for the present one.
+fn views(published: &Published) -> Views {
+    let published = Arc::clone(published);
+    Rc::new(move || Some(Arc::clone(&published.load().view)))
+}
 
 /// Runs a worker on the calling thread until the process ends or everything is drained.
 ///
@@ -75,7 +85,8 @@ pub fn run_worker(parts: WorkerParts) -> io::Result<()> {
     let kept = parts.kept.as_ref().map(|kept| KeptWorker::new(parts.number, kept));
     let worker = Worker::new(parts.number, parts.epoch)
         .with_pipes(parts.pipes_max)
-        .with_kept(kept.unwrap_or_else(KeptWorker::without_lease));
+        .with_kept(kept.unwrap_or_else(KeptWorker::without_lease))
+        .with_hints_and_views(parts.hints, views(&parts.published));
     let clock = Rc::clone(&worker.timers);
     clock.refresh();
     let runtime = tokio::runtime::Builder::new_current_thread()

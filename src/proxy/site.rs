@@ -207,7 +207,7 @@ impl Site {
     /// The pool of a route; `None` if what is agreed has no pool of that name, or nothing is
     /// agreed yet.
     #[must_use]
-    pub fn pool_of(&self, route: RouteIx) -> Option<&Pool> {
+    pub fn pool_of(&self, route: RouteIx) -> Option<&Arc<Pool>> {
         let place = self.route_pools[usize::from(route.0)]?;
         Some(&self.view.pools[place])
     }

@@ -117,6 +117,7 @@ fn a_route_whose_pool_is_not_agreed_is_answered_503_until_it_is() {
         phase: phase_seen,
         pipes_max: 1,
         kept: None,
+        hints: None,
         seed: 1,
     };
     let worker = std::thread::spawn(move || run_worker(parts));

@@ -20,6 +20,9 @@
 #[allow(dead_code, reason = "the end-to-end tests use the rest of it")]
 mod support;
 
+#[path = "../history/mod.rs"]
+mod history;
+
 mod changes;
 mod clocks;
 mod commands;

@@ -69,6 +69,7 @@ fn a_client_that_asks_too_often_is_told_when_to_come_back() {
     assert!(reloaded, "nothing was reloaded yet");
     let said = ringway_says(&["reload", "--data-dir", &serve.data_dir().display().to_string()]);
     assert!(said.success, "{}", said.stderr);
+    assert!(said.stdout.contains("no ring changed"), "{}", said.stdout);
     ask_until_refused(&mut client, "");
     assert_eq!(count(&serve), 3);
 
@@ -363,4 +364,23 @@ fn the_schema_is_printed() {
     assert_eq!(schema["$schema"], "https://json-schema.org/draft/2020-12/schema");
     let limit = &schema["$defs"]["routes[].rate_limit"]["properties"]["burst"];
     assert_eq!((&limit["minimum"], &limit["maximum"]), (&1.into(), &100_000.into()));
+}
+
+/// Of two `If` the first was written anew and went last, the other went first and as it came: a
+/// condition about a host that the shard does not know.
+#[test]
+fn a_condition_that_stands_twice_is_refused() {
+    let backend = Backend::answering("only");
+    let serve = Serve::start(&over(&backend, "", "  - { name: all, pool: p }\n"));
+    let mut client = Client::connect(serve.data);
+    let two = "If: </a> (<urn:1>)\r\nX: y\r\nif: (<urn:2>)\r\n";
+    let refused = client.ask("PUT", "/a", two, b"x").expect("an answer");
+    assert_eq!((refused.status, refused.problem().as_str()), (400, "malformed-request"));
+    assert!(refused.text().contains("`If` stands twice"), "{}", refused.text());
+    assert_eq!(backend.requests().len(), 0);
+    let one = "If: </a> (<urn:1>)\r\n";
+    let mut client = Client::connect(serve.data);
+    assert_eq!(client.ask("PUT", "/a", one, b"x").expect("an answer").status, 200);
+    let condition = format!("<http://{}/a> (<urn:1>)", backend.address);
+    assert_eq!(backend.requests()[0].field("If"), Some(condition.as_str()));
 }

@@ -12,8 +12,8 @@ use rustix::process::Signal;
 
 use crate::support::backend::Backend;
 use crate::support::frames::{
-    CANCEL, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, INTERNAL_ERROR, NO_ERROR,
-    PROTOCOL_ERROR, RST_STREAM, fields, frame, request,
+    CANCEL, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, INTERNAL_ERROR,
+    NO_ERROR, PROTOCOL_ERROR, RST_STREAM, fields, frame, request,
 };
 use crate::support::http::Client;
 use crate::support::ringway::{Serve, shards};
@@ -532,4 +532,35 @@ fn the_log_says_which_protocol_was_spoken() {
     let line =
         until("a line", || std::fs::read_to_string(&path).ok().filter(|text| text.ends_with('\n')));
     assert!(line.contains("\"GET /logged HTTP/2.0\" 200 7 shard=s1"), "{line}");
+}
+
+/// `DELETE /doc#3` deleted `/doc`: the library cuts off what stands behind a `#`.
+#[test]
+fn a_path_with_a_fragment_is_refused_and_not_cut() {
+    let backend = Backend::answering("content");
+    let serve = Serve::start(&over(&backend, ""));
+    let mut client = Frames::connect(serve.data);
+    let first = fields(&[(":method", "DELETE"), (":scheme", "http"), (":authority", "h")]);
+    // `/doc#2` and `/doc2` in Huffman's code; the name is in the static table.
+    let coded = [&[0x44, 0x85][..], &[0x62, 0x43, 0x93, 0xfe, 0x85]].concat();
+    let sound = [&[0x44, 0x84][..], &[0x62, 0x43, 0x90, 0x5f]].concat();
+    let plain = [&[0x04, 6][..], b"/doc#2"].concat();
+    // The newest field of the dynamic table: that of `sound`.
+    let again = [&[0x0f, 62 - 15, 6][..], b"/doc#2"].concat();
+    let mut stream = 1;
+    for (path, status) in [(&coded, 400), (&plain, 400), (&sound, 200), (&again, 400)] {
+        // In two frames, so that the path is cut as well.
+        let section = [&first[..], path].concat();
+        let (one, other) = section.split_at(section.len() - 3);
+        client.send(frame(HEADERS, END_STREAM, stream, one));
+        client.send(frame(CONTINUATION, END_HEADERS, stream, other));
+        assert_eq!(client.answer(stream).0, Some(status), "{path:x?}");
+        stream += 2;
+    }
+    let asked: Vec<String> =
+        backend.requests().iter().map(|request| request.asked().to_owned()).collect();
+    assert_eq!(asked, ["DELETE /doc2"]);
+    // As with the other protocol.
+    let mut client = Client::connect(serve.data);
+    assert_eq!(client.ask("DELETE", "/doc#2", "", b"").expect("an answer").status, 400);
 }

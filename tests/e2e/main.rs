@@ -12,6 +12,7 @@
     reason = "counts are compared with metrics, and what is said is read when a test fails"
 )]
 
+mod abusive;
 mod ccache;
 mod dav;
 mod dev;

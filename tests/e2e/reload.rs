@@ -321,3 +321,16 @@ fn a_second_process_is_refused_clearly() {
         (get(serve.telemetry, "/readyz").status == 200).then_some(())
     });
 }
+
+/// Supervisors send two. Nobody was asking anything, and each node said that requests were cut.
+#[test]
+fn a_node_that_is_told_twice_to_end_cuts_nothing_that_is_not_there() {
+    let store = Store::start();
+    let mut serve = Serve::start(&format!("drain_delay: 1h\n{}", pool(&[store], &[(1, 1)])));
+    serve.process.signal(Signal::TERM);
+    serve.process.stderr_line("it drains", 0, |line| line.contains("draining").then_some(()));
+    serve.process.signal(Signal::TERM);
+    assert!(serve.process.ended().success());
+    let said = serve.process.stderr();
+    assert!(said.contains("told a second time") && !said.contains(" cut"), "{said}");
+}

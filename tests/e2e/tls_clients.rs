@@ -273,6 +273,7 @@ fn sessions_are_resumed_by_tickets_also_after_a_reload() {
         assert_eq!(kind(), HandshakeKind::Resumed);
         let said = ringway_says(&["reload", "--data-dir", &serve.data_dir().display().to_string()]);
         assert!(said.success, "{}", said.stderr);
+        assert!(said.stdout.contains("certificates read again"), "{}", said.stdout);
         assert_eq!(kind(), HandshakeKind::Resumed);
         expected += 3;
         assert_eq!((handshakes(&serve, label, false), handshakes(&serve, label, true)), (1, 2));

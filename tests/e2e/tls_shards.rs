@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use crate::support::backend::Backend;
-use crate::support::http::get;
+use crate::support::http::{get, put};
 use crate::support::ringway::Serve;
 use crate::support::tls::{Ca, TlsDoor};
 use crate::support::wait::until_true;
@@ -105,8 +105,16 @@ fn a_shard_that_is_not_who_it_should_be_is_not_spoken_to() {
     let f = folder.path().display().to_string();
     let serve =
         Serve::start_in(folder, &pool(&at(&asking), &format!("ca: {f}/ca.pem"), NO_OPINION));
-    let answer = get(serve.data, "/x");
-    assert!(matches!(answer.status, 502 | 503), "{answer:?}");
+    // By TLS 1.3 it says so behind the handshake, when the request may be on its way already.
+    for _ in 0..3 {
+        let answer = get(serve.data, "/x");
+        assert_eq!((answer.status, answer.problem().as_str()), (503, "shard-untrusted"));
+        let written = put(serve.data, "/x", &[7; 100_000]);
+        assert_eq!((written.status, written.problem().as_str()), (503, "shard-untrusted"));
+        assert_eq!(written.field("Ringway-Outcome"), Some("not-applied"));
+        assert!(answer.text().contains("no_certificate"), "{}", answer.text());
+    }
+    assert!(failed(&serve, "no_certificate") >= 6.0, "{}", serve.metrics().0);
     assert!(backend.requests().is_empty(), "nothing reached a shard that was not to be trusted");
     let with = format!("ca: {f}/ca.pem, cert: {f}/node-cert.pem, key: {f}/node-cert.key");
     serve.hang_up(&pool(&at(&asking), &with, NO_OPINION));
@@ -131,4 +139,10 @@ fn probes_go_by_tls_and_tell_a_stranger() {
     serve.until_shard_is("p", "s1", false);
     let seen = serve.shard_status("p", "s1").to_string();
     assert!(seen.contains("authority"), "the status says why: {seen}");
+    // And one that wants a certificate, where the pool has none.
+    let asking = TlsDoor::before(backend.address, &ca.sign(&["127.0.0.1"]), Some(&ca));
+    serve.hang_up(&pool(&url(asking.address), &tls, active));
+    until_true("the status says what it wants", || {
+        serve.shard_status("p", "s1").to_string().contains("no_certificate")
+    });
 }

@@ -14,6 +14,7 @@
 //! | `clock` | each machine's own clocks, wrong by up to a twentieth |
 //! | `invariants/` | what must hold, one file each |
 //! | `rules` | the rules, each of which can be switched off |
+//! | `replicas/` | another world: stores that keep replicas, and proxies that read and write them |
 //!
 //! A simulator that finds nothing may be blind. So each rule is switched off in turn, in the
 //! driver, and the run must then be caught by a checker.
@@ -25,10 +26,13 @@ mod clock;
 mod consensus;
 mod faults;
 mod group;
+#[path = "../history/mod.rs"]
+mod history;
 mod invariants;
 mod leases;
 mod operations;
 mod process;
+mod replicas;
 mod rules;
 mod steward;
 mod trace;

@@ -110,7 +110,10 @@ pub(super) async fn ask(question: &Question, names: &mut Names) -> Result<(), As
 }
 
 async fn exchange(question: &Question, stream: UpstreamStream) -> Result<(), AskError> {
-    let broken = |error| AskError::new(ProbeFailure::Broken, error);
+    let broken = |error: hyper::Error| match of_own_certificate(&error) {
+        Some(reason) => AskError::new(ProbeFailure::Tls(reason.label()), error),
+        None => AskError::new(ProbeFailure::Broken, error),
+    };
     let (mut sender, connection) = http1::Builder::new()
         .max_buf_size(HEAD_BYTES_MAX)
         .max_header_size(HEAD_BYTES_MAX)
@@ -151,6 +154,18 @@ async fn exchange(question: &Question, stream: UpstreamStream) -> Result<(), Ask
         result = answer => result,
         never = moved => match never {},
     }
+}
+
+/// What a shard says of this node's certificate, which by TLS 1.3 it does behind the handshake.
+fn of_own_certificate(error: &hyper::Error) -> Option<Reason> {
+    let mut source = error.source();
+    while let Some(error) = source {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return Reason::of_own_certificate(error);
+        }
+        source = error.source();
+    }
+    None
 }
 
 /// Looks names up, one at a time.

@@ -79,7 +79,7 @@ const SECTIONS: &[Described] = &[
             key(
                 "name",
                 Either(&[Words(&["auto"]), NAME]),
-                "A label for logs, metrics and the Via field; auto: the name of the host.",
+                "The node's name in its cluster, in Via, Forwarded and spans, and in `ringway status`; auto: the name of the host.",
             )
             .usually("auto"),
             key(

@@ -12,10 +12,9 @@ use super::super::view::{Pool, View};
 use super::super::worker::Worker;
 use super::exchanges::Reply;
 use super::window::{NoPiece, Window};
-use crate::drivers::native::{
-    Committal, Committed, Doubt, Fault, Means, Refused, Replica, Staged,
-};
-use crate::ids::{Token, PoolName};
+use crate::disk::hints::HintSink;
+use crate::drivers::native::{Committal, Committed, Doubt, Fault, Means, Refused, Replica, Staged};
+use crate::ids::{ShardId, Token};
 use crate::metrics::Stripe;
 use crate::net::buffer::TextBuffer;
 use crate::net::timers::Timer;
@@ -33,7 +32,7 @@ const NEWER_VIEW_WAIT: Duration = Duration::from_secs(1);
 const NEWER_VIEW_LOOK: Duration = Duration::from_millis(50);
 
 /// Where the present view is found.
-pub type Views = Rc<dyn Fn() -> Arc<View>>;
+pub type Views = Rc<dyn Fn() -> Option<Arc<View>>>;
 
 /// The body of a write, as it is sent to each replica.
 pub(super) enum Content {
@@ -218,7 +217,7 @@ impl Job {
     async fn is_renewed(&self, before: &Arc<Pool>, told: PoolEpoch, timer: &Timer) -> bool {
         let until_ms = timer.timers().after(NEWER_VIEW_WAIT);
         loop {
-            let view = (self.views)();
+            let Some(view) = (self.views)() else { return false };
             let Some(pool) = view.pool(&before.agreed.name) else { return false };
             if pool.epoch() >= told {
                 let same = self.names(pool) == self.names(before);
@@ -240,17 +239,17 @@ impl Job {
         }
     }
 
-    fn names(&self, pool: &Pool) -> Vec<crate::ids::ShardId> {
+    fn names(&self, pool: &Pool) -> Vec<ShardId> {
         let replicas = pool.agreed.replicas(self.token).iter();
         replicas.map(|shard| pool.shards[usize::from(shard.0)].id.clone()).collect()
     }
 
     /// Notes that a replica may lack a version.
-    pub(super) fn hint(&self, worker_hints: Option<&crate::disk::hints::HintSink>, place: usize, version: Version) {
+    pub(super) fn hint(&self, sink: Option<&HintSink>, place: usize, version: Version) {
         let pool = self.pool();
         let shard = self.shard(&pool, place);
         pool.metrics.kept.hints.inc(self.stripe);
-        if let Some(sink) = worker_hints {
+        if let Some(sink) = sink {
             sink.leave(Hint {
                 pool: pool.agreed.name.clone(),
                 shard: pool.shards[shard].id.clone(),
@@ -264,11 +263,14 @@ impl Job {
     /// Sends the body, to be kept until it is committed.
     pub(super) async fn stage(self: Rc<Self>, place: usize) -> Reply {
         let stage = self.stage.expect("a write in two rounds has a stage");
-        let result = self.ask(place, Class::Write, async |replica: &Replica<'_>, timer: &Timer| {
-            match &self.content {
+        let result =
+            self.ask(place, Class::Write, async |replica: &Replica<'_>, timer: &Timer| match &self
+                .content
+            {
                 Content::Passing { window, length } => {
                     let (key, fields) = (self.key(), &self.fields);
-                    let begun = replica.begin_stage(&self.means, timer, key, stage, fields, *length);
+                    let begun =
+                        replica.begin_stage(&self.means, timer, key, stage, fields, *length);
                     let mut upload = begun.await?;
                     while let Some(piece) = next_piece(window, place).await? {
                         upload.write(&piece).await?;
@@ -281,8 +283,7 @@ impl Job {
                 Content::None => {
                     replica.stage(&self.means, timer, self.key(), stage, &self.fields, b"").await
                 }
-            }
-        });
+            });
         let result = result.await.map(|Staged { newest }| newest);
         self.leave_window(place);
         Reply::Staged(result)
@@ -294,7 +295,8 @@ impl Job {
             let (means, key, fields) = (&self.means, self.key(), &self.fields);
             match &self.content {
                 Content::Passing { window, length } => {
-                    let begun = replica.begin_put(means, timer, key, version, fields, None, *length);
+                    let begun =
+                        replica.begin_put(means, timer, key, version, fields, None, *length);
                     let mut upload = begun.await?;
                     while let Some(piece) = next_piece(window, place).await? {
                         upload.write(&piece).await?;
@@ -401,10 +403,4 @@ pub(super) fn replicas(pool: &Pool, token: Token, class: Class) -> Replicas {
         }
     }
     Replicas { count: members.len(), up, fresh }
-}
-
-/// The name of the pool that a job is for.
-#[allow(dead_code, reason = "shown in traces")]
-pub(super) fn name(pool: &Pool) -> &PoolName {
-    &pool.agreed.name
 }

@@ -26,12 +26,11 @@
 //! 2. Success is told only under a lease that is good at that moment (DESIGN, section 5, rule 5).
 //! 3. What reaches the client is of one version, whichever replicas it comes from.
 
-mod copy;
 pub mod conditions;
+mod copy;
 mod exchanges;
 mod job;
 mod list;
-mod lookup;
 pub mod metrics;
 mod one;
 mod range;
@@ -40,10 +39,14 @@ mod request;
 mod run;
 mod serve;
 mod tail;
+#[cfg(test)]
+mod tests;
 mod window;
 mod write;
 
-pub use list::{Listing, Listed, list};
+pub use job::Views;
+pub use list::{Asked, Listed, Listing, list};
 pub use range::Wanted;
 pub use request::{Act, KeptRequest};
 pub use run::run;
+pub use tail::Tails;

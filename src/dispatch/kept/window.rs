@@ -73,8 +73,13 @@ impl Window {
     pub(super) fn push(&self, mut bytes: &[u8]) {
         let inner = &mut *self.inner.borrow_mut();
         inner.bytes += bytes.len();
-        // The last piece is added to as long as no upload has begun with it.
-        if let Some(last) = inner.pieces.back_mut().and_then(Rc::get_mut) {
+        // The last piece is added to as long as no upload has taken it: one that has, and is through
+        // with it, would miss what came later.
+        let end = inner.first + inner.pieces.len() as u64;
+        let is_taken = inner.next.iter().flatten().any(|next| *next >= end);
+        if let Some(last) = inner.pieces.back_mut().and_then(Rc::get_mut)
+            && !is_taken
+        {
             let room = PIECE_BYTES.saturating_sub(last.len()).min(bytes.len());
             last.extend_from_slice(&bytes[..room]);
             bytes = &bytes[room..];
@@ -92,11 +97,6 @@ impl Window {
     pub(super) fn end(&self) {
         self.inner.borrow_mut().is_ended = true;
         self.moved();
-    }
-
-    /// Whether the client has sent all.
-    pub(super) fn is_ended(&self) -> bool {
-        self.inner.borrow().is_ended
     }
 
     /// The next piece for an upload, which has sent those before. Pending until the client has sent

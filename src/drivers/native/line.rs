@@ -55,6 +55,8 @@ pub(super) struct Line {
     keep: Keep,
     /// Whether the whole request was taken: else the connection is out of step.
     is_sent: bool,
+    /// It was asked before, and nothing is known of that: a refusal speaks only for now.
+    may_have_been_done: bool,
 }
 
 /// Why no head came.
@@ -78,7 +80,12 @@ impl Line {
         ask.write(&mut head, replica.address, &replica.standing(), framing);
         let mut anew = false;
         loop {
-            let upstream = open(replica, means, timer, anew, false).await?;
+            let upstream = match open(replica, means, timer, anew, false).await {
+                Ok(upstream) => upstream,
+                // The first try may have been carried out.
+                Err(_) if anew => return Err(Doubt::Broke.into()),
+                Err(fault) => return Err(fault),
+            };
             let mut pace = Pace::idle(replica.times.idle);
             let parts = [&head[..], body.unwrap_or_default()];
             let is_sent = upstream.wire.write_all(timer, parts, &mut pace).await.is_ok();
@@ -88,7 +95,10 @@ impl Line {
                 Err(NoHead::Silent) if reused && !anew => anew = true,
                 Err(NoHead::Silent) => return Err(Doubt::Broke.into()),
                 Err(NoHead::Doubt(doubt)) => return Err(doubt.into()),
-                Ok(line) => return line.of_right_store(replica),
+                Ok(mut line) => {
+                    line.may_have_been_done = anew;
+                    return line.of_right_store(replica);
+                }
             }
         }
     }
@@ -131,12 +141,24 @@ impl Line {
         let facts = Facts::of(&head, whole);
         buffer.consume(length);
         let (means, idle, keep) = (means.clone(), replica.times.idle, *replica.keep);
-        Ok(Self { means, upstream: Some(upstream), buffer, facts, idle, keep, is_sent })
+        Ok(Self {
+            means,
+            upstream: Some(upstream),
+            buffer,
+            facts,
+            idle,
+            keep,
+            is_sent,
+            may_have_been_done: false,
+        })
     }
 
     /// Refuses the answer of a store that the shard is not bound to.
     fn of_right_store(self, replica: &Replica<'_>) -> Result<Self, Fault> {
         match replica.store {
+            Some(store) if self.facts.store != Some(store) && self.may_have_been_done => {
+                Err(Doubt::Broke.into())
+            }
             Some(store) if self.facts.store != Some(store) => {
                 Err(Refused::Foreign(self.facts.store).into())
             }
@@ -236,6 +258,9 @@ impl Line {
     pub(super) async fn refusal(mut self, timer: &Timer) -> Fault {
         // Read, so that the connection lives on.
         let _: Result<Vec<u8>, Doubt> = self.body(timer, PROBLEM_BYTES_MAX).await;
+        if self.may_have_been_done {
+            return Doubt::Broke.into();
+        }
         let Facts { status, store, epoch, refusal, .. } = self.facts;
         let refused = match (refusal, epoch) {
             (Some(Refusal::Unknown), _) => return Doubt::Store.into(),

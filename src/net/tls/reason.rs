@@ -97,6 +97,27 @@ impl Reason {
         }
     }
 
+    /// Whether the other side says by an alert that it will not have this node's certificate, or
+    /// wants one (RFC 8446, section 6.2): then it has taken nothing that was sent to it.
+    #[must_use]
+    pub fn of_own_certificate(error: &io::Error) -> Option<Self> {
+        use AlertDescription as Alert;
+        let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<Error>())?;
+        let Error::AlertReceived(alert) = inner else { return None };
+        let judged = matches!(
+            alert,
+            Alert::CertificateRequired
+                | Alert::BadCertificate
+                | Alert::UnsupportedCertificate
+                | Alert::CertificateRevoked
+                | Alert::CertificateExpired
+                | Alert::CertificateUnknown
+                | Alert::UnknownCA
+                | Alert::AccessDenied
+        );
+        judged.then(|| Self::of_tls(inner))
+    }
+
     fn of_tls(error: &Error) -> Self {
         use AlertDescription as Alert;
         use CertificateError as Bad;
@@ -166,5 +187,13 @@ mod tests {
         assert_eq!(of(Error::NoCertificatesPresented), Reason::NoCertificate);
         assert_eq!(Reason::of(&io::ErrorKind::UnexpectedEof.into()), Reason::Closed);
         assert_eq!(Reason::of(&io::Error::other("?")), Reason::Other);
+        let own = |alert| {
+            let error = io::Error::new(io::ErrorKind::InvalidData, Error::AlertReceived(alert));
+            Reason::of_own_certificate(&error)
+        };
+        assert_eq!(own(AlertDescription::CertificateRequired), Some(Reason::NoCertificate));
+        assert_eq!(own(AlertDescription::UnknownCA), Some(Reason::Alert));
+        // It may have begun with what was sent.
+        assert_eq!(own(AlertDescription::InternalError), None);
     }
 }

@@ -102,6 +102,19 @@ pub enum ShardRefused {
 }
 
 impl ShardRefused {
+    /// What a session came to that ended behind the handshake of TLS 1.3, before anything was said
+    /// in it: only then does a shard judge this node's certificate (RFC 8446, section 4.4.2.4).
+    /// The error again, if it says nothing of that.
+    ///
+    /// # Errors
+    /// The error.
+    pub fn after_handshake(error: io::Error) -> Result<Self, io::Error> {
+        match Reason::of_own_certificate(&error) {
+            Some(reason) => Ok(Self::Handshake { reason, error }),
+            None => Err(error),
+        }
+    }
+
     /// In a word.
     #[must_use]
     pub fn reason(&self) -> Reason {

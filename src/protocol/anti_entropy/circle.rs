@@ -52,7 +52,7 @@ pub struct Circle<F> {
     set_of: F,
 }
 
-impl<'a, F: Fn(u16) -> &'a [u16]> Circle<F> {
+impl<F: Fn(u16) -> Vec<u16>> Circle<F> {
     /// A circle with these replica sets.
     #[must_use]
     pub fn new(set_of: F) -> Self {
@@ -62,7 +62,7 @@ impl<'a, F: Fn(u16) -> &'a [u16]> Circle<F> {
     /// The shards of a slot, ascending.
     #[must_use]
     pub fn shards(&self, slot: u16) -> Vec<u16> {
-        let mut shards = (self.set_of)(slot).to_vec();
+        let mut shards = (self.set_of)(slot);
         shards.sort_unstable();
         shards
     }

@@ -15,8 +15,7 @@
 //!
 //! Rules:
 //! 1. The newest version wins, tombstones like values.
-//! 2. What a store has collected counts as deleted by its slot's watermark: an absent key under a
-//!    watermark is no older than a tombstone of that version.
+//! 2. A watermark says nothing of a single key. It only has a replica take in nothing at or under it.
 //! 3. Nothing is concluded from a replica that did not answer.
 //!
 //! Not known here: who asks, how fast ([`Pace`] says how fast at most), and what a copy takes.
@@ -29,6 +28,6 @@ mod pace;
 mod tests;
 
 pub use circle::{Circle, FOLD_SLOTS, FOLDS, Members, Run, differ};
-pub use mend::{Mend, Replay, Seen, is_collectable, mend, replay};
+pub use mend::{Mend, mend};
 pub use merge::{Difference, Merge, MergeError};
 pub use pace::Pace;

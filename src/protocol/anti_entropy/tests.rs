@@ -2,11 +2,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
-use super::{
-    Circle, Difference, FOLD_SLOTS, Members, Mend, Merge, MergeError, Pace, Replay, Seen, differ,
-    is_collectable, mend, replay,
-};
+use super::{Circle, Difference, FOLD_SLOTS, Members, Merge, MergeError, Pace, differ, mend};
 use crate::ids::Token;
+use crate::protocol::holding::Held;
 use crate::protocol::replica::{Entry, Sum};
 use crate::version::{Stamp, Version};
 
@@ -25,9 +23,9 @@ const ALL: (Token, Token) = (Token(0), Token(u64::MAX));
 #[test]
 fn a_fold_is_compared_at_once_only_if_all_its_slots_have_the_same_shards() {
     let sets: [&[u16]; 3] = [&[2, 0, 1], &[1, 2, 0], &[1, 2, 3]];
-    let same = Circle::new(|slot: u16| sets[usize::from(slot % 2)]);
+    let same = Circle::new(|slot: u16| sets[usize::from(slot % 2)].to_vec());
     assert_eq!(same.members(7), Members::Same(vec![0, 1, 2]), "in whatever order");
-    let mixed = Circle::new(|slot: u16| sets[if slot == 0x07ff { 2 } else { 0 }]);
+    let mixed = Circle::new(|slot: u16| sets[if slot == 0x07ff { 2 } else { 0 }].to_vec());
     assert_eq!(mixed.members(7), Members::Mixed(vec![0, 1, 2, 3]));
     assert_eq!(mixed.members(8), Members::Same(vec![0, 1, 2]));
 }
@@ -35,7 +33,7 @@ fn a_fold_is_compared_at_once_only_if_all_its_slots_have_the_same_shards() {
 #[test]
 fn runs_of_differing_slots_end_where_the_shards_change() {
     let sets: [&[u16]; 2] = [&[0, 1], &[1, 2]];
-    let circle = Circle::new(|slot: u16| sets[usize::from(slot >= 0x0105)]);
+    let circle = Circle::new(|slot: u16| sets[usize::from(slot >= 0x0105)].to_vec());
     let sums = |odd: &[usize]| -> Vec<Sum> {
         (0..FOLD_SLOTS as usize)
             .map(|at| Sum { digest: u128::from(odd.contains(&at)), count: 0 })
@@ -120,110 +118,54 @@ proptest! {
         prop_assert_eq!(found, meant);
     }
 
-    /// A replica as a store has it: newest wins, at or under its watermark nothing is taken in.
     #[test]
-    fn mending_ends_with_all_alike_and_brings_nothing_back(
-        held in prop::collection::vec((0u8..4, 1u64..8), 1..6)
+    fn after_mending_once_all_that_answered_are_alike(
+        shape in prop::collection::vec((0u8..4, 1u64..8), 1..6)
     ) {
-        let mut replicas: Vec<Option<Seen>> = held
-            .iter()
-            .map(|(kind, stamp)| match kind {
-                0 => Some(Seen::Value(version(*stamp))),
-                1 => Some(Seen::Tombstone(version(*stamp))),
-                2 => Some(Seen::Absent(version(*stamp))),
-                _ => None,
-            })
-            .collect();
-        // No two kinds of writes share a version, and a watermark is that of a tombstone.
-        for seen in replicas.iter_mut().flatten() {
-            let kind = u64::from(matches!(seen, Seen::Value(_)));
-            let (Seen::Value(v) | Seen::Tombstone(v) | Seen::Absent(v)) = seen;
-            v.stamp = Stamp(v.stamp.0 * 2 + kind);
+        // No two kinds of writes share a version.
+        let of = |(kind, stamp): &(u8, u64)| match kind {
+            0 => Some(Held::Value(version(2 * stamp + 1))),
+            1 => Some(Held::Tombstone(version(2 * stamp))),
+            2 => Some(Held::Absent { watermark: version(2 * stamp) }),
+            _ => None,
+        };
+        let mut held: Vec<Option<Held>> = shape.iter().map(of).collect();
+        let records: Vec<_> = held.iter().flatten().filter_map(|held| held.record()).collect();
+        let Some(mended) = mend(&held) else {
+            prop_assert_eq!(records, []);
+            return Ok(());
+        };
+        prop_assert_eq!(Some(mended.newest.version), records.into_iter().max());
+        for at in &mended.to {
+            let before = held[*at].expect("it answered");
+            prop_assert!(before.newest() < mended.newest.version, "nothing goes back: {:?}", before);
+            held[*at] = Some(match mended.newest.is_tombstone {
+                true => Held::Tombstone(mended.newest.version),
+                false => Held::Value(mended.newest.version),
+            });
         }
-        let before = replicas.clone();
-        let newest = before.iter().flatten().map(|seen| seen.version()).max();
-        match mend(&before) {
-            Mend::Nothing => {}
-            Mend::Copy { version, from, to } => {
-                prop_assert!(from.iter().all(|at| before[*at] == Some(Seen::Value(version))));
-                for at in to {
-                    prop_assert!(before[at].is_some_and(|seen| seen.version() < version));
-                    replicas[at] = Some(Seen::Value(version));
-                }
-            }
-            Mend::Delete { version, to } => {
-                for at in to {
-                    prop_assert!(before[at].is_some());
-                    replicas[at] = Some(Seen::Tombstone(version));
-                }
-            }
+        let again = mend(&held).expect("it is held");
+        prop_assert_eq!(&again.to, &Vec::<usize>::new(), "once is enough: {:?}", held);
+        prop_assert_eq!(&again.stuck, &mended.stuck);
+        for (at, held) in held.iter().enumerate() {
+            let Some(held) = held else { continue };
+            let alike = again.holders.contains(&at) || again.stuck.contains(&at);
+            prop_assert!(alike || (mended.newest.is_tombstone && held.covers(mended.newest.version)));
         }
-        let answered: Vec<Seen> = replicas.iter().flatten().copied().collect();
-        let values: BTreeSet<_> = answered
-            .iter()
-            .map(|seen| match seen {
-                Seen::Value(version) => Some(*version),
-                Seen::Tombstone(_) | Seen::Absent(_) => None,
-            })
-            .collect();
-        prop_assert!(values.len() <= 1, "a reader sees one thing wherever it asks: {answered:?}");
-        if let Some(Some(value)) = values.first() {
-            prop_assert_eq!(Some(*value), newest, "and that is the newest");
-        }
-        prop_assert_eq!(mend(&replicas), Mend::Nothing, "once is enough: {:?}", replicas);
     }
 }
 
 #[test]
-fn a_value_under_a_watermark_is_deleted_where_it_has_survived() {
-    let seen = [Some(Seen::Absent(version(9))), Some(Seen::Value(version(5))), None];
-    assert_eq!(mend(&seen), Mend::Delete { version: version(9), to: vec![1] });
+fn a_value_under_a_watermark_is_told_and_not_acted_on() {
+    let watermark = Held::Absent { watermark: version(9) };
+    let mended = mend(&[Some(watermark), Some(Held::Value(version(5))), None]).expect("held");
+    assert_eq!((mended.to, mended.stuck), (vec![], vec![0]));
     // One that was written later is copied.
-    let seen = [Some(Seen::Absent(version(9))), Some(Seen::Value(version(10))), None];
-    let (from, to) = (vec![1], vec![0]);
-    assert_eq!(mend(&seen), Mend::Copy { version: version(10), from, to });
-    // A tombstone that others have collected is brought to nobody, and left to be collected.
-    let seen = [Some(Seen::Absent(version(12))), Some(Seen::Tombstone(version(9)))];
-    assert_eq!(mend(&seen), Mend::Nothing);
-    let seen = [Some(Seen::Absent(version(9))), Some(Seen::Tombstone(version(9)))];
-    assert_eq!(mend(&seen), Mend::Nothing);
-}
-
-#[test]
-fn a_hint_is_replayed_with_what_is_newest_and_dropped_only_for_a_reason() {
-    let (value, tombstone) =
-        (|v| Some(Seen::Value(version(v))), |v| Some(Seen::Tombstone(version(v))));
-    let absent = |v| Some(Seen::Absent(version(v)));
-    let hinted = version(5);
-    let decide = |seen: [Option<Seen>; 3]| replay(0, hinted, &seen);
-    assert_eq!(
-        decide([absent(0), value(5), value(5)]),
-        Replay::Copy { from: 2, version: version(5) }
-    );
-    assert_eq!(
-        decide([value(2), value(5), value(8)]),
-        Replay::Copy { from: 2, version: version(8) }
-    );
-    assert_eq!(decide([value(2), tombstone(7), None]), Replay::Delete(version(7)));
-    assert_eq!(decide([value(5), value(8), value(8)]), Replay::Drop, "it has what it missed");
-    assert_eq!(decide([None, value(5), value(5)]), Replay::Wait, "it is still away");
-    assert_eq!(decide([absent(0), absent(0), None]), Replay::Drop, "nobody of a majority has it");
-    assert_eq!(decide([absent(0), None, None]), Replay::Wait, "who has it may be away");
-    assert_eq!(decide([absent(0), absent(6), None]), Replay::Drop, "deleted and collected");
-    assert_eq!(decide([value(3), absent(6), None]), Replay::Delete(version(6)));
-}
-
-#[test]
-fn a_tombstone_is_collected_when_it_is_old_and_all_have_it() {
-    let tombstone = Version { stamp: Stamp::of_ms(10_000), ..Version::NONE };
-    let later = Version { stamp: Stamp::of_ms(10_001), ..Version::NONE };
-    let held = Some(Seen::Tombstone(tombstone));
-    let seen = [held, Some(Seen::Value(later)), Some(Seen::Absent(tombstone))];
-    assert!(is_collectable(tombstone, &seen, 13_000, 3_000));
-    assert!(!is_collectable(tombstone, &seen, 12_999, 3_000), "too young");
-    let missed = [held, held, Some(Seen::Absent(Version::NONE))];
-    assert!(!is_collectable(tombstone, &missed, 99_000, 3_000), "one has never heard of it");
-    assert!(!is_collectable(tombstone, &[held, held, None], 99_000, 3_000), "one is away");
+    let mended = mend(&[Some(watermark), Some(Held::Value(version(10))), None]).expect("held");
+    assert_eq!((mended.holders, mended.to, mended.stuck), (vec![1], vec![0], vec![]));
+    // A tombstone that another has collected is left for whoever collects.
+    let mended = mend(&[Some(watermark), Some(Held::Tombstone(version(9)))]).expect("held");
+    assert!(mended.is_alike());
 }
 
 #[test]

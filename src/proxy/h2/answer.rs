@@ -21,7 +21,7 @@ use super::super::client::Local;
 use super::super::exchange::Exchange;
 use super::super::problem::{Problem, ProblemAbout};
 use super::super::seam::{Reply, Version};
-use super::sender::{Piece, Sender};
+use super::sender::Sender;
 use crate::dispatch::seam::{About, Answer, ClientGone};
 use crate::net::buffer::{SMALL_BYTES, TextBuffer};
 use crate::net::http1::framing::Framing;
@@ -140,7 +140,7 @@ impl<'a> StreamAnswer<'a> {
             let mut text = self.local.worker.buffers.text();
             text.extend_from_slice(now);
             let last = later.is_empty();
-            self.sender.borrow_mut().data(text.into(), end && last).map_err(gone)?;
+            self.sender.borrow_mut().data(text, end && last).map_err(gone)?;
             if last {
                 return Ok(());
             }
@@ -152,7 +152,7 @@ impl<'a> StreamAnswer<'a> {
     async fn send_held(&mut self, end: bool) -> Result<(), ClientGone> {
         let held = std::mem::replace(&mut self.held, self.local.worker.buffers.text());
         if self.capacity(held.len()).await? == held.len() {
-            return self.sender.borrow_mut().data(Piece::from(held), end).map_err(gone);
+            return self.sender.borrow_mut().data(held, end).map_err(gone);
         }
         self.send(&held, end).await
     }
@@ -262,6 +262,10 @@ impl Reply for StreamAnswer<'_> {
         if let Some(allow) = &problem.allow {
             fields.insert(ALLOW, value(allow.as_bytes()));
         }
+        for (name, text) in &problem.fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a field's name");
+            fields.insert(name, value(text.as_bytes()));
+        }
         self.finish_head(problem.status, fields, true);
         self.held.clear();
         if self.head_asked {
@@ -314,7 +318,13 @@ impl Answer for StreamAnswer<'_> {
             Framing::Chunked | Framing::UntilClose => false,
         };
         let (mut fields, dated) = Self::map(head.fields(), whole, keep_length);
-        fields.insert(SHARD, value(about.shard.as_bytes()));
+        if let Some(shard) = about.shard {
+            fields.insert(SHARD, value(shard.as_bytes()));
+        }
+        for (name, text) in about.fields {
+            let name = HeaderName::from_bytes(name.as_bytes()).expect("a field's name");
+            fields.insert(name, value(text.as_bytes()));
+        }
         fields.insert(EPOCH, about.epoch.0.into());
         self.finish_head(head.status(), fields, !dated);
     }
@@ -343,8 +353,8 @@ impl Answer for StreamAnswer<'_> {
         if !no_content {
             self.send_held(no_trailers).await?;
         } else if begun && no_trailers {
-            let piece = Piece::from(self.local.worker.buffers.text());
-            return self.sender.borrow_mut().data(piece, true).map_err(gone);
+            let nothing = self.local.worker.buffers.text();
+            return self.sender.borrow_mut().data(nothing, true).map_err(gone);
         }
         match trailers {
             Some(trailers) => self.sender.borrow_mut().trailers(trailers).map_err(gone),

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::client::Caller;
 use super::super::connection::Open;
-use super::io::{Guard, Io};
+use super::io::{Guard, Io, let_others};
 use super::sender::Piece;
 use super::stream::{Shared, begin};
 use crate::limits::Http2Limits;
@@ -45,7 +45,7 @@ pub(in super::super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     limits: &Http2Limits,
     first: Option<ReadBuffer>,
 ) {
-    let shared = Shared::new(open, caller);
+    let shared = Shared::new(open, caller, limits.connection_window_bytes as usize);
     let local = shared.local();
     let worker = &local.worker;
     local.metrics.h2_cx_total.inc(worker.stripe);
@@ -72,6 +72,7 @@ pub(in super::super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             write_pace,
             writing: Waiting::default(),
             unfinished: None,
+            held_up: false,
             ending: Ending::No,
         };
         poll_fn(|cx| served.poll(cx)).await;
@@ -102,7 +103,7 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX));
     let mut handshake = pin!(builder.handshake(Guard(Rc::clone(io))));
     poll_fn(|cx| {
-        io.borrow_mut().begin_turn();
+        io.borrow_mut().begin_turn(false);
         let done = handshake.as_mut().poll(cx);
         // An error shows again when it is written or read next.
         let _: Poll<std::io::Result<()>> = io.borrow_mut().poll_send(cx);
@@ -150,13 +151,20 @@ struct Served<'a, S> {
     writing: Waiting,
     /// A frame or field section that has begun: its name, and until when it must end.
     unfinished: Option<(u64, u64)>,
+    /// Whether the last turn left streams that have come to the next one.
+    held_up: bool,
     ending: Ending,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Served<'_, S> {
     /// One turn. Ready when the connection is over.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.io.borrow_mut().begin_turn();
+        {
+            let mut io = self.io.borrow_mut();
+            io.meter().answered(self.shared.take_answered());
+            // What has come is begun before more is read.
+            io.begin_turn(self.held_up);
+        }
         loop {
             if self.take_streams(cx).is_ready() {
                 return Poll::Ready(());
@@ -174,8 +182,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<'_, S> {
         {
             return Poll::Ready(());
         }
-        if self.io.borrow().is_paused() {
-            cx.waker().wake_by_ref();
+        let rests_until_ms = self.io.borrow().rests_until_ms();
+        let has_rested =
+            rests_until_ms.is_some_and(|until_ms| self.timer.poll_expired(cx, until_ms));
+        if self.held_up || has_rested || self.io.borrow().is_paused() {
+            let_others(cx);
         }
         Poll::Pending
     }
@@ -184,12 +195,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<'_, S> {
     fn take_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let local = self.shared.local();
         let stripe = local.worker.stripe;
+        let mut left = self.shared.turn_streams_max();
         loop {
+            if left == 0 {
+                self.held_up = true;
+                return Poll::Pending;
+            }
             match self.h2.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => {
-                    local.metrics.h2_streams.inc(stripe);
+                Poll::Ready(Some(Ok((request, mut respond)))) => {
                     self.streams_left = self.streams_left.saturating_sub(1);
-                    begin(self.shared, request, respond);
+                    // Given up before anything was done for it: nothing is.
+                    if respond.poll_reset(cx).is_pending() {
+                        local.metrics.h2_streams.inc(stripe);
+                        let stream = respond.stream_id().as_u32();
+                        let has_hash = self.io.borrow_mut().meter().take_mark(stream);
+                        begin(self.shared, request, respond, has_hash);
+                        left -= 1;
+                    }
+                }
+                Poll::Pending if self.held_up => {
+                    self.held_up = false;
+                    self.io.borrow_mut().read_on();
                 }
                 Poll::Ready(Some(Err(error))) => {
                     if error.is_go_away() && error.is_library() {

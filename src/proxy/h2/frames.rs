@@ -10,10 +10,31 @@
 //! |---|---|---|---|
 //! | PING | 100 | 10 | Go's client sends one per DATA frame to measure the path, then stops |
 //! | SETTINGS | 50 | 5 | one per connection, and one per change of a window |
-//! | RST_STREAM | 200 | 50 | a browser that leaves a page gives up all of its streams, 100 of them |
+//! | RST_STREAM | 200 | 50, and one for each answer | a browser that leaves a page gives up all of its streams, 100 of them; a balancer gives up those of many users |
 //! | PRIORITY | 500 | 100 | old browsers send a tree of them first |
 //! | WINDOW_UPDATE | 1000 | 1000 | and one for each KiB that we sent |
 //! | others | 100 | 10 | extensions that nobody here knows |
+//! | DATA of less than 64 bytes | 1000 | 5000 | who writes a body in small pieces |
+//!
+//! The last of them is honest work, and dear: some hundred times that of the same bytes in large
+//! frames. So its bucket ends nothing; when it is empty the connection is not read for a moment.
+
+use super::paths::Paths;
+use crate::net::timers::TICK_MS;
+
+/// Kinds of frames that bear fields (RFC 9113, sections 6.2 and 6.10).
+pub(super) const HEADERS: u8 = 1;
+pub(super) const CONTINUATION: u8 = 9;
+
+/// Streams with a `#` in their path that were not taken up yet: more than a turn can bring, if each
+/// is one that the library will take up.
+const MARKED_MAX: usize = 2000;
+
+/// DATA with less content than this, behind which more comes, is tiny.
+const TINY_BYTES: usize = 64;
+
+/// The flag of DATA and HEADERS that ends a stream.
+const END_STREAM: u8 = 1;
 
 /// What a client sent too much of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,9 +105,12 @@ pub(super) struct Meter {
     priorities: Bucket,
     window_updates: Bucket,
     others: Bucket,
+    tiny: Bucket,
+    rests_until_ms: u64,
     frames: u64,
     resets_seen: u64,
     sections: u64,
+    paths: Paths,
 }
 
 /// Bytes of the client's preface (RFC 9113, section 3.4).
@@ -107,9 +131,12 @@ impl Meter {
             priorities: bucket(Flood::Priorities, 500, 100),
             window_updates: bucket(Flood::WindowUpdates, 1000, 1000),
             others: bucket(Flood::Others, 100, 10),
+            tiny: bucket(Flood::Others, 1000, 5000),
+            rests_until_ms: 0,
             frames: 0,
             resets_seen: 0,
             sections: 0,
+            paths: Paths::new(),
         }
     }
 
@@ -120,7 +147,13 @@ impl Meter {
     pub(super) fn see(&mut self, mut bytes: &[u8], now_ms: u64) -> Result<(), Flood> {
         loop {
             let here = self.left.min(bytes.len());
+            if self.bears_fields() {
+                self.paths.see(&bytes[..here]);
+            }
             self.left -= here;
+            if self.left == 0 && self.bears_fields() && self.head[4] & END_HEADERS != 0 {
+                self.paths.end();
+            }
             bytes = &bytes[here..];
             if bytes.is_empty() {
                 return Ok(());
@@ -138,17 +171,28 @@ impl Meter {
     }
 
     fn frame(&mut self, now_ms: u64) -> Result<(), Flood> {
-        let [a, b, c, kind, flags, ..] = self.head;
+        let [a, b, c, kind, flags, s0, s1, s2, s3] = self.head;
         self.left = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
         self.frames += 1;
         match kind {
             // DATA is bounded by windows and by the library's own count of small frames.
-            0 => Ok(()),
+            0 => {
+                let is_tiny = self.left < TINY_BYTES && flags & END_STREAM == 0;
+                if is_tiny && self.tiny.take(now_ms).is_err() {
+                    self.rests_until_ms = now_ms + TICK_MS;
+                }
+                Ok(())
+            }
             // HEADERS, CONTINUATION.
-            1 | 9 => {
+            HEADERS | CONTINUATION => {
+                let stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
+                self.paths.begin(kind, flags, stream, self.left);
                 self.in_fields = flags & END_HEADERS == 0;
                 self.sections += u64::from(!self.in_fields);
-                Ok(())
+                match self.paths.marked() > MARKED_MAX {
+                    true => Err(Flood::Others),
+                    false => Ok(()),
+                }
             }
             2 => self.priorities.take(now_ms),
             3 => {
@@ -162,9 +206,30 @@ impl Meter {
         }
     }
 
+    /// Whether the frame that came last is one of fields.
+    fn bears_fields(&self) -> bool {
+        self.have == 0 && matches!(self.head[3], HEADERS | CONTINUATION)
+    }
+
+    /// Whether the path of this stream, which is taken up, has a `#`.
+    pub(super) fn take_mark(&mut self, stream: u32) -> bool {
+        self.paths.take(stream)
+    }
+
     /// Tells of bytes that went to the client, for which it may answer with WINDOW_UPDATE.
     pub(super) fn sent(&mut self, bytes: usize) {
         self.window_updates.earn(bytes as u64);
+    }
+
+    /// Tells of streams that were answered to their ends: who takes so many answers may give up as
+    /// many requests.
+    pub(super) fn answered(&mut self, streams: u64) {
+        self.resets.earn(streams.saturating_mul(1000));
+    }
+
+    /// Until when nothing is to be read, since too much came in tiny pieces.
+    pub(super) fn rests_until_ms(&self) -> u64 {
+        self.rests_until_ms
     }
 
     /// Frames that came, counted at their heads.
@@ -247,6 +312,41 @@ mod tests {
             meter.sent(1024);
             assert_eq!(meter.see(&frame(8, 0, 4), 0), Ok(()));
         }
+    }
+
+    /// A balancer sends the requests of many users over one connection. Those of one slow shard run
+    /// into their time, more than 50 in a second, while the others are answered.
+    #[test]
+    fn who_takes_answers_may_give_up_as_many_requests() {
+        let mut meter = meter();
+        for _ in 0..10_000 {
+            meter.answered(1);
+            assert_eq!(meter.see(&frame(3, 0, 4), 0), Ok(()));
+        }
+        // What was earned is no store for later.
+        meter.answered(1_000_000);
+        for _ in 0..200 {
+            assert_eq!(meter.see(&frame(3, 0, 4), 0), Ok(()));
+        }
+        assert_eq!(meter.see(&frame(3, 0, 4), 0), Err(Flood::Resets));
+    }
+
+    #[test]
+    fn tiny_data_is_waited_with_and_no_flood() {
+        let mut meter = meter();
+        for _ in 0..1000 {
+            assert_eq!(meter.see(&frame(0, 0, 63), 0), Ok(()));
+            // Large ones, and the last of a body, are none of it.
+            assert_eq!(meter.see(&frame(0, 0, 64), 0), Ok(()));
+            assert_eq!(meter.see(&frame(0, END_STREAM, 0), 0), Ok(()));
+        }
+        assert_eq!(meter.rests_until_ms(), 0);
+        assert_eq!(meter.see(&frame(0, 0, 1), 0), Ok(()));
+        assert_eq!(meter.rests_until_ms(), TICK_MS);
+        for _ in 0..5000 * TICK_MS / 1000 {
+            assert_eq!(meter.see(&frame(0, 0, 1), TICK_MS), Ok(()));
+        }
+        assert_eq!(meter.rests_until_ms(), TICK_MS, "it may go on as fast as that");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
@@ -17,9 +17,13 @@ use super::frames::{Flood, Meter};
 use crate::net::buffer::{Buffers, ReadBuffer};
 use crate::net::timers::Timers;
 
-/// Frames that are taken in one turn: with a few hundred nanoseconds each, others wait for less
-/// than a millisecond.
-const TURN_FRAMES_MAX: u64 = 512;
+/// Frames after which a turn ends: with some hundred nanoseconds each, others wait for some ten
+/// microseconds, which is what their own requests take.
+const TURN_FRAMES_MAX: u64 = 128;
+
+/// Bytes of a read behind a turn that ended for its frames. They are small; and those that come with
+/// one read are all taken.
+const SHORT_READ_BYTES: usize = 1024;
 
 /// Bytes that are taken in one turn.
 const TURN_BYTES_MAX: usize = 128 * 1024;
@@ -38,6 +42,12 @@ pub(super) struct Io<S> {
     sent: usize,
     turn_bytes: usize,
     turn_frames: u64,
+    /// Whether nothing is read for now.
+    holds: bool,
+    /// Whether the last turn was ended for its frames.
+    reads_short: bool,
+    /// Whether the turn did not read, since the client is to be waited with.
+    rests: bool,
     /// Whether the turn was ended with bytes still to come.
     paused: bool,
 }
@@ -60,20 +70,38 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
             sent: 0,
             turn_bytes: 0,
             turn_frames: 0,
+            holds: false,
+            reads_short: false,
+            rests: false,
             paused: false,
         }
     }
 
-    /// Begins a turn.
-    pub(super) fn begin_turn(&mut self) {
+    /// Begins a turn; `holds`: one in which nothing is read, until [`Self::read_on`].
+    pub(super) fn begin_turn(&mut self, holds: bool) {
+        self.reads_short = self.paused && self.turn_bytes < TURN_BYTES_MAX;
         self.turn_bytes = 0;
         self.turn_frames = self.meter.frames();
+        self.paused = false;
+        self.rests = false;
+        self.holds = holds;
+    }
+
+    /// Reads again, in a turn that began without.
+    pub(super) fn read_on(&mut self) {
+        self.holds = false;
         self.paused = false;
     }
 
     /// Whether the turn was ended early: the task is to come back.
     pub(super) fn is_paused(&self) -> bool {
         self.paused
+    }
+
+    /// If nothing was read in this turn since too much came in tiny pieces: when the task is to
+    /// come back.
+    pub(super) fn rests_until_ms(&self) -> Option<u64> {
+        self.rests.then(|| self.meter.rests_until_ms())
     }
 
     /// What the client sent too much of. Nothing is read any more.
@@ -116,7 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
                 Ok(()) | Err(_) => return Poll::Ready(()),
             }
         }
-        cx.waker().wake_by_ref();
+        let_others(cx);
         Poll::Pending
     }
 
@@ -171,8 +199,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
             // The connection's task sees why, and ends it.
             return Poll::Pending;
         }
+        if self.timers.now_ms() < self.meter.rests_until_ms() {
+            self.rests = true;
+            return Poll::Pending;
+        }
         let frames = self.meter.frames() - self.turn_frames;
-        if frames >= TURN_FRAMES_MAX || self.turn_bytes >= TURN_BYTES_MAX {
+        if self.holds || frames >= TURN_FRAMES_MAX || self.turn_bytes >= TURN_BYTES_MAX {
             self.paused = true;
             return Poll::Pending;
         }
@@ -184,6 +216,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
             if first.is_empty() {
                 self.first = None;
             }
+        } else if self.reads_short {
+            let some = into.remaining().min(SHORT_READ_BYTES);
+            let mut part = ReadBuf::new(into.initialize_unfilled_to(some));
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
+            let came = part.filled().len();
+            into.advance(came);
         } else {
             ready!(Pin::new(&mut self.stream).poll_read(cx, into))?;
         }
@@ -196,6 +234,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
         }
         Poll::Ready(Ok(()))
     }
+}
+
+/// Has the task called again when others had their turn, and whoever has news by then.
+pub(super) fn let_others(cx: &mut Context<'_>) {
+    // Woken at once, it would run before the sockets are looked at again.
+    let _: Poll<()> = pin!(tokio::task::yield_now()).poll(cx);
 }
 
 /// Reads that are dropped in one turn.

@@ -30,6 +30,7 @@
 //! | 8.2.3 | cookies in pieces become one field | we | `cookies_in_pieces_are_one_field` |
 //! | 8.3 | pseudo-fields first, known, once | `h2` | `a_malformed_request_goes_no_further` |
 //! | 8.3.1 | `:authority` and `Host` agree, no user information; `:path` is a path or `*`; `:scheme` is http or https | we | `a_malformed_request_goes_no_further`, `authority_and_host_must_agree` |
+//! | 8.3.1 | `:path` has no fragment, which the library would cut off | we, see [`paths`] | `a_path_with_a_fragment_is_refused_and_not_cut`, `a_hash_is_found_however_it_is_written` |
 //! | 8.5 | CONNECT | we refuse it | `connect_is_refused_and_the_server_itself_can_be_asked` |
 //! | 10.3 | nothing that HTTP/1.1 would read differently is forwarded | the judge of HTTP/1.1 | `what_only_ringway_may_say_is_seen_by_the_same_judge` |
 //! | 10.5 | excessive load ends in ENHANCE_YOUR_CALM | `h2`: CONTINUATION, header lists, DATA without content, resets before a stream is taken up; we: the rest, in [`frames`] | `each_flood_ends_its_connection_and_no_other`, `rapid_reset_is_bounded_and_reaches_no_shard_for_long`, `tiny_frames_are_not_collected_without_end` |
@@ -42,16 +43,15 @@
 //!    have theirs.
 //!
 //! Known departures, all of them the library's: pseudo-fields among trailers are dropped where the
-//! request should be malformed (8.1), a `:path` loses its fragment, and one that is missing beside
-//! a `Host` without `:authority` is read as `/` (8.3.1). Of these the fragment matters: with
-//! HTTP/1.1 a `#` in a target is 400, and here the key is what stands before it. A field
-//! section over the limit is answered 431 by the library, so it is neither counted nor logged.
+//! request should be malformed (8.1), and a `:path` that is missing beside a `Host` without
+//! `:authority` is read as `/` (8.3.1). A field section over the limit is answered 431 by the library, so it is neither counted nor logged.
 
 mod answer;
 mod body;
 mod connection;
 mod frames;
 mod io;
+mod paths;
 mod request;
 mod sender;
 mod servers;

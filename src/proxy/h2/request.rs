@@ -13,13 +13,15 @@ use crate::net::http1::head::HeadError;
 use crate::net::http1::head::write_field;
 use crate::net::http1::request::RequestError;
 
-/// Writes the request's head. `has_body`: its stream does not end with its fields.
+/// Writes the request's head. `has_hash`: its path had a `#`, which `parts` does not show any more.
+/// `has_body`: its stream does not end with its fields.
 ///
 /// # Errors
 /// [`RequestError`] for what the text could not show.
 pub(super) fn write_head(
     out: &mut Vec<u8>,
     parts: &Parts,
+    has_hash: bool,
     has_body: bool,
 ) -> Result<(), RequestError> {
     out.extend_from_slice(parts.method.as_str().as_bytes());
@@ -33,6 +35,10 @@ pub(super) fn write_head(
         }
         let target = parts.uri.path_and_query().ok_or(RequestError::Target)?;
         out.extend_from_slice(target.as_str().as_bytes());
+        if has_hash {
+            // The judge is to see it.
+            out.push(b'#');
+        }
     }
     out.extend_from_slice(b" HTTP/1.1\r\n");
     let authority = parts.uri.authority().map(|authority| authority.as_str().as_bytes());
@@ -117,14 +123,14 @@ mod tests {
 
     fn written(parts: &Parts, has_body: bool) -> Result<String, RequestError> {
         let mut out = Vec::new();
-        write_head(&mut out, parts, has_body)?;
+        write_head(&mut out, parts, false, has_body)?;
         Ok(String::from_utf8(out).expect("text"))
     }
 
     /// What the judge says.
     fn judged(parts: &Parts, has_body: bool) -> Result<(RequestHead, Vec<u8>), RequestError> {
         let mut out = Vec::new();
-        write_head(&mut out, parts, has_body)?;
+        write_head(&mut out, parts, false, has_body)?;
         let mut head = RequestHead::default();
         head.parse(&out)?;
         Ok((head, out))

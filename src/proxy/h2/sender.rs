@@ -3,8 +3,9 @@
 //! The library has one handle until the answer's head is sent and another from then on. Body,
 //! answer and whoever watches for a reset share them.
 
-use std::cell::RefCell;
-use std::task::{Context, Poll};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
 
 use bytes::Buf;
 use h2::server::SendResponse;
@@ -14,15 +15,54 @@ use http::{HeaderMap, Response};
 use super::super::seam::Watch;
 use crate::net::buffer::TextBuffer;
 
+/// What a connection's answers hold altogether: given to the library, and not written yet.
+///
+/// Each stream is bounded by its own window; but a client may open a hundred of them, and take
+/// nothing from its socket.
+pub(super) struct Held {
+    bytes: Cell<usize>,
+    bytes_max: usize,
+    waiting: RefCell<Vec<Waker>>,
+}
+
+impl Held {
+    pub(super) fn new(bytes_max: usize) -> Rc<Self> {
+        Rc::new(Self { bytes: Cell::new(0), bytes_max, waiting: RefCell::default() })
+    }
+
+    /// How many bytes more may be held; waits for one.
+    fn poll_room(&self, cx: &mut Context<'_>) -> Poll<usize> {
+        match self.bytes_max.saturating_sub(self.bytes.get()) {
+            0 => {
+                let mut waiting = self.waiting.borrow_mut();
+                if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+                    waiting.push(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+            room => Poll::Ready(room),
+        }
+    }
+
+    fn give_back(&self, bytes: usize) {
+        self.bytes.set(self.bytes.get() - bytes);
+        // Not for every few bytes.
+        if self.bytes.get() <= self.bytes_max / 2 {
+            self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+        }
+    }
+}
+
 /// A part of a body on its way out; its buffer goes back to the worker when it was written.
 pub(super) struct Piece {
     text: TextBuffer,
     at: usize,
+    held: Rc<Held>,
 }
 
-impl From<TextBuffer> for Piece {
-    fn from(text: TextBuffer) -> Self {
-        Self { text, at: 0 }
+impl Drop for Piece {
+    fn drop(&mut self) {
+        self.held.give_back(self.text.len());
     }
 }
 
@@ -45,11 +85,12 @@ impl Buf for Piece {
 pub(super) struct Sender {
     respond: SendResponse<Piece>,
     stream: Option<SendStream<Piece>>,
+    held: Rc<Held>,
 }
 
 impl Sender {
-    pub(super) fn new(respond: SendResponse<Piece>) -> RefCell<Self> {
-        RefCell::new(Self { respond, stream: None })
+    pub(super) fn new(respond: SendResponse<Piece>, held: &Rc<Held>) -> RefCell<Self> {
+        RefCell::new(Self { respond, stream: None, held: Rc::clone(held) })
     }
 
     /// Whether the final answer was begun.
@@ -77,6 +118,8 @@ impl Sender {
         cx: &mut Context<'_>,
         wanted: usize,
     ) -> Poll<Result<usize, h2::Error>> {
+        let room = std::task::ready!(self.held.poll_room(cx));
+        let wanted = wanted.min(room);
         let stream = self.stream();
         stream.reserve_capacity(wanted);
         loop {
@@ -93,7 +136,10 @@ impl Sender {
         }
     }
 
-    pub(super) fn data(&mut self, piece: Piece, end: bool) -> Result<(), h2::Error> {
+    /// Sends bytes that there is capacity for.
+    pub(super) fn data(&mut self, text: TextBuffer, end: bool) -> Result<(), h2::Error> {
+        self.held.bytes.set(self.held.bytes.get() + text.len());
+        let piece = Piece { text, at: 0, held: Rc::clone(&self.held) };
         self.stream().send_data(piece, end)
     }
 

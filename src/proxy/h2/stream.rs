@@ -21,7 +21,7 @@ use super::super::site::Site;
 use super::answer::StreamAnswer;
 use super::body::StreamBody;
 use super::request::write_head;
-use super::sender::{Piece, Sender};
+use super::sender::{Held, Piece, Sender};
 use crate::net::http1::request::RequestHead;
 use crate::net::http1::scan::{ScanError, Scanner};
 use crate::net::wire::Pace;
@@ -34,16 +34,62 @@ pub(super) struct Shared {
     active: Cell<usize>,
     /// When the last of them ended.
     idle_since_ms: Cell<u64>,
+    /// Streams that were answered to their ends, since this was asked last.
+    answered: Cell<u64>,
+    /// How much of its connection's work was not in vain so far; see [`Self::turn_streams_max`].
+    trust: Cell<usize>,
+    held: Rc<Held>,
 }
 
+/// Streams that the first turns of a connection begin.
+const TURN_STREAMS_MIN: usize = 4;
+
+/// Streams that one turn of a connection may come to begin.
+const TURN_STREAMS_MAX: usize = 32;
+
+/// Answers after which a connection's turns may begin one stream more.
+const ANSWERS_PER_TRUST: usize = 4;
+
 impl Shared {
-    pub(super) fn new(open: Open, caller: Caller) -> Rc<Self> {
+    /// `held_bytes_max`: of all its answers together.
+    pub(super) fn new(open: Open, caller: Caller, held_bytes_max: usize) -> Rc<Self> {
         let idle_since_ms = Cell::new(open.local().worker.timers.now_ms());
-        Rc::new(Self { open, caller, active: Cell::new(0), idle_since_ms })
+        Rc::new(Self {
+            open,
+            caller,
+            active: Cell::new(0),
+            idle_since_ms,
+            answered: Cell::new(0),
+            trust: Cell::new(0),
+            held: Held::new(held_bytes_max),
+        })
     }
 
     pub(super) fn local(&self) -> &Rc<Local> {
         self.open.local()
+    }
+
+    /// How many streams one turn of the connection may begin. A request that is given up as soon as
+    /// it was begun costs its client two small frames, and us a shard's connection: a turn of a
+    /// hundred would keep others waiting for milliseconds. So a connection begins few at a time,
+    /// and more the more answers it takes.
+    pub(super) fn turn_streams_max(&self) -> usize {
+        (TURN_STREAMS_MIN + self.trust.get() / ANSWERS_PER_TRUST).min(TURN_STREAMS_MAX)
+    }
+
+    /// Streams that were answered to their ends since this was asked last.
+    pub(super) fn take_answered(&self) -> u64 {
+        self.answered.take()
+    }
+
+    /// Takes down how a stream ended.
+    fn ended(&self, answered: bool) {
+        let trust = self.trust.get();
+        self.answered.set(self.answered.get() + u64::from(answered));
+        self.trust.set(match answered {
+            true => (trust + 1).min((TURN_STREAMS_MAX - TURN_STREAMS_MIN) * ANSWERS_PER_TRUST),
+            false => trust.saturating_sub(ANSWERS_PER_TRUST),
+        });
     }
 
     /// How long the connection has been without a stream: since when. `None`: it is not.
@@ -69,14 +115,15 @@ impl Drop for Active {
     }
 }
 
-/// Begins to serve a request.
+/// Begins to serve a request. `has_hash`: its path had a `#`, and what stood behind it.
 pub(super) fn begin(
     shared: &Rc<Shared>,
     request: Request<RecvStream>,
     respond: SendResponse<Piece>,
+    has_hash: bool,
 ) {
     let active = Active::count(shared);
-    shared.local().stream_servers.serve(Stream { active, request, respond });
+    shared.local().stream_servers.serve(Stream { active, request, respond, has_hash });
 }
 
 /// A stream that is to be served.
@@ -84,23 +131,24 @@ pub(super) struct Stream {
     active: Active,
     request: Request<RecvStream>,
     respond: SendResponse<Piece>,
+    has_hash: bool,
 }
 
 /// Serves a stream to its end.
 pub(super) async fn serve(stream: Stream) {
-    let Stream { active, request, respond } = stream;
+    let Stream { active, request, respond, has_hash } = stream;
     let shared = &active.0;
     let local = shared.local();
     let worker = &local.worker;
     let timer = worker.timers.register();
     let site = local.sites.read();
     let exchange = Exchange::begin(local, &site, &timer, shared.caller);
-    let sender = Sender::new(respond);
+    let sender = Sender::new(respond, &shared.held);
     let (parts, stream) = request.into_parts();
     let has_body = !stream.is_end_stream();
     let mut whole = worker.buffers.text();
     let mut head = worker.spare_request_head();
-    let judged = write_head(&mut whole, &parts, has_body)
+    let judged = write_head(&mut whole, &parts, has_hash, has_body)
         .map_err(Problem::of_request)
         .and_then(|()| check_size(&site, &whole))
         .and_then(|()| head.parse(&whole).map_err(Problem::of_request));
@@ -115,6 +163,7 @@ pub(super) async fn serve(stream: Stream) {
             exchange.refuse(&problem, &mut answer).await
         }
     };
+    shared.ended(done.is_ok());
     if done.is_err() {
         let reason = match () {
             () if answer.was_too_slow() => Reason::ENHANCE_YOUR_CALM,

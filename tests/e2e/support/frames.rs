@@ -218,6 +218,31 @@ impl Frames {
         self.unread.iter().find(|frame| frame.kind == GOAWAY).map(Frame::error)
     }
 
+    /// Whether the server has ended the connection, or says that it does. Does not wait, and drops
+    /// all else that came.
+    pub fn is_ended(&mut self) -> bool {
+        self.stream.set_nonblocking(true).expect("an option");
+        let mut bytes = [0; 16 * 1024];
+        let ended = loop {
+            match self.stream.read(&mut bytes) {
+                Ok(0) => break true,
+                Ok(n) => self.buffer.extend_from_slice(&bytes[..n]),
+                Err(error) => break error.kind() != std::io::ErrorKind::WouldBlock,
+            }
+        };
+        self.stream.set_nonblocking(false).expect("an option");
+        let mut goes_away = false;
+        while let [a, b, c, kind, ..] = *self.buffer {
+            let length = 9 + u32::from_be_bytes([0, a, b, c]) as usize;
+            if self.buffer.len() < length {
+                break;
+            }
+            goes_away |= kind == GOAWAY;
+            self.buffer.drain(..length);
+        }
+        ended || goes_away
+    }
+
     /// A whole answer without interim ones: its status, and its content.
     #[track_caller]
     pub fn answer(&mut self, stream: u32) -> (Option<u16>, Vec<u8>) {

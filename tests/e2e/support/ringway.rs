@@ -12,9 +12,11 @@ use super::net::lasting_address;
 use super::process::{Process, Said, run};
 use super::wait::until;
 
-/// The binary under test, as a command.
+/// The binary under test, as a command: the one that was built with the tests, unless
+/// `RINGWAY_BINARY` names another, as scripts do that measure.
 pub fn ringway() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ringway"));
+    let other = std::env::var_os("RINGWAY_BINARY");
+    let mut command = Command::new(other.unwrap_or_else(|| env!("CARGO_BIN_EXE_ringway").into()));
     // The operator's environment is none of the tests' business.
     command.env_remove("RINGWAY_LOG");
     command
@@ -91,6 +93,16 @@ impl Serve {
     pub fn start_in(folder: TempDir, rest: &str) -> Self {
         std::fs::write(folder.path().join("ringway.yaml"), file(folder.path(), rest))
             .expect("the file can be written");
+        Self::start_as_written(folder)
+    }
+
+    /// The same as [`Self::start`], with another number of workers than two.
+    #[track_caller]
+    pub fn start_with_workers(workers: usize, rest: &str) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let two = file(folder.path(), rest);
+        let text = two.replacen("workers: 2", &format!("workers: {workers}"), 1);
+        std::fs::write(folder.path().join("ringway.yaml"), text).expect("the file can be written");
         Self::start_as_written(folder)
     }
 

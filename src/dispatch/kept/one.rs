@@ -1,0 +1,133 @@
+//! Which replica answers a read at `one`?
+//!
+//! Any that is up: first of this node's own zone, then the one with the least in flight. With
+//! `mode: primary` the first of the replica set that is not agreed down, so that all nodes ask the
+//! same one. One that is catching up lacks writes that the others have, and is asked last; its "I
+//! have nothing" counts only if nobody else can be asked.
+//!
+//! Nothing is compared and nothing repaired: what is answered may be old (README, levels).
+
+use std::rc::Rc;
+
+use super::super::outcome::{Failure, KeptFailure, Note};
+use super::super::seam::Answer;
+use super::super::view::Pool;
+use super::conditions::Verdict;
+use super::job::Job;
+use super::request::Act;
+use super::serve::Serving;
+use crate::cluster::Mode;
+use crate::drivers::native::{Fault, Got, Held, Replica, Value};
+use crate::ids::Token;
+use crate::net::timers::Timer;
+use crate::protocol::health::Class;
+
+/// The places of the replicas in the order in which they are asked for a value. `wanted` says which
+/// may be asked at all.
+pub(super) fn order(pool: &Pool, token: Token, wanted: impl Fn(usize) -> bool) -> Vec<usize> {
+    let members = pool.agreed.replicas(token);
+    let is_primary_first = pool.agreed.spec.mode == Mode::Primary;
+    let mut order: Vec<usize> = (0..members.len()).filter(|place| wanted(*place)).collect();
+    order.sort_by_cached_key(|place| {
+        let at = usize::from(members[*place].0);
+        let agreed = &pool.agreed.shards[at];
+        let is_away = match is_primary_first {
+            true => pool.health.verdict(at, Class::Read),
+            false => !pool.health.usable(at, Class::Read),
+        };
+        let lags = agreed.catching_up || agreed.fresh;
+        let is_far = pool.settings.zone.as_ref().is_some_and(|zone| *zone != agreed.zone);
+        let load = if is_primary_first { 0 } else { pool.shards[at].in_flight() };
+        (lags, is_away, !is_primary_first && is_far, load, *place)
+    });
+    order
+}
+
+impl Serving<'_> {
+    /// Answers from one replica after the other, until one has a word to say.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(super) async fn one<A: Answer>(
+        &self,
+        answer: &mut A,
+        note: &mut Note,
+    ) -> Result<(), Failure> {
+        let pool = self.job.pool();
+        let token = self.job.token;
+        let is_asked =
+            |place: usize| pool.is_asked(usize::from(pool.agreed.replicas(token)[place].0));
+        let order = order(&pool, token, is_asked);
+        let mut has_nothing = false;
+        for (at, place) in order.iter().copied().enumerate() {
+            let shard = self.job.shard(&pool, place);
+            note.attempts += 1;
+            note.shard = Some(shard);
+            let Ok((held, fetch)) = self.look(place).await else { continue };
+            note.upstream_status = if matches!(held, Held::Value(_)) { 200 } else { 404 };
+            let Held::Value(value) = held else {
+                has_nothing = true;
+                let agreed = &pool.agreed.shards[shard];
+                if agreed.catching_up || agreed.fresh {
+                    continue;
+                }
+                break;
+            };
+            match self.request.conditions.judge(value.version, value.modified_ms) {
+                Verdict::Proceed => {}
+                Verdict::NotModified => {
+                    return self.empty(answer, 304, Some(&value), Some(value.version)).await;
+                }
+                Verdict::Failed => return Err(Failure::Kept(KeptFailure::ConditionFailed)),
+            }
+            // Else it was overwritten between the two questions: the next one tells what is there.
+            if let Ok(()) = self.value(&value, &order[at..], fetch, answer, note).await? {
+                return Ok(());
+            }
+        }
+        match has_nothing {
+            true => Err(self.nothing()),
+            false => Err(Failure::Kept(KeptFailure::NoReplica)),
+        }
+    }
+
+    /// There is no such key.
+    pub(super) fn nothing(&self) -> Failure {
+        Failure::Kept(match self.request.conditions.judge_nothing() {
+            Verdict::Failed => KeptFailure::ConditionFailed,
+            Verdict::Proceed | Verdict::NotModified => KeptFailure::NotFound(self.achieved.text()),
+        })
+    }
+
+    /// What a replica holds. Where the value is certainly wanted, it begins to come.
+    async fn look(
+        &self,
+        place: usize,
+    ) -> Result<(Held, Option<Box<crate::drivers::native::Fetch>>), Fault> {
+        let job: &Rc<Job> = self.job;
+        let request = self.request;
+        let key = (&*job.key, job.token);
+        let is_plain =
+            request.act == Act::Get && request.range.is_none() && request.conditions.is_empty();
+        if !is_plain {
+            let call = async |replica: &Replica<'_>, timer: &Timer| {
+                replica.head(&job.means, timer, key).await
+            };
+            return Ok((job.ask(place, Class::Read, call).await?, None));
+        }
+        let call = async |replica: &Replica<'_>, timer: &Timer| {
+            replica.get(&job.means, timer, key, None, None).await
+        };
+        Ok(match job.ask(place, Class::Read, call).await? {
+            Got::Value(mut fetch) => {
+                let value = &mut fetch.value;
+                let kept = std::mem::take(&mut value.kept);
+                let told = Value { kept, ..value.clone() };
+                (Held::Value(told), Some(fetch))
+            }
+            Got::Nothing(held) => (held, None),
+            Got::Other(version) => (Held::Absent(version), None),
+            Got::Outside => (Held::Absent(crate::version::Version::NONE), None),
+        })
+    }
+}

@@ -1,0 +1,51 @@
+//! What does `proxy` ask of a pool that keeps copies?
+
+use super::conditions::Conditions;
+use super::range::Wanted;
+use crate::ids::Token;
+use crate::level::Level;
+use crate::net::http1::framing::Framing;
+
+/// What is done with a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// GET.
+    Get,
+    /// HEAD.
+    Head,
+    /// PUT.
+    Put,
+    /// DELETE.
+    Delete,
+}
+
+/// One request, parsed and routed.
+#[derive(Debug)]
+pub struct KeptRequest<'a> {
+    /// What is done.
+    pub act: Act,
+    /// The canonical path after its first `/`.
+    pub key: &'a [u8],
+    /// Where the key is on the circle.
+    pub token: Token,
+    /// How strong it must be.
+    pub level: Level,
+    /// Of a PUT: the fields that are kept, as lines with CRLF.
+    pub fields: &'a [u8],
+    /// Of a PUT: how the body is delimited.
+    pub framing: Framing,
+    /// Of a read.
+    pub conditions: Conditions,
+    /// Of a GET.
+    pub range: Option<Wanted>,
+    /// The value of `If-Range`.
+    pub if_range: Option<&'a [u8]>,
+}
+
+impl Act {
+    /// Whether it changes anything.
+    #[must_use]
+    pub fn is_write(self) -> bool {
+        matches!(self, Self::Put | Self::Delete)
+    }
+}

@@ -1,0 +1,267 @@
+//! How does a value reach the client?
+//!
+//! From one replica that has that very version and, if it breaks in the middle, from the next one,
+//! beginning with the byte that is missing. The client sees one answer of one version, or a cut.
+
+use std::rc::Rc;
+
+use super::super::outcome::{Failure, KeptFailure, Note, TryError};
+use super::super::relay::Relay;
+use super::super::seam::{About, Answer};
+use super::super::view::Pool;
+use super::super::worker::Worker;
+use super::job::Job;
+use super::range::{Selected, range_counts};
+use super::request::{Act, KeptRequest};
+use crate::drivers::native::{Fetch, Got, Replica, Value};
+use crate::level::Level;
+use crate::net::http1::framing::Framing;
+use crate::net::http1::head::{write_field, write_number};
+use crate::net::http1::response::ResponseHead;
+use crate::net::timers::Timer;
+use crate::net::wire::Pace;
+use crate::protocol::health::Class;
+use crate::version::Version;
+
+/// What became of a request, as the answer tells it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Achieved {
+    pub(super) level: Level,
+    pub(super) acks: usize,
+    pub(super) replicas: usize,
+    pub(super) epoch: u64,
+}
+
+impl Achieved {
+    pub(super) fn of(pool: &Pool, level: Level, acks: usize, replicas: usize) -> Self {
+        Self { level, acks, replicas, epoch: pool.agreed.epoch.0 }
+    }
+
+    /// As it stands in `Ringway-Consistency`.
+    pub(super) fn text(&self) -> String {
+        let Self { level, acks, replicas, epoch } = self;
+        format!("{level};acks={acks};replicas={replicas};epoch={epoch}")
+    }
+}
+
+/// One answer to a client, and where it comes from.
+pub(super) struct Serving<'a> {
+    pub(super) worker: &'a Worker,
+    pub(super) timer: &'a Timer,
+    pub(super) job: &'a Rc<Job>,
+    pub(super) request: &'a KeptRequest<'a>,
+    pub(super) achieved: Achieved,
+}
+
+/// The value was overwritten where it was to be had; nothing has reached the client.
+pub(super) struct Overwritten;
+
+impl Serving<'_> {
+    /// Writes the head of an answer of ours: status, the kept fields, and what is known of the
+    /// version. Gives the framing that was told.
+    pub(super) fn head<A: Answer>(
+        &self,
+        answer: &mut A,
+        status: u16,
+        value: Option<&Value>,
+        version: Option<Version>,
+        shard: Option<&str>,
+        (length, part): (Option<u64>, Option<(u64, u64)>),
+    ) {
+        let mut text = self.worker.buffers.text();
+        text.extend_from_slice(b"HTTP/1.1 ");
+        write_number(&mut text, u64::from(status));
+        text.push(b' ');
+        let code = http::StatusCode::from_u16(status).expect("a status of ours");
+        text.extend_from_slice(code.canonical_reason().unwrap_or_default().as_bytes());
+        text.extend_from_slice(b"\r\n");
+        let told = version.map(|version| version.to_string());
+        if let Some(value) = value {
+            text.extend_from_slice(&value.kept);
+            if let Some(modified) = http_date(value.modified_ms) {
+                write_field(&mut text, b"Last-Modified", modified.as_bytes());
+            }
+            write_field(&mut text, b"Accept-Ranges", b"bytes");
+        }
+        if let Some(told) = told.as_deref().filter(|_| value.is_some() || status < 300) {
+            write_field(&mut text, b"ETag", format!("\"{told}\"").as_bytes());
+        }
+        if let (Some(value), Some((first, length))) = (value, part) {
+            let (last, size) = (first + length - 1, value.size);
+            let range = format!("bytes {first}-{last}/{size}");
+            write_field(&mut text, b"Content-Range", range.as_bytes());
+        }
+        if let Some(length) = length {
+            text.extend_from_slice(b"Content-Length: ");
+            write_number(&mut text, length);
+            text.extend_from_slice(b"\r\n");
+        }
+        text.extend_from_slice(b"\r\n");
+        let head_asked = self.request.act == Act::Head;
+        let mut head = ResponseHead::default();
+        head.parse(&text, head_asked).expect("what a store keeps are good fields");
+        let consistency = self.achieved.text();
+        let mut fields = vec![("Ringway-Consistency", consistency.as_str())];
+        if let Some(told) = &told {
+            fields.push(("Ringway-Version", told));
+        }
+        let pool = self.job.pool();
+        let about = About { shard, epoch: pool.agreed.epoch, fields: &fields };
+        answer.head(&head, &text, head.framing(), &about, true);
+    }
+
+    /// Answers without content.
+    pub(super) async fn empty<A: Answer>(
+        &self,
+        answer: &mut A,
+        status: u16,
+        value: Option<&Value>,
+        version: Option<Version>,
+    ) -> Result<(), Failure> {
+        let length = (status != 304 && status != 204).then_some(0);
+        self.head(answer, status, value, version, None, (length, None));
+        answer.end(b"").await.map_err(|_| Failure::ClientGone)
+    }
+
+    /// Answers with the value, or the part of it that is wanted. `order` has the places of the
+    /// replicas that may have it, the best first; `fetch` is one that has begun to come from the
+    /// first of them.
+    ///
+    /// # Errors
+    /// [`Failure`]; nothing of the answer has reached the client but with
+    /// [`Failure::AnswerBroke`] and [`Failure::ClientGone`].
+    pub(super) async fn value<A: Answer>(
+        &self,
+        value: &Value,
+        order: &[usize],
+        mut fetch: Option<Box<Fetch>>,
+        answer: &mut A,
+        note: &mut Note,
+    ) -> Result<Result<(), Overwritten>, Failure> {
+        let size = value.size;
+        let wanted = self.request.range.filter(|_| self.request.act == Act::Get);
+        let wanted = wanted.filter(|_| range_counts(self.request.if_range, value));
+        let (status, first, length) = match wanted.map_or(Selected::Whole, |range| range.of(size)) {
+            Selected::Whole => (200, 0, size),
+            Selected::Part { first, length } => (206, first, length),
+            Selected::Outside => return Err(Failure::Kept(KeptFailure::OutsideRange(size))),
+        };
+        let part = (status == 206).then_some((first, length));
+        let version = Some(value.version);
+        if self.request.act == Act::Head || length == 0 {
+            let shard = order.first().map(|place| self.shard_name(*place));
+            let shard = shard.as_deref();
+            self.head(answer, status, Some(value), version, shard, (Some(length), part));
+            return answer.end(b"").await.map(Ok).map_err(|_| Failure::ClientGone);
+        }
+        let (mut sent, mut is_headed, mut is_overwritten) = (0, false, false);
+        for place in order.iter().copied() {
+            let pool = self.job.pool();
+            note.attempts += 1;
+            note.shard = Some(self.job.shard(&pool, place));
+            let came = match fetch.take() {
+                Some(fetch) => Ok(Got::Value(fetch)),
+                None => {
+                    let range =
+                        (sent > 0 || part.is_some()).then(|| (first + sent, first + length - 1));
+                    self.ask(place, range, value.version).await
+                }
+            };
+            let fetch = match came {
+                Ok(Got::Value(fetch))
+                    if fetch.length == length - sent && fetch.value.version == value.version =>
+                {
+                    fetch
+                }
+                Ok(Got::Nothing(_) | Got::Other(_)) => {
+                    is_overwritten = true;
+                    continue;
+                }
+                Ok(_) | Err(_) => continue,
+            };
+            note.upstream_status = 200;
+            if !is_headed {
+                let shard = self.shard_name(place);
+                let lengths = (Some(length), part);
+                self.head(answer, status, Some(value), version, Some(&shard), lengths);
+                is_headed = true;
+            }
+            if sent > 0 {
+                pool.metrics.kept.continued.inc(self.job.stripe);
+            }
+            match self.pass(&pool, place, fetch, answer, &mut sent).await {
+                Ok(()) => return Ok(Ok(())),
+                Err(TryError::Client(_)) => return Err(Failure::ClientGone),
+                // The next one may have the rest.
+                Err(_) => {}
+            }
+        }
+        if is_overwritten && !is_headed {
+            return Ok(Err(Overwritten));
+        }
+        Err(if is_headed { Failure::AnswerBroke } else { Failure::Kept(KeptFailure::NoReplica) })
+    }
+
+    fn shard_name(&self, place: usize) -> String {
+        let pool = self.job.pool();
+        pool.shards[self.job.shard(&pool, place)].id.to_string()
+    }
+
+    async fn ask(
+        &self,
+        place: usize,
+        range: Option<(u64, u64)>,
+        version: Version,
+    ) -> Result<Got, crate::drivers::native::Fault> {
+        let job = self.job;
+        let call = async |replica: &Replica<'_>, timer: &Timer| {
+            replica.get(&job.means, timer, (&job.key, job.token), range, Some(version)).await
+        };
+        job.ask(place, Class::Read, call).await
+    }
+
+    /// Passes what comes from one replica on; counts what of it has reached the client's side.
+    async fn pass<A: Answer>(
+        &self,
+        pool: &Pool,
+        place: usize,
+        fetch: Box<Fetch>,
+        answer: &mut A,
+        sent: &mut u64,
+    ) -> Result<(), TryError> {
+        let length = fetch.length;
+        let shard = &pool.shards[self.job.shard(pool, place)];
+        let Some((upstream, buffer, is_persistent)) = fetch.into_parts() else {
+            return Err(TryError::AnswerBroke);
+        };
+        let mut relay = Relay {
+            worker: self.worker,
+            timer: self.timer,
+            pool,
+            shard,
+            wire: &upstream.wire,
+            buffer,
+            pace: Pace::idle(pool.settings.timeouts.idle),
+            trailers_wanted: false,
+            received: 0,
+        };
+        let passed = relay.run(Framing::Length(length), answer).await;
+        *sent += relay.received;
+        let in_step = passed.is_ok() && relay.buffer.is_empty() && is_persistent;
+        drop(relay);
+        if in_step {
+            let now_ms = self.timer.timers().now_ms();
+            self.worker.upstreams.put_back(upstream, now_ms, &pool.keep);
+        }
+        passed
+    }
+}
+
+/// A date as HTTP has it; none behind the year 9999.
+fn http_date(unix_ms: u64) -> Option<String> {
+    const END_S: u64 = 253_402_300_800;
+    let seconds = unix_ms / 1000;
+    let since = std::time::Duration::from_secs(seconds);
+    let date = std::time::UNIX_EPOCH.checked_add(since).filter(|_| seconds < END_S)?;
+    Some(httpdate::fmt_http_date(date))
+}

@@ -1,0 +1,156 @@
+//! Reads, and what the stores hold after them.
+
+use super::store::Does;
+use super::{Bench, KEY, old, on_a_worker, until};
+use crate::cluster::Consistency;
+use crate::dispatch::kept::{Act, KeptRequest, Wanted};
+use crate::dispatch::outcome::{Failure, KeptFailure};
+use crate::level::Level;
+use crate::protocol::quorum::Reason;
+
+#[test]
+fn a_quorum_read_answers_the_newest_and_a_majority_has_it_by_then() {
+    on_a_worker(|| async {
+        for size in [5, 300_000] {
+            let bench = Bench::new(Consistency::Quorum).await;
+            let newest = vec![9; size];
+            let stores = bench.replicas();
+            stores[0].hold(KEY, old(1), Some(b"older"));
+            stores[1].hold(KEY, old(2), Some(&newest));
+            // The third does not answer, so that the first two are the majority.
+            stores[2].does(Does::Breaks);
+            let told = bench.get(Level::Quorum).await.expect("an answer");
+            assert_eq!((told.status, &told.body), (200, &newest));
+            assert_eq!(told.fields["ringway-version"], old(2).to_string());
+            assert_eq!(told.fields["content-type"], "text/plain");
+            assert_eq!(told.fields["content-length"], size.to_string());
+            assert!(told.fields["ringway-consistency"].starts_with("quorum;acks=2;replicas=3;"));
+            let record = stores[0].record(KEY).expect("it was repaired");
+            assert_eq!((record.version, record.body), (old(2), newest.clone()));
+            assert_eq!(record.kept, "Content-Type: text/plain\r\n");
+            // Who is back is repaired by a read that finds it behind, sooner or later.
+            stores[2].does(Does::Well);
+            let told = bench.get(Level::All).await.expect("an answer");
+            assert_eq!(told.body, newest);
+            assert_eq!(stores[2].record(KEY).expect("it was repaired").version, old(2));
+        }
+    });
+}
+
+#[test]
+fn a_newer_tombstone_hides_the_value_and_is_brought_to_a_majority() {
+    on_a_worker(|| async {
+        let bench = Bench::new(Consistency::Quorum).await;
+        let stores = bench.replicas();
+        stores[0].hold(KEY, old(1), Some(b"older"));
+        stores[1].hold(KEY, old(2), None);
+        stores[2].does(Does::Breaks);
+        let missing = bench.get(Level::Quorum).await.expect_err("it was deleted");
+        let Failure::Kept(KeptFailure::NotFound(consistency)) = &missing else {
+            panic!("{missing:?}")
+        };
+        assert!(consistency.starts_with("quorum;acks=2;replicas=3;"), "{consistency}");
+        assert!(stores[0].record(KEY).expect("it was repaired").tombstone);
+    });
+}
+
+#[test]
+fn a_body_that_breaks_is_continued_from_another_replica() {
+    on_a_worker(|| async {
+        for level in [Level::One, Level::Quorum] {
+            let bench = Bench::new(Consistency::Quorum).await;
+            for store in bench.replicas() {
+                store.hold(KEY, old(1), Some(b"0123456789ab"));
+                store.does(Does::CutsBodies(4));
+            }
+            let told = bench.get(level).await.expect("each gives four bytes");
+            assert_eq!((told.status, told.body.as_slice()), (200, &b"0123456789ab"[..]));
+            // Thirteen bytes are one too many: the answer is cut, never padded or begun anew.
+            for store in bench.replicas() {
+                store.hold(KEY, old(2), Some(b"0123456789abc"));
+            }
+            let broke = bench.get(level).await.expect_err("a byte is missing");
+            assert!(matches!(broke, Failure::AnswerBroke), "{broke:?}");
+        }
+    });
+}
+
+#[test]
+fn a_read_at_one_asks_the_next_until_one_answers() {
+    on_a_worker(|| async {
+        let bench = Bench::new(Consistency::One).await;
+        let stores = bench.replicas();
+        stores[0].does(Does::Breaks);
+        stores[1].does(Does::Breaks);
+        stores[2].hold(KEY, old(1), Some(b"hello"));
+        let told = bench.get(Level::One).await.expect("the third answers");
+        assert_eq!((told.status, told.body.as_slice()), (200, &b"hello"[..]));
+        assert!(told.fields["ringway-consistency"].starts_with("one;acks=1;replicas=3;"));
+        let refused = bench.get(Level::Quorum).await.expect_err("one is no majority");
+        assert!(
+            matches!(refused, Failure::Kept(KeptFailure::NotApplied(Reason::TooFew(_), _))),
+            "{refused:?}"
+        );
+        stores[2].does(Does::Breaks);
+        let refused = bench.get(Level::One).await.expect_err("nobody answers");
+        assert!(matches!(refused, Failure::Kept(KeptFailure::NoReplica)), "{refused:?}");
+    });
+}
+
+#[test]
+fn conditions_and_parts_are_of_the_version_that_is_answered() {
+    on_a_worker(|| async {
+        let bench = Bench::new(Consistency::Quorum).await;
+        bench.put(Level::All, b"0123456789").await.expect("it is written");
+        for level in Level::EVERY {
+            let told = bench.get(level).await.expect("an answer");
+            let etag = told.fields["etag"].clone();
+            let mut request = bench.request(Act::Get, level);
+            assert!(request.conditions.take(b"If-None-Match", etag.as_bytes()));
+            let told = bench.carry_out(&request, &[], false).await.expect("an answer");
+            assert_eq!((told.status, told.body.len()), (304, 0));
+            assert_eq!(told.fields["etag"], etag);
+
+            let mut request = bench.request(Act::Get, level);
+            assert!(request.conditions.take(b"If-Match", b"\"another\""));
+            let failed =
+                bench.carry_out(&request, &[], false).await.expect_err("it does not match");
+            assert!(matches!(failed, Failure::Kept(KeptFailure::ConditionFailed)), "{failed:?}");
+
+            let wanted = Wanted::read(b"bytes=-3");
+            let part = KeptRequest { range: wanted, ..bench.request(Act::Get, level) };
+            let told = bench.carry_out(&part, &[], false).await.expect("an answer");
+            assert_eq!((told.status, told.body.as_slice()), (206, &b"789"[..]));
+            assert_eq!(told.fields["content-range"], "bytes 7-9/10");
+            let other = KeptRequest { if_range: Some(b"\"another\""), ..part };
+            let told = bench.carry_out(&other, &[], false).await.expect("an answer");
+            assert_eq!((told.status, told.body.len()), (200, 10));
+            let outside = Wanted::read(b"bytes=10-");
+            let outside = KeptRequest { range: outside, ..bench.request(Act::Get, level) };
+            let failed = bench.carry_out(&outside, &[], false).await.expect_err("nothing there");
+            assert!(matches!(failed, Failure::Kept(KeptFailure::OutsideRange(10))), "{failed:?}");
+
+            let head = bench.request(Act::Head, level);
+            let told = bench.carry_out(&head, &[], false).await.expect("an answer");
+            assert_eq!((told.status, told.body.len()), (200, 0));
+            assert_eq!(told.fields["content-length"], "10");
+            assert_eq!((&told.fields["etag"], &told.fields["x-meta-a"]), (&etag, &"b".to_owned()));
+        }
+    });
+}
+
+#[test]
+fn a_replica_that_is_late_is_repaired_behind_the_answer() {
+    on_a_worker(|| async {
+        let bench = Bench::new(Consistency::Quorum).await;
+        let stores = bench.replicas();
+        for store in &stores[..2] {
+            store.hold(KEY, old(2), Some(b"newest"));
+        }
+        stores[2].hold(KEY, old(1), Some(b"older"));
+        // Whichever two are the first to answer, the third is repaired as well.
+        let told = bench.get(Level::Quorum).await.expect("an answer");
+        assert_eq!(told.body, b"newest");
+        until(|| stores[2].record(KEY).is_some_and(|record| record.version == old(2))).await;
+    });
+}

@@ -1,0 +1,274 @@
+//! A store in memory that speaks the replica protocol, and fails as it is told to.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::ids::StoreId;
+use crate::version::Version;
+
+/// What a store does with requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Does {
+    /// What it should.
+    Well,
+    /// Closes the connection under every request.
+    Breaks,
+    /// Closes the connection under every commit, carried out or not.
+    BreaksAtCommit,
+    /// Takes connections, and reads nothing.
+    Deaf,
+    /// Has forgotten what was staged.
+    ForgetsStages,
+    /// 507.
+    Full,
+    /// Sends so many bytes of a body, and closes the connection.
+    CutsBodies(usize),
+}
+
+/// What is held of one key.
+#[derive(Debug, Clone)]
+pub(super) struct Record {
+    pub(super) version: Version,
+    pub(super) tombstone: bool,
+    pub(super) body: Vec<u8>,
+    pub(super) kept: String,
+}
+
+pub(super) struct State {
+    pub(super) does: Does,
+    pub(super) records: BTreeMap<String, Record>,
+    pub(super) stages: BTreeMap<String, (String, Vec<u8>)>,
+    /// First lines of the requests that came.
+    pub(super) asked: Vec<String>,
+}
+
+/// One store.
+pub(super) struct FakeStore {
+    pub(super) id: StoreId,
+    pub(super) url: String,
+    pub(super) state: Rc<RefCell<State>>,
+}
+
+impl FakeStore {
+    pub(super) async fn start(number: u8) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let state = Rc::new(RefCell::new(State {
+            does: Does::Well,
+            records: BTreeMap::new(),
+            stages: BTreeMap::new(),
+            asked: Vec::new(),
+        }));
+        let id = StoreId([number; 16]);
+        tokio::task::spawn_local(accept(listener, id, Rc::clone(&state)));
+        Self { id, url, state }
+    }
+
+    pub(super) fn does(&self, does: Does) {
+        self.state.borrow_mut().does = does;
+    }
+
+    pub(super) fn record(&self, key: &str) -> Option<Record> {
+        self.state.borrow().records.get(key).cloned()
+    }
+
+    pub(super) fn hold(&self, key: &str, version: Version, body: Option<&[u8]>) {
+        let record = Record {
+            version,
+            tombstone: body.is_none(),
+            body: body.unwrap_or_default().to_vec(),
+            kept: "Content-Type: text/plain\r\n".to_owned(),
+        };
+        self.state.borrow_mut().records.insert(key.to_owned(), record);
+    }
+}
+
+async fn accept(listener: TcpListener, id: StoreId, state: Rc<RefCell<State>>) {
+    let mut deaf = Vec::new();
+    loop {
+        let (stream, _) = listener.accept().await.expect("somebody connects");
+        if state.borrow().does == Does::Deaf {
+            deaf.push(stream);
+        } else {
+            tokio::task::spawn_local(serve(stream, id, Rc::clone(&state)));
+        }
+    }
+}
+
+struct Request {
+    first: String,
+    fields: BTreeMap<String, String>,
+    /// The lines of fields that are kept.
+    kept: String,
+    body: Vec<u8>,
+}
+
+async fn serve(mut stream: TcpStream, id: StoreId, state: Rc<RefCell<State>>) {
+    let mut bytes = Vec::new();
+    while let Some(request) = read(&mut stream, &mut bytes).await {
+        let does = state.borrow().does;
+        state.borrow_mut().asked.push(request.first.clone());
+        let is_commit = request.first.starts_with("POST");
+        if does == Does::Breaks || (does == Does::BreaksAtCommit && is_commit) {
+            return;
+        }
+        let (status, fields, body) = answer(&mut state.borrow_mut(), &request);
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 {status} Said\r\nRingway-Store: {id}\r\n{fields}Content-Length: {length}\r\n\r\n"
+        );
+        let is_head = request.first.starts_with("HEAD");
+        let (cut, ends) = match does {
+            Does::CutsBodies(at) if !is_head && at < length => (at, true),
+            _ if is_head => (0, false),
+            _ => (length, false),
+        };
+        let mut sent = head.into_bytes();
+        sent.extend_from_slice(&body[..cut]);
+        if stream.write_all(&sent).await.is_err() || ends {
+            return;
+        }
+    }
+}
+
+/// Reads one request; what came behind it stays in `bytes`.
+async fn read(stream: &mut TcpStream, bytes: &mut Vec<u8>) -> Option<Request> {
+    let head_length = loop {
+        if let Some(at) = memchr::memmem::find(bytes, b"\r\n\r\n") {
+            break at + 4;
+        }
+        if stream.read_buf(bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let head = String::from_utf8(bytes.drain(..head_length).collect()).expect("text");
+    let mut lines = head.trim_end().split("\r\n");
+    let first = lines.next().expect("a first line").trim_end_matches(" HTTP/1.1").to_owned();
+    let (mut fields, mut kept) = (BTreeMap::new(), String::new());
+    for line in lines {
+        let (name, value) = line.split_once(": ").expect("a field");
+        if crate::drivers::native::is_kept(name.as_bytes()) {
+            kept.push_str(line);
+            kept.push_str("\r\n");
+        }
+        fields.insert(name.to_ascii_lowercase(), value.to_owned());
+    }
+    let mut body = Vec::new();
+    if fields.contains_key("transfer-encoding") {
+        loop {
+            let line = loop {
+                if let Some(at) = memchr::memmem::find(bytes, b"\r\n") {
+                    break at;
+                }
+                if stream.read_buf(bytes).await.ok()? == 0 {
+                    return None;
+                }
+            };
+            let digits = String::from_utf8(bytes[..line].to_vec()).expect("digits");
+            let length = usize::from_str_radix(&digits, 16).expect("a length");
+            while bytes.len() < line + 2 + length + 2 {
+                if stream.read_buf(bytes).await.ok()? == 0 {
+                    return None;
+                }
+            }
+            body.extend_from_slice(&bytes[line + 2..line + 2 + length]);
+            bytes.drain(..line + 2 + length + 2);
+            if length == 0 {
+                break;
+            }
+        }
+    } else {
+        let length = fields.get("content-length").map_or(0, |text| text.parse().expect("a number"));
+        while bytes.len() < length {
+            if stream.read_buf(bytes).await.ok()? == 0 {
+                return None;
+            }
+        }
+        body = bytes.drain(..length).collect();
+    }
+    Some(Request { first, fields, kept, body })
+}
+
+fn answer(state: &mut State, request: &Request) -> (u16, String, Vec<u8>) {
+    let (method, path) = request.first.split_once(' ').expect("a method");
+    let rest = path.strip_prefix("/_ringway/replica/objects/").expect("the pool's name space");
+    let (page, key) = rest.split_once('/').unwrap_or((rest, ""));
+    let field = |name: &str| request.fields.get(name).cloned();
+    let version = |name: &str| field(name).map(|text| text.parse::<Version>().expect("a version"));
+    let newest = state.records.get(key).map_or(Version::NONE, |record| record.version);
+    if state.does == Does::Full && method == "PUT" {
+        return (507, "ringway-error: full\r\n".to_owned(), Vec::new());
+    }
+    let put = |state: &mut State, tombstone, body: Vec<u8>, kept: String, version: Version| {
+        let applied = version >= newest;
+        if version > newest {
+            let record = Record { version, tombstone, body, kept };
+            state.records.insert(key.to_owned(), record);
+        }
+        let (now, word) = (newest.max(version), if applied { "yes" } else { "no" });
+        let fields = format!("ringway-version: {now}\r\nringway-applied: {word}\r\n");
+        (200, fields, Vec::new())
+    };
+    match (method, page) {
+        ("PUT", "stage") => {
+            let stage = field("ringway-stage").expect("a stage");
+            state.stages.insert(stage, (request.kept.clone(), request.body.clone()));
+            (200, format!("ringway-version: {newest}\r\n"), Vec::new())
+        }
+        ("DELETE", "stage") => {
+            state.stages.remove(&field("ringway-stage").expect("a stage"));
+            (204, String::new(), Vec::new())
+        }
+        ("POST", "commit") => {
+            if state.does == Does::ForgetsStages {
+                state.stages.clear();
+            }
+            match state.stages.remove(&field("ringway-stage").expect("a stage")) {
+                Some((kept, body)) => {
+                    let version = version("ringway-version").expect("a version");
+                    put(state, false, body, kept, version)
+                }
+                None => (404, "ringway-error: not-staged\r\n".to_owned(), b"{}".to_vec()),
+            }
+        }
+        ("PUT", "value") => {
+            let version = version("ringway-version").expect("a version");
+            put(state, false, request.body.clone(), request.kept.clone(), version)
+        }
+        ("DELETE", "value") => {
+            let version = version("ringway-version").expect("a version");
+            put(state, true, Vec::new(), String::new(), version)
+        }
+        ("GET" | "HEAD", "value") => {
+            let told = format!("ringway-version: {newest}\r\n");
+            match state.records.get(key) {
+                None => (404, told, Vec::new()),
+                Some(record) if record.tombstone => {
+                    (404, format!("{told}ringway-tombstone: yes\r\n"), Vec::new())
+                }
+                Some(record) if version("if-version").is_some_and(|only| only != newest) => {
+                    (412, format!("ringway-version: {}\r\n", record.version), Vec::new())
+                }
+                Some(record) => {
+                    let size = record.body.len();
+                    let told = format!("{told}ringway-size: {size}\r\n{}", record.kept);
+                    match field("range") {
+                        None => (200, told, record.body.clone()),
+                        Some(range) => {
+                            let range = range.strip_prefix("bytes=").expect("bytes");
+                            let (first, last) = range.split_once('-').expect("a range");
+                            let first: usize = first.parse().expect("a number");
+                            let last: usize = last.parse().expect("a number");
+                            (206, told, record.body[first..=last].to_vec())
+                        }
+                    }
+                }
+            }
+        }
+        other => panic!("no store is asked {other:?}"),
+    }
+}

@@ -1,0 +1,380 @@
+//! How is one write carried out?
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use super::super::outcome::{Failure, KeptFailure};
+use super::super::seam::{Body, BodyError, Part};
+use super::exchanges::{Exchanges, Reply};
+use super::job::{Content, Job};
+use super::tail::{Tails, go_on_writing};
+use super::window::Window;
+use crate::cluster::lease::Held;
+use crate::disk::hints::HintSink;
+use crate::drivers::native::Fault as NativeFault;
+use crate::level::Level;
+use crate::net::timers::Timer;
+use crate::net::wire::Turn;
+use crate::protocol::quorum::{Set, needed};
+use crate::protocol::write::{Fault, Outcome, Output, Write};
+
+/// How long a round may take whose body is complete, in milliseconds: as long as an operation may be
+/// pinned to an epoch.
+const ROUND_MS: u64 = 5_000;
+
+/// How long a write waits, all in all, for uploads that hold it up though its level can do without
+/// them, in milliseconds. A hint costs a copy of the whole body later, and a disk that flushes holds
+/// an upload up for some hundred milliseconds now and then.
+const LAG_MS: u64 = 1_000;
+
+/// What a write waits for.
+pub(super) enum Event {
+    /// A replica has answered.
+    Reply(usize, Reply),
+    /// The client's body is complete, or broke off.
+    Fed(Result<(), BodyError>),
+    /// These hold the others up, and are not waited for any more.
+    Behind(Set),
+    /// Nothing came in time.
+    Late,
+}
+
+/// One write under way.
+pub(super) struct Writing {
+    pub(super) job: Rc<Job>,
+    machine: Write,
+    level: Level,
+    replicas: usize,
+    exchanges: Exchanges,
+    hints: Option<HintSink>,
+    /// The operation's pin, from its commit on.
+    held: Option<Held>,
+    has_begun: bool,
+    /// Until when a round waits; `u64::MAX` while the body comes.
+    until_ms: u64,
+    lag_since_ms: Option<u64>,
+    lag_ms: u64,
+}
+
+impl Writing {
+    pub(super) fn new(
+        job: Rc<Job>,
+        machine: Write,
+        level: Level,
+        replicas: usize,
+        hints: Option<HintSink>,
+    ) -> Self {
+        let passes = matches!(job.content, Content::Passing { .. });
+        let until_ms = if passes { u64::MAX } else { job.means.timers.now_ms() + ROUND_MS };
+        Self {
+            job,
+            machine,
+            level,
+            replicas,
+            exchanges: Exchanges::default(),
+            hints,
+            held: None,
+            has_begun: false,
+            until_ms,
+            lag_since_ms: None,
+            lag_ms: 0,
+        }
+    }
+
+    /// How many have acknowledged, by now.
+    pub(super) fn acks(&self) -> usize {
+        self.machine.acks().len()
+    }
+
+    /// Does what the machine wants, until it waits; gives the outcome when it is told.
+    pub(super) fn drain(&mut self) -> Option<Outcome> {
+        let mut told = None;
+        loop {
+            let kept = &self.job.kept;
+            let output = self.machine.poll(&mut kept.clock().borrow_mut(), kept.unix_ms());
+            match output {
+                None => return told,
+                Some(Output::CheckLease) => self.check_lease(),
+                Some(Output::Done(outcome)) => {
+                    // What goes on is late, and counts in nobody's answer.
+                    self.held = None;
+                    told = Some(outcome);
+                }
+                Some(output) => self.carry_out(output),
+            }
+        }
+    }
+
+    /// Rule 5 of the leases. While a body passes through, the operation is not pinned.
+    fn check_lease(&mut self) {
+        let (kept, pool) = (&self.job.kept, self.job.pool());
+        let held = match self.held.take() {
+            Some(held) => kept.check(&held).map(|()| held),
+            None => kept.hold(&pool.agreed.name, pool.agreed.epoch),
+        };
+        let Ok(held) = held else {
+            self.machine.lease_lost();
+            return;
+        };
+        let passes = matches!(self.job.content, Content::Passing { .. });
+        if self.has_begun || !passes {
+            self.held = Some(held);
+        }
+        self.has_begun = true;
+        self.machine.lease_held();
+    }
+
+    fn carry_out(&mut self, output: Output) {
+        let job = &self.job;
+        match output {
+            Output::Stage { to } => {
+                to.iter().for_each(|at| self.exchanges.begin(at, Rc::clone(job).stage(at)));
+            }
+            Output::Ask { to } => {
+                to.iter().for_each(|at| self.exchanges.begin(at, Rc::clone(job).look_before(at)));
+            }
+            Output::Commit { version, to } => {
+                self.until_ms = job.means.timers.now_ms() + ROUND_MS;
+                for at in to.iter() {
+                    self.exchanges.begin(at, Rc::clone(job).commit(at, version));
+                }
+            }
+            Output::Put { version, to } => {
+                to.iter().for_each(|at| self.exchanges.begin(at, Rc::clone(job).put(at, version)));
+            }
+            Output::Remove { version, to } => {
+                self.until_ms = job.means.timers.now_ms() + ROUND_MS;
+                for at in to.iter() {
+                    self.exchanges.begin(at, Rc::clone(job).remove(at, version));
+                }
+            }
+            Output::Copy { version, to, from } => {
+                self.exchanges.begin(to, Rc::clone(job).copy(to, from, version));
+            }
+            Output::Hint { version, replica } => {
+                job.hint(self.hints.as_ref(), replica, version);
+            }
+            Output::Abort { to } => {
+                for at in to.iter() {
+                    self.exchanges.give_up(at);
+                    self.exchanges.begin(at, Rc::clone(job).abort(at));
+                }
+            }
+            Output::CheckLease | Output::Done(_) => unreachable!("they are answered before"),
+        }
+    }
+
+    /// Puts what happened to the machine.
+    pub(super) fn take(&mut self, event: Event) {
+        let machine = &mut self.machine;
+        match event {
+            Event::Reply(place, Reply::Staged(Ok(newest))) => machine.staged(place, newest),
+            Event::Reply(place, Reply::Staged(Err(_))) => machine.stage_failed(place),
+            Event::Reply(place, Reply::Committed(Ok(done))) => {
+                let pool = self.job.pool();
+                let shard = self.job.shard(&pool, place);
+                pool.shards[shard].metrics.acks.inc(self.job.stripe);
+                machine.committed(place, done.applied, done.newest);
+            }
+            Event::Reply(place, Reply::Committed(Err(fault))) => {
+                machine.commit_failed(place, fault_of(&fault));
+            }
+            Event::Reply(place, Reply::NotStaged) => {
+                machine.commit_failed(place, Fault::NotStaged);
+            }
+            Event::Reply(_, Reply::Held(_) | Reply::Dropped) => {}
+            Event::Fed(Ok(())) => self.until_ms = self.job.means.timers.now_ms() + ROUND_MS,
+            Event::Fed(Err(_)) => machine.cancel(),
+            Event::Behind(places) => {
+                for place in places.iter() {
+                    self.exchanges.give_up(place);
+                    match self.level {
+                        // A store takes nothing in of a body that breaks off.
+                        Level::One => machine.commit_failed(place, Fault::NotDone),
+                        Level::Quorum | Level::All => machine.stage_failed(place),
+                    }
+                }
+                self.job.pool().metrics.kept.left_behind.inc(self.job.stripe);
+            }
+            Event::Late => machine.time_is_up(),
+        }
+    }
+
+    /// Polls what is under way with the replicas.
+    pub(super) fn poll_exchanges(&mut self, cx: &mut Context<'_>) -> Poll<(usize, Reply)> {
+        self.exchanges.poll_next(cx)
+    }
+
+    /// Whether anything is still to come.
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.exchanges.is_empty()
+    }
+
+    /// Waits for nobody any more: who is late gets a hint.
+    pub(super) fn end(&mut self) {
+        self.machine.time_is_up();
+        let _told = self.drain();
+    }
+
+    /// Waits for whatever comes next.
+    fn poll<F: Future<Output = Result<(), BodyError>>>(
+        &mut self,
+        cx: &mut Context<'_>,
+        timer: &Timer,
+        feed: &mut Option<Pin<&mut F>>,
+    ) -> Poll<Event> {
+        let job = Rc::clone(&self.job);
+        let window = match &job.content {
+            Content::Passing { window, .. } => Some(window),
+            Content::None | Content::Held(_) => None,
+        };
+        let moves = || window.map_or(0, Window::moves);
+        loop {
+            let before = moves();
+            if let Poll::Ready((place, reply)) = self.exchanges.poll_next(cx) {
+                return Poll::Ready(Event::Reply(place, reply));
+            }
+            if let Some(feeding) = feed
+                && let Poll::Ready(fed) = feeding.as_mut().poll(cx)
+            {
+                *feed = None;
+                return Poll::Ready(Event::Fed(fed));
+            }
+            // Who waited for the other side is asked again.
+            if moves() == before {
+                break;
+            }
+        }
+        if let Some(behind) = window.and_then(|window| self.poll_lag(cx, timer, window)) {
+            return Poll::Ready(Event::Behind(behind));
+        }
+        match self.until_ms {
+            u64::MAX => Poll::Pending,
+            until_ms if timer.poll_expired(cx, until_ms) => Poll::Ready(Event::Late),
+            _ => Poll::Pending,
+        }
+    }
+
+    /// Those that have held the others up for too long.
+    fn poll_lag(&mut self, cx: &Context<'_>, timer: &Timer, window: &Window) -> Option<Set> {
+        let now_ms = timer.timers().now_ms();
+        let enough = needed(self.level, self.replicas);
+        let behind = window.behind();
+        let holds_up = !window.has_room() && !behind.is_empty() && window.ahead().len() >= enough;
+        if !holds_up {
+            if let Some(since_ms) = self.lag_since_ms.take() {
+                self.lag_ms += now_ms - since_ms;
+            }
+            return None;
+        }
+        let since_ms = *self.lag_since_ms.get_or_insert(now_ms);
+        let left_ms = LAG_MS.saturating_sub(self.lag_ms);
+        if !timer.poll_expired(cx, since_ms + left_ms) {
+            return None;
+        }
+        self.lag_since_ms = None;
+        window.leave_behind(behind);
+        Some(behind)
+    }
+}
+
+/// What a fault of the second round means.
+fn fault_of(fault: &NativeFault) -> Fault {
+    if fault.is_certain() { Fault::NotDone } else { Fault::Unknown }
+}
+
+/// A write whose client may be gone at any moment: what is under way then goes on without.
+pub(super) struct Guard {
+    /// `None` only while it is dropped.
+    writing: Option<Writing>,
+    tails: Rc<Tails>,
+}
+
+impl Guard {
+    pub(super) fn new(writing: Writing, tails: &Rc<Tails>) -> Self {
+        Self { writing: Some(writing), tails: Rc::clone(tails) }
+    }
+
+    fn writing(&mut self) -> &mut Writing {
+        self.writing.as_mut().expect("it is there until the guard is dropped")
+    }
+
+    /// Carries the write out, until its outcome is known. What is under way then goes on.
+    ///
+    /// # Errors
+    /// [`Failure`].
+    pub(super) async fn run<B: Body>(
+        mut self,
+        timer: &Timer,
+        body: &mut B,
+    ) -> Result<(crate::version::Version, usize), Failure> {
+        let job = Rc::clone(&self.writing().job);
+        let mut feeding = pin!(async {
+            match &job.content {
+                Content::Passing { window, .. } => feed(body, window).await,
+                Content::None | Content::Held(_) => std::future::pending().await,
+            }
+        });
+        let passes = matches!(job.content, Content::Passing { .. });
+        let mut feed = passes.then_some(feeding.as_mut());
+        let mut broke_off = None;
+        let writing = self.writing();
+        let outcome = loop {
+            if let Some(outcome) = writing.drain() {
+                break outcome;
+            }
+            let mut event = poll_fn(|cx| writing.poll(cx, timer, &mut feed)).await;
+            if let Event::Fed(fed) = &mut event
+                && fed.is_err()
+            {
+                broke_off = std::mem::replace(fed, Err(BodyError::Gone)).err();
+            }
+            writing.take(event);
+        };
+        let acks = writing.acks();
+        let refused = job.refused.get();
+        Err(Failure::Kept(match (outcome, broke_off) {
+            (Outcome::Acknowledged { version, .. }, _) => return Ok((version, acks)),
+            (Outcome::NotApplied(_), Some(error)) => KeptFailure::Body(error),
+            (Outcome::NotApplied(reason), None) => KeptFailure::NotApplied(reason, refused),
+            (Outcome::Unknown(reason), _) => KeptFailure::Unknown(reason),
+        }))
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        let Some(mut writing) = self.writing.take() else { return };
+        if writing.machine.outcome().is_none() && writing.machine.version().is_none() {
+            // The client left before anything was decided: nobody is to wait for its body.
+            writing.machine.cancel();
+            writing.machine.time_is_up();
+            let _told = writing.drain();
+        }
+        if writing.is_under_way() {
+            go_on_writing(&self.tails, writing);
+        }
+    }
+}
+
+/// Takes the client's body in, as far as there is room.
+async fn feed<B: Body>(body: &mut B, window: &Window) -> Result<(), BodyError> {
+    body.ask().await?;
+    let mut turn = Turn::default();
+    loop {
+        poll_fn(|_| if window.has_room() { Poll::Ready(()) } else { Poll::Pending }).await;
+        match body.next().await? {
+            Part::Data(bytes) => {
+                let length = bytes.len();
+                window.push(bytes);
+                turn.moved(length).await;
+            }
+            Part::End(_) => {
+                window.end();
+                return Ok(());
+            }
+        }
+    }
+}

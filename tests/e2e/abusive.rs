@@ -1,0 +1,294 @@
+//! How long do others wait beside one abusive connection of HTTP/2?
+//!
+//! One worker, so that nobody can evade, and two clients who behave: one of HTTP/1.1, one of HTTP/2.
+//! They are measured alone and beside the abuser in turns, so that what else the machine does falls
+//! on both. An abuser whose connection is ended comes back at once with another, and so goes on for
+//! as long as it is looked at.
+//!
+//! Here, where other tests run beside, each request must be answered, and within a time that
+//! nobody misses by chance. `.ci/abusive-client` asks more requests of the release build on a quiet
+//! machine, and judges by the factor.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::support::backend::Backend;
+use crate::support::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, PRIORITY, RST_STREAM,
+    SETTINGS, WINDOW_UPDATE, frame, request,
+};
+use crate::support::http::Client;
+use crate::support::ringway::{Serve, shards};
+use crate::support::say::say;
+use crate::support::wait::until_true;
+
+/// What an abuser does, again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Abuse {
+    /// Asks, and gives up at once (CVE-2023-44487).
+    RapidReset,
+    /// Asks, and makes the server give up (CVE-2025-8671).
+    ProvokedReset,
+    Ping,
+    Settings,
+    Priority,
+    /// A field section that does not end (CVE-2024-27316).
+    Continuation,
+    /// A body in frames of one byte, as fast as they are taken.
+    TinyData,
+    /// A hundred large answers, each through a window that is opened by one byte, if at all.
+    ZeroWindow,
+    /// A hundred large answers that are not taken from the socket.
+    Stalled,
+}
+
+const ABUSES: [Abuse; 9] = [
+    Abuse::RapidReset,
+    Abuse::ProvokedReset,
+    Abuse::Ping,
+    Abuse::Settings,
+    Abuse::Priority,
+    Abuse::Continuation,
+    Abuse::TinyData,
+    Abuse::ZeroWindow,
+    Abuse::Stalled,
+];
+
+/// Streams that a client may have open.
+const STREAMS: u32 = 100;
+
+/// A client that abuses its connection, until told to stop.
+struct Abuser {
+    on: AtomicBool,
+    over: AtomicBool,
+    connections: AtomicUsize,
+    frames: AtomicUsize,
+}
+
+impl Abuser {
+    fn start(abuse: Abuse, address: SocketAddr) -> (Arc<Self>, thread::JoinHandle<()>) {
+        let (on, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        let abuser = Arc::new(Self {
+            on,
+            over,
+            connections: AtomicUsize::new(0),
+            frames: AtomicUsize::new(0),
+        });
+        let its = Arc::clone(&abuser);
+        let thread = thread::spawn(move || {
+            // It has a machine of its own, in life: here it gets what those measured leave.
+            rustix::process::setpriority_process(None, 10).expect("anybody may be nicer");
+            while !its.over.load(Ordering::SeqCst) {
+                match its.goes_on() {
+                    // More of them, and what is measured is how soon the system has no port left.
+                    true => {
+                        its.connection(abuse, address);
+                        pause(20_000);
+                    }
+                    false => pause(10_000),
+                }
+            }
+        });
+        (abuser, thread)
+    }
+
+    fn goes_on(&self) -> bool {
+        self.on.load(Ordering::SeqCst)
+    }
+
+    /// Abuses one connection until the server ends it, or it is told to stop.
+    fn connection(&self, abuse: Abuse, address: SocketAddr) {
+        // SETTINGS_INITIAL_WINDOW_SIZE.
+        let window = if abuse == Abuse::ZeroWindow { 0 } else { 0x7fff_ffff };
+        let mut client = Frames::connect_with(address, &[(4, window)]);
+        self.connections.fetch_add(1, Ordering::SeqCst);
+        let is_whole = match abuse {
+            Abuse::Continuation => {
+                client.send(frame(HEADERS, END_STREAM, 1, &request("GET", "/", &[])))
+            }
+            Abuse::TinyData => {
+                client.send(frame(HEADERS, END_HEADERS, 1, &request("PUT", "/put", &[])))
+            }
+            Abuse::ZeroWindow | Abuse::Stalled => {
+                client.send(frame(WINDOW_UPDATE, 0, 0, &0x7000_0000u32.to_be_bytes()));
+                (0..STREAMS).all(|number| client.ask(2 * number + 1, "/large"))
+            }
+            _ => true,
+        };
+        let fields = request("GET", "/reset", &[]);
+        let ask = |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields);
+        let mut number = 0;
+        while is_whole && self.goes_on() {
+            let stream = 2 * number + 1;
+            // Some hundred bytes at a time, as a network would bring them.
+            let mut bytes = Vec::new();
+            for _ in 0..10 {
+                match abuse {
+                    Abuse::RapidReset => bytes.extend(
+                        [ask(stream), frame(RST_STREAM, 0, stream, &8u32.to_be_bytes())].concat(),
+                    ),
+                    Abuse::ProvokedReset => {
+                        let wrong = 0x7fff_ffffu32.to_be_bytes();
+                        bytes.extend(
+                            [ask(stream), frame(WINDOW_UPDATE, 0, stream, &wrong)].concat(),
+                        );
+                    }
+                    Abuse::Ping => bytes.extend(frame(PING, 0, 0, &[7; 8])),
+                    Abuse::Settings => bytes.extend(frame(SETTINGS, 0, 0, b"")),
+                    Abuse::Priority => bytes.extend(frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1])),
+                    Abuse::Continuation => bytes.extend(frame(CONTINUATION, 0, 1, b"")),
+                    Abuse::TinyData => bytes.extend(frame(DATA, 0, 1, b"x")),
+                    Abuse::ZeroWindow => {
+                        let stream = 2 * (number % STREAMS) + 1;
+                        bytes.extend(frame(WINDOW_UPDATE, 0, stream, &1u32.to_be_bytes()));
+                    }
+                    Abuse::Stalled => {}
+                }
+                number += 1;
+            }
+            self.frames.fetch_add(10, Ordering::SeqCst);
+            if matches!(abuse, Abuse::ZeroWindow | Abuse::Stalled) {
+                // Slower than what is a flood.
+                pause(10_000);
+            }
+            if !client.send(bytes) || (abuse != Abuse::Stalled && client.is_ended()) {
+                return;
+            }
+        }
+    }
+}
+
+fn pause(micros: u64) {
+    #[allow(clippy::disallowed_methods, reason = "a client's pace, for which nobody waits")]
+    thread::sleep(Duration::from_micros(micros));
+}
+
+/// Two clients who behave.
+struct Canary {
+    http1: Client,
+    http2: Frames,
+    stream: u32,
+    address: SocketAddr,
+}
+
+impl Canary {
+    fn connect(address: SocketAddr) -> Self {
+        let (http1, http2) = (Client::connect(address), Frames::connect(address));
+        Self { http1, http2, stream: 1, address }
+    }
+
+    /// Asks `count` times with each protocol, and notes how long that took.
+    fn ask(&mut self, count: usize, took: &mut Vec<Duration>) {
+        for _ in 0..count {
+            let begun = Instant::now();
+            let answer = self.http1.ask("GET", "/canary", "", b"").expect("an answer");
+            took.push(begun.elapsed());
+            assert_eq!(answer.text(), "hi");
+            let begun = Instant::now();
+            self.http2.ask(self.stream, "/canary");
+            let answer = self.http2.answer(self.stream);
+            took.push(begun.elapsed());
+            assert_eq!(answer, (Some(200), b"hi".to_vec()));
+            self.stream += 2;
+            // It leaves the machine time for the abuser.
+            pause(300);
+            // Before the connection is worn out.
+            if self.stream > 10_000 {
+                *self = Self::connect(self.address);
+            }
+        }
+    }
+}
+
+/// The time that this many of a hundred do not exceed, in milliseconds.
+fn percentile(took: &mut [Duration], percent: usize) -> f64 {
+    took.sort_unstable();
+    took[(took.len() * percent / 100).min(took.len() - 1)].as_secs_f64() * 1000.0
+}
+
+fn number(name: &str, usual: usize) -> usize {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
+}
+
+/// The time that 50, and 99, of a hundred requests of a turn do not exceed, in one turn of four: what
+/// else the machine does falls on some turns and not on others, and the abuser is there in all.
+fn quartile(turns: &mut [Vec<Duration>]) -> (f64, f64) {
+    let of = |turns: &mut [Vec<Duration>], percent| {
+        let mut each: Vec<f64> = turns.iter_mut().map(|took| percentile(took, percent)).collect();
+        each.sort_by(f64::total_cmp);
+        each[each.len() / 4]
+    };
+    (of(turns, 50), of(turns, 99))
+}
+
+/// Requests of one turn: alone, or beside an abuser.
+const TURN: usize = 200;
+
+#[test]
+fn one_abusive_connection_is_nobody_elses_concern() {
+    let each = number("RINGWAY_ABUSE_REQUESTS", 400);
+    let factor_max = number("RINGWAY_ABUSE_FACTOR_MAX", 0);
+    let backend = Backend::start(|connection| {
+        while let Some(head) = connection.head() {
+            if head.starts_with("PUT") {
+                return connection.until_closed();
+            }
+            if head.starts_with("GET /large") {
+                connection.say("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
+                while connection.say([b'x'; 64 * 1024]) {}
+                return;
+            }
+            connection.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+        }
+    });
+    let rest = format!(
+        "pools:\n  - name: p\n    health: {{ active: off, passive: off }}\n{}routes: [{{ name: all, \
+         pool: p }}]\n",
+        shards(&[backend.address])
+    );
+    let mut missed = Vec::new();
+    let only = std::env::var("RINGWAY_ABUSE").unwrap_or_default();
+    for abuse in ABUSES.into_iter().filter(|abuse| format!("{abuse:?}").contains(&only)) {
+        // A process for each, so that none inherits what another left.
+        let serve = Serve::start_with_workers(1, &rest);
+        let mut canary = Canary::connect(serve.data);
+        let (abuser, thread) = Abuser::start(abuse, serve.data);
+        let (mut alone, mut beside) = (Vec::new(), Vec::new());
+        canary.ask(TURN, &mut Vec::new());
+        for _ in 0..each.div_ceil(TURN) {
+            alone.push(Vec::new());
+            canary.ask(TURN, alone.last_mut().expect("just pushed"));
+            let before = abuser.connections.load(Ordering::SeqCst);
+            abuser.on.store(true, Ordering::SeqCst);
+            until_true("the abuser is there", || {
+                abuser.connections.load(Ordering::SeqCst) > before
+            });
+            beside.push(Vec::new());
+            canary.ask(TURN, beside.last_mut().expect("just pushed"));
+            abuser.on.store(false, Ordering::SeqCst);
+            until_true("it is gone", || serve.metric("ringway_downstream_cx_active") <= 2.0);
+        }
+        abuser.over.store(true, Ordering::SeqCst);
+        thread.join().expect("an abuser has no reason to panic");
+        let ((p50, p99), (p50_beside, p99_beside)) = (quartile(&mut alone), quartile(&mut beside));
+        let factor = p99_beside / p99;
+        say(&format!(
+            "{abuse:?}: p50 {p50:.2} ms alone, {p50_beside:.2} beside it; p99 {p99:.2} ms alone, \
+             {p99_beside:.2} beside it: {factor:.2} times; {} connections and {} frames of the abuser, \
+             {} floods, {} requests of all taken up",
+            abuser.connections.load(Ordering::SeqCst),
+            abuser.frames.load(Ordering::SeqCst),
+            serve.count("ringway_downstream_h2_flood_total"),
+            serve.metrics().sum("ringway_downstream_rq_total"),
+        ));
+        let longest = beside.iter().flatten().max().expect("some were asked");
+        assert!(*longest < Duration::from_secs(10), "{abuse:?}: one waited {longest:?}");
+        if factor_max > 0 && factor > factor_max as f64 {
+            missed.push(format!("{abuse:?}: {factor:.2}"));
+        }
+    }
+    assert!(missed.is_empty(), "others wait more than {factor_max} times as long: {missed:?}");
+}

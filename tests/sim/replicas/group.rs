@@ -1,0 +1,59 @@
+//! Who may serve by which epoch? As much of leases and barriers as stores and writes see of them.
+//!
+//! The group itself never fails here. Its rules are those of DESIGN, section 5: a lease counts from
+//! its sending, nobody is granted one who reports less than the epoch in force, and a barrier passes
+//! when each node has reported its epoch or is expired, with a margin for the clocks' rates.
+
+/// How long a lease lasts.
+pub const LEASE_MS: u64 = 1_000;
+
+/// A tenth and a moment.
+const MARGIN_MS: u64 = LEASE_MS / 10 + 100;
+
+#[derive(Debug, Default)]
+pub struct Group {
+    pub epoch: u64,
+    /// The greatest epoch whose barrier has passed.
+    pub barrier: u64,
+    /// What the proposer's wall clock showed when the epoch in force began.
+    pub begun_unix_ms: u64,
+    nodes: Vec<Node>,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Node {
+    reported: u64,
+    holds_until_us: u64,
+}
+
+impl Group {
+    pub fn new(nodes: usize) -> Self {
+        let nodes = vec![Node { reported: 1, holds_until_us: 0 }; nodes];
+        Self { epoch: 1, barrier: 1, begun_unix_ms: 0, nodes }
+    }
+
+    /// Nothing is collected under an epoch before the next begins.
+    pub fn next_epoch(&mut self, unix_ms: u64) {
+        self.epoch += 1;
+        self.begun_unix_ms = unix_ms;
+    }
+
+    /// Whether the node gets a lease, which it counts from when it sent this.
+    pub fn renew(&mut self, now_us: u64, node: usize, reported: u64) -> bool {
+        let epoch = self.epoch;
+        let node = &mut self.nodes[node];
+        if reported < epoch {
+            return false;
+        }
+        node.reported = reported;
+        node.holds_until_us = node.holds_until_us.max(now_us + (LEASE_MS + MARGIN_MS) * 1_000);
+        true
+    }
+
+    pub fn look(&mut self, now_us: u64) {
+        let is_done = |node: &Node| node.reported >= self.epoch || node.holds_until_us <= now_us;
+        if self.nodes.iter().all(is_done) {
+            self.barrier = self.epoch;
+        }
+    }
+}

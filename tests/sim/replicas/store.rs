@@ -1,0 +1,162 @@
+//! What does a store hold, what does a kill take from it, and what does it refuse?
+//!
+//! A write is applied when it is on disk, and answered then: nobody sees a record that could still be
+//! lost. Stages are in memory alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ringway::protocol::holding::{Decision, Held, decide, may_drop};
+use ringway::protocol::read::Record;
+use ringway::version::Version;
+
+use super::rules::{Rule, Rules};
+
+/// One of a few keys, all in one slot.
+pub type Key = u8;
+
+/// What a proxy asks of a store.
+#[derive(Debug, Clone)]
+pub enum Request {
+    Stage,
+    Commit(Version),
+    Abort,
+    Bring(Record),
+    Ask,
+    /// Nothing but the epoch that it comes with.
+    Tell,
+    List,
+    Raise(Vec<(Key, Version)>),
+}
+
+impl Request {
+    /// Whether it changes what must be on disk.
+    pub fn is_write(&self) -> bool {
+        matches!(self, Self::Commit(_) | Self::Bring(_) | Self::Raise(_))
+    }
+}
+
+/// What a store answers.
+#[derive(Debug, Clone)]
+pub enum Reply {
+    Staged(Version),
+    Held(Held),
+    Committed {
+        is_applied: bool,
+        newest: Version,
+    },
+    NotStaged,
+    /// An older epoch than the highest that it was told.
+    Stale,
+    Told,
+    Listed {
+        records: BTreeMap<Key, Record>,
+        watermark: Version,
+    },
+}
+
+/// What is kept.
+#[derive(Debug, Clone, Default)]
+pub struct Kept {
+    pub records: BTreeMap<Key, Record>,
+    pub watermark: Version,
+    /// The highest epoch that it was told.
+    pub fence: u64,
+}
+
+#[derive(Debug, Default)]
+pub struct Store {
+    /// What it acts by.
+    pub live: Kept,
+    /// What a kill leaves.
+    pub disk: Kept,
+    /// Operation and key.
+    pub staged: BTreeSet<(u64, Key)>,
+    pub is_up: bool,
+    /// Which start of it this is.
+    pub starts: u64,
+    pub stopped_until_us: u64,
+    pub side: u8,
+}
+
+impl Kept {
+    pub fn held(&self, key: Key) -> Held {
+        match self.records.get(&key) {
+            Some(Record { version, is_tombstone: true }) => Held::Tombstone(*version),
+            Some(Record { version, is_tombstone: false }) => Held::Value(*version),
+            None => Held::Absent { watermark: self.watermark },
+        }
+    }
+}
+
+impl Store {
+    pub fn new() -> Self {
+        Self { is_up: true, ..Self::default() }
+    }
+
+    pub fn kill(&mut self) {
+        self.live = self.disk.clone();
+        self.staged.clear();
+        self.starts += 1;
+        self.is_up = false;
+    }
+
+    pub fn sync(&mut self) {
+        self.disk = self.live.clone();
+    }
+
+    /// Whether a request of this epoch is taken. A higher one is on disk before the answer.
+    pub fn admits(&mut self, epoch: u64, rules: Rules) -> bool {
+        if epoch < self.live.fence {
+            return !rules.keep(Rule::StoresFence);
+        }
+        self.live.fence = epoch;
+        self.disk.fence = epoch;
+        true
+    }
+
+    /// Does what is asked; of a write, when its time on disk has come.
+    pub fn act(&mut self, operation: u64, key: Key, request: &Request) -> Option<Reply> {
+        let held = self.live.held(key);
+        Some(match request {
+            Request::Stage => {
+                self.staged.insert((operation, key));
+                Reply::Staged(held.newest())
+            }
+            Request::Ask => Reply::Held(held),
+            Request::Commit(version) => {
+                let is_staged = self.staged.remove(&(operation, key));
+                if !is_staged && !held.covers(*version) {
+                    return Some(Reply::NotStaged);
+                }
+                self.take(key, Record { version: *version, is_tombstone: false })
+            }
+            Request::Bring(record) => self.take(key, *record),
+            Request::Abort => {
+                self.staged.remove(&(operation, key));
+                return None;
+            }
+            Request::Tell => Reply::Told,
+            Request::List => {
+                Reply::Listed { records: self.live.records.clone(), watermark: self.live.watermark }
+            }
+            Request::Raise(collected) => {
+                for (key, version) in collected {
+                    self.live.watermark = self.live.watermark.max(*version);
+                    if may_drop(self.live.held(*key), *version) {
+                        self.live.records.remove(key);
+                    }
+                }
+                return None;
+            }
+        })
+    }
+
+    fn take(&mut self, key: Key, record: Record) -> Reply {
+        let decision = decide(self.live.held(key), record.version);
+        if decision == Decision::Apply {
+            self.live.records.insert(key, record);
+        }
+        let newest = self.live.held(key).newest();
+        Reply::Committed { is_applied: decision.is_applied(), newest }
+    }
+}
