@@ -21,6 +21,7 @@ use std::time::{Duration, Instant};
 
 use pingora_ketama::{Bucket, Continuum};
 use ringway::ids::{ShardId, Token, Weight, Zone};
+use ringway::ring::slots::{SlotSets, plan};
 use ringway::ring::{Member, Ring, RingSpec, ShardIx};
 
 const SHARDS: u16 = 1000;
@@ -107,6 +108,11 @@ fn sets_of_tokens(ring: &Ring, tokens: &[Token]) -> u64 {
 }
 
 #[inline(never)]
+fn slots_of_tokens(slots: &SlotSets, tokens: &[Token]) -> u64 {
+    tokens.iter().map(|&token| sum(slots.replicas(token))).sum()
+}
+
+#[inline(never)]
 fn sets_of_keys(ring: &Ring, keys: &[[u8; KEY_BYTES]]) -> u64 {
     keys.iter().map(|key| sum(ring.replicas(ring.token(key)))).sum()
 }
@@ -132,6 +138,10 @@ fn main() {
     // pingora hashes inside its lookup; 8-byte keys keep that as cheap as CRC32 can be.
     let short: Vec<[u8; 8]> = tokens.iter().map(|token| token.0.to_ne_bytes()).collect();
 
+    let table = plan(None, &spec(3)).expect("a good spec");
+    let slots = table.sets_for(&sets);
+
+    let mut set_of_slot = Series::new("replica set, balanced");
     let mut owner_of_token = Series::new("owner of a token");
     let mut set_of_token = Series::new("replica set of a token");
     let mut set_of_key = Series::new("64-byte key to replica set");
@@ -142,6 +152,7 @@ fn main() {
         owner_of_token.time(|| owners_of_tokens(&owner, &tokens));
         ketama_short.time(|| ketama_nodes(&ketama, &short));
         set_of_token.time(|| sets_of_tokens(&sets, &tokens));
+        set_of_slot.time(|| slots_of_tokens(&slots, &tokens));
         set_of_key.time(|| sets_of_keys(&sets, &keys));
         token_of_key.time(|| tokens_of_keys(&sets, &keys));
         ketama_key.time(|| ketama_nodes(&ketama, &keys));
@@ -153,7 +164,19 @@ fn main() {
     let spread = spec(3);
     let mut together = spec(3);
     together.members.iter_mut().for_each(|member| member.zone = Zone::default());
+    let mut planned = Series::new("plan, balanced");
+    let mut joined = Series::new("plan, one shard more");
+    let mut left = Series::new("plan, one shard less");
+    let (mut more, mut less) = (spec(3), spec(3));
+    more.members.push(Member {
+        id: ShardId::new("shard-new").expect("a plain name"),
+        ..more.members[0].clone()
+    });
+    less.members.remove(usize::from(SHARDS) / 2);
     for _ in 0..BUILDS {
+        planned.time(|| plan(None, &spread));
+        joined.time(|| plan(Some(&table), &more));
+        left.time(|| plan(Some(&table), &less));
         build.time(|| Ring::build(&spread));
         build_one_zone.time(|| Ring::build(&together));
         ketama_build.time(|| Continuum::new(&buckets));
@@ -170,6 +193,7 @@ fn main() {
     line(&owner_of_token, LOOKUPS, 1.0, "");
     line(&ketama_short, LOOKUPS, 1.0, "");
     line(&set_of_token, LOOKUPS, 1.0, "14, aim 10");
+    line(&set_of_slot, LOOKUPS, 1.0, "2");
     line(&set_of_key, LOOKUPS, 1.0, "90");
     line(&token_of_key, LOOKUPS, 1.0, "");
     line(&ketama_key, LOOKUPS, 1.0, "");
@@ -177,6 +201,9 @@ fn main() {
     line(&build, 1, 1e6, "15");
     line(&build_one_zone, 1, 1e6, "15");
     line(&ketama_build, 1, 1e6, "");
+    line(&planned, 1, 1e6, "150");
+    line(&joined, 1, 1e6, "40");
+    line(&left, 1, 1e6, "40");
     println!("{:<30} {:>8}", "MiB", "held");
     println!("{:<30} {:>8.2}            8", "tables", sets.table_bytes() as f64 / 1_048_576.0);
     let ratio =

@@ -105,7 +105,7 @@ impl Api {
     pub async fn status(&self) -> Status {
         let cluster = self.cluster_status().await;
         let (mode, config_drift) = match &self.control {
-            Control::Standalone => ("standalone", Vec::new()),
+            Control::Standalone(_) => ("standalone", Vec::new()),
             Control::Cluster(member) => ("cluster", (member.drift)()),
         };
         let (served, state) = ((self.served)(), self.state());

@@ -12,15 +12,16 @@ use http::HeaderValue;
 use tokio::sync::watch;
 
 use super::http::Problem;
-use crate::cluster::{Actor, Applied, ClusterState, Command, Settings};
+use crate::cluster::{Actor, Applied, Change, ClusterState, Command, Settings};
 use crate::control::group::{Group, ProposeError};
 use crate::control::steward::{LeaseStatus, Overview};
+use crate::control::wishes::{Wish, WishError, Wishes};
 use crate::ids::{NodeName, Revision};
 
 /// Who decides.
 pub enum Control {
-    /// The node's file.
-    Standalone,
+    /// The node's file; and what no file can say is brought here, if anybody listens.
+    Standalone(Option<Wishes>),
     /// The group of nodes.
     Cluster(Box<Member>),
 }
@@ -60,13 +61,41 @@ impl Control {
     pub(super) fn member(&self) -> Result<&Member, Problem> {
         match self {
             Self::Cluster(member) => Ok(member),
-            Self::Standalone => {
-                let detail = "this node is standalone: change its file and `ringway reload`, or \
-                              give it a `cluster:` section";
-                Err(Problem::new(409, "standalone", detail))
-            }
+            Self::Standalone(_) => Err(standalone()),
         }
     }
+}
+
+/// What can be asked of a node without a cluster: what is lost with a disk is in no file.
+pub(super) async fn change_alone(
+    wishes: Option<&Wishes>,
+    changes: Vec<Change>,
+    now: bool,
+) -> Result<(), Problem> {
+    let only_lost = changes.iter().all(|change| {
+        matches!(change, Change::ReplaceShard { url: None, .. } | Change::DropPool { .. })
+    });
+    let Some(wishes) = wishes.filter(|_| only_lost && !changes.is_empty()) else {
+        return Err(standalone());
+    };
+    if !now {
+        let detail = "this node is standalone and stages nothing: use `--now`";
+        return Err(Problem::new(409, "standalone", detail));
+    }
+    let asked = Box::pin(wishes.ask(Wish::Change { changes }));
+    asked.await.map_err(|error| match error {
+        WishError::Refused(_) => Problem::new(409, "refused", error.to_string()),
+        WishError::Busy | WishError::Unavailable(_) => {
+            Problem::new(503, "unavailable", error.to_string())
+        }
+    })
+}
+
+/// What a node without a cluster answers.
+pub(super) fn standalone() -> Problem {
+    let detail = "this node is standalone: change its file and `ringway reload`, or give it a \
+                  `cluster:` section";
+    Problem::new(409, "standalone", detail)
 }
 
 impl Member {
@@ -84,7 +113,8 @@ impl Member {
         command: Command,
         published: &watch::Receiver<Revision>,
     ) -> Result<Applied, Problem> {
-        let applied = self.group.propose(actor, command).await.map_err(|error| refusal(&error))?;
+        let proposed = Box::pin(self.group.propose(actor, command));
+        let applied = proposed.await.map_err(|error| refusal(&error))?;
         if !applied.pools.is_empty() {
             let mut published = published.clone();
             let served = published.wait_for(|revision| *revision >= applied.revision);

@@ -11,6 +11,7 @@ use super::api::Api;
 use super::asked::Query;
 use super::http::{Problem, Response, json};
 use crate::background::heal::Look;
+use crate::cluster::PoolTopology;
 use crate::ids::{Epoch, PoolName, RouteName, Token};
 use crate::key::{canonical_component, canonical_path};
 use crate::protocol::holding::Held;
@@ -139,7 +140,15 @@ fn located(api: &Api, query: &Query) -> Result<(Located, Option<Object>), Proble
     };
     let current = served.agreed.epoch;
     let epoch = query.number("epoch")?.map_or(current, Epoch);
+    let object = (epoch == current && served.agreed.spec.kept.is_some()).then(|| {
+        let path = String::from_utf8_lossy(path.strip_prefix(b"/").unwrap_or(&path)).into_owned();
+        Object { pool: pool.clone(), path, token: served.agreed.ring.token(&key) }
+    });
     let explain = |ring: &Ring| ring.explain(&key, next);
+    if epoch == current && served.agreed.table.is_some() {
+        let route = route.map(|route| route.to_string());
+        return Ok((balanced(&served.agreed, &key, next, route), object));
+    }
     let explanation = match epoch == current {
         true => explain(&served.agreed.ring),
         false => {
@@ -147,10 +156,6 @@ fn located(api: &Api, query: &Query) -> Result<(Located, Option<Object>), Proble
             explain(&past.map_err(|error| Problem::new(404, "no-epoch", error.to_string()))?)
         }
     };
-    let object = (epoch == current && served.agreed.spec.kept.is_some()).then(|| {
-        let path = String::from_utf8_lossy(path.strip_prefix(b"/").unwrap_or(&path)).into_owned();
-        Object { pool: pool.clone(), path, token: served.agreed.ring.token(&key) }
-    });
     let located = Located {
         pool: pool.to_string(),
         epoch: epoch.0,
@@ -163,6 +168,22 @@ fn located(api: &Api, query: &Query) -> Result<(Located, Option<Object>), Proble
         holders: Vec::new(),
     };
     Ok((located, object))
+}
+
+/// A key of a balanced pool, whose table says who keeps it.
+fn balanced(pool: &PoolTopology, key: &[u8], next: usize, route: Option<String>) -> Located {
+    let set = pool.replicas(pool.ring.token(key));
+    Located {
+        pool: pool.name.to_string(),
+        epoch: pool.epoch.0,
+        in_force: true,
+        key: String::from_utf8_lossy(key).into_owned(),
+        route,
+        replicas: set.iter().map(|at| pool.shards[usize::from(at.0)].id.to_string()).collect(),
+        next: Vec::new(),
+        explanation: pool.explain(key, next),
+        holders: Vec::new(),
+    }
 }
 
 fn pool_name(text: &str) -> Result<PoolName, Problem> {

@@ -10,13 +10,13 @@ use serde::{Deserialize, Serialize};
 
 use super::api::{Api, Caller};
 use super::asked::{Query, document};
-use super::control::Control;
+use super::control::{Control, change_alone, standalone};
 use super::http::{Problem, Response, json};
 use super::plan::PlanDocument;
 use super::status::short;
 use crate::cluster::{
     AdminState, Applied, Change, ClusterState, Command, PoolEpochs, PoolSpec, PoolState, Refusal,
-    Verdict,
+    StoreState, Verdict,
 };
 use crate::dispatch::view::View;
 use crate::ids::{BaseUrl, KetamaName, PlanId, PoolName, ShardId, Weight, Zone};
@@ -46,6 +46,9 @@ pub struct RingPool {
     pub digest: String,
     /// What concerns it as a whole.
     pub spec: PoolSpec,
+    /// Whether there is something to lose, in a pool that keeps data.
+    #[serde(default)]
+    pub filled: bool,
     /// Its shards.
     pub shards: Vec<RingShard>,
 }
@@ -68,8 +71,11 @@ pub struct RingShard {
     pub state: AdminState,
     /// What the group holds against it.
     pub verdict: Verdict,
-    /// Its share of the circle.
+    /// Its share of the circle; of a balanced pool, of all copies.
     pub share: String,
+    /// The store that has its data, of a pool that keeps data.
+    #[serde(default, skip_serializing_if = "StoreState::is_default")]
+    pub store: StoreState,
 }
 
 /// What was done, and what it changed.
@@ -134,11 +140,16 @@ fn ring_pool(state: &ClusterState, view: &View, name: &PoolName, pool: &PoolStat
             built.as_ref()
         }
     };
-    let shares: BTreeMap<&ShardId, String> = ring.map_or_else(BTreeMap::new, |ring| {
-        let shares = ring.shares().shards;
-        let named = ring.members().iter().zip(shares);
-        named.map(|(member, share)| (&member.id, share.primary.to_string())).collect()
-    });
+    let table = pool.slots().and_then(|slots| slots.table());
+    let shares: BTreeMap<&ShardId, String> = match (table, ring) {
+        (Some(table), _) => table.shares().map(|(id, _, held)| (id, held.to_string())).collect(),
+        (None, None) => BTreeMap::new(),
+        (None, Some(ring)) => {
+            let shares = ring.shares().shards;
+            let named = ring.members().iter().zip(shares);
+            named.map(|(member, share)| (&member.id, share.primary.to_string())).collect()
+        }
+    };
     let shards = pool.shards.iter().map(|(id, shard)| RingShard {
         id: id.clone(),
         url: shard.url.clone(),
@@ -148,13 +159,18 @@ fn ring_pool(state: &ClusterState, view: &View, name: &PoolName, pool: &PoolStat
         state: shard.state,
         verdict: pool.verdict(id),
         share: shares.get(id).cloned().unwrap_or_default(),
+        store: pool.store(id),
     });
     RingPool {
         name: name.clone(),
         epoch: pool.epoch.0,
         barrier: pool.barrier.0,
-        digest: ring.map(|ring| short(&ring.digest())).unwrap_or_default(),
+        digest: match (table, ring) {
+            (Some(table), _) => short(&table.digest()),
+            (None, ring) => ring.map(|ring| short(&ring.digest())).unwrap_or_default(),
+        },
         spec: pool.spec.clone(),
+        filled: pool.filled,
         shards: shards.collect(),
     }
 }
@@ -162,7 +178,7 @@ fn ring_pool(state: &ClusterState, view: &View, name: &PoolName, pool: &PoolStat
 /// `GET /v1/ring/plan`.
 pub(super) async fn plan(api: &Api) -> Result<Response, Problem> {
     let state = match &api.control {
-        Control::Standalone => api.state(),
+        Control::Standalone(_) => api.state(),
         Control::Cluster(member) => member.newest().await?,
     };
     let plan = state.plan().map_err(|refusal| refused(&refusal))?;
@@ -171,7 +187,18 @@ pub(super) async fn plan(api: &Api) -> Result<Response, Problem> {
 
 /// `POST /v1/ring/changes`.
 pub(super) async fn stage(api: &Api, caller: &Caller, body: &[u8]) -> Result<Response, Problem> {
-    let member = api.control.member()?;
+    let member = match &api.control {
+        Control::Cluster(member) => member,
+        Control::Standalone(wishes) => {
+            let Ok(ChangesAsked { changes, now }) = document(body) else {
+                return Err(standalone());
+            };
+            let done = format!("{} done", changes_counted(changes.len()));
+            change_alone(wishes.as_ref(), changes, now).await?;
+            let (revision, pools) = (api.state().revision().0, Vec::new());
+            return Ok(json(200, &Changed { done, revision, pools, plan: None }));
+        }
+    };
     let ChangesAsked { changes, now } = document(body)?;
     if changes.is_empty() {
         return Err(Problem::new(409, "refused", "no change is asked for"));

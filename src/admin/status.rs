@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::copies::{PoolCopies, ShardCopies};
 use super::nodes::ClusterStatus;
-use crate::cluster::{PoolState, Verdict};
+use crate::cluster::{PoolState, PoolTopology, ShardTopology, Verdict};
 use crate::dispatch::view::Pool;
 use crate::ids::{Digest, ShardId};
 use crate::protocol::health::{Class, ClassView, Standing};
@@ -81,6 +81,9 @@ pub struct ShardStatus {
     pub state: String,
     /// What the group has agreed on: `up`, `down`, `reads down` or `writes down`.
     pub verdict: String,
+    /// The store that has its data and what it lacks, of a pool that keeps data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store: Option<String>,
     /// What this node observes, for reads.
     pub reads: String,
     /// What this node observes, for writes.
@@ -100,22 +103,23 @@ pub struct ShardStatus {
 pub fn of_pool(pool: &Pool, state: Option<&PoolState>, now_ms: u64) -> PoolStatus {
     let agreed = &pool.agreed;
     let verdict = |shard: &ShardId| state.map_or(Verdict::CLEAR, |state| state.verdict(shard));
-    let shares = agreed.ring.shares();
+    let shares = agreed.shares();
     let views = pool.health.views();
     let shards = agreed
         .shards
         .iter()
         .zip(agreed.ring.members())
-        .zip(&shares.shards)
+        .zip(&shares)
         .zip(pool.shards.iter().zip(views).enumerate())
         .map(|(((spec, member), share), (at, (shard, view)))| ShardStatus {
             id: spec.id.to_string(),
             url: spec.url.to_string(),
             zone: spec.zone.to_string(),
             weight: member.weight.get(),
-            share: share.primary.to_string(),
+            share: share.to_string(),
             state: format!("{:?}", spec.state).to_lowercase(),
             verdict: verdict_words(verdict(&spec.id)).to_owned(),
+            store: store_words(agreed, spec),
             reads: words(view.read),
             writes: words(view.write),
             slow_start_percent: pool.health.eased(now_ms, at, Class::Read).map(|part| part / 10),
@@ -128,7 +132,10 @@ pub fn of_pool(pool: &Pool, state: Option<&PoolState>, now_ms: u64) -> PoolStatu
         kind: format!("{:?}", agreed.spec.kind).to_lowercase(),
         epoch: agreed.epoch.0,
         barrier: state.map_or(0, |state| state.barrier.0),
-        digest: short(&agreed.ring.digest()),
+        digest: match &agreed.table {
+            Some(table) => short(&table.digest()),
+            None => short(&agreed.ring.digest()),
+        },
         panic: pool.health.in_panic(Class::Read),
         copies: None,
         shards,
@@ -139,11 +146,23 @@ pub fn of_pool(pool: &Pool, state: Option<&PoolState>, now_ms: u64) -> PoolStatu
 #[must_use]
 pub fn verdict_words(verdict: Verdict) -> &'static str {
     match (verdict.reads_down, verdict.writes_down) {
+        _ if verdict.foreign => "foreign",
         (false, false) => "up",
         (true, true) => "down",
         (true, false) => "reads down",
         (false, true) => "writes down",
     }
+}
+
+/// The store of a shard in words; `None` where shards have none.
+fn store_words(pool: &PoolTopology, shard: &ShardTopology) -> Option<String> {
+    pool.spec.kept.as_ref()?;
+    let store = shard.store.map_or("unbound".to_owned(), |id| id.to_string());
+    Some(match (shard.fresh, shard.catching_up) {
+        (true, _) => format!("{store}, fresh: being filled"),
+        (false, true) => format!("{store}, catching up"),
+        (false, false) => store,
+    })
 }
 
 /// One class of a shard's health in words.

@@ -4,7 +4,7 @@
 //! alarms are made of metrics.
 
 use super::nodes::{ClusterStatus, NodeStatus};
-use super::status::Status;
+use super::status::{PoolStatus, Status};
 
 /// A node that has not renewed its lease for so long is named. Renewals come every second.
 const SILENT_MS: u64 = 5_000;
@@ -35,6 +35,7 @@ pub fn warnings(status: &Status) -> Vec<String> {
             pool.name
         ));
     }
+    status.pools.iter().for_each(|pool| of_copies(pool, &mut warnings));
     if let Some(error) = &status.reload_error {
         warnings.push(format!("the last reload was refused: {error}"));
     }
@@ -54,6 +55,25 @@ pub fn warnings(status: &Status) -> Vec<String> {
         more => warnings.push(format!("{more} staged changes are pending: `ringway ring plan`")),
     }
     warnings
+}
+
+/// A copy less than there should be.
+fn of_copies(pool: &PoolStatus, warnings: &mut Vec<String>) {
+    for shard in &pool.shards {
+        let Some(copies) = &shard.copies else { continue };
+        let (pool, id) = (&pool.name, &shard.id);
+        match copies.standing.as_str() {
+            "foreign" => warnings.push(format!(
+                "shard {id} of pool {pool}: another store than its own answers there, and is not \
+                 used: is its disk mounted? If that is lost: `ringway ring replace {pool}/{id}`"
+            )),
+            "unbound" => warnings.push(format!(
+                "shard {id} of pool {pool} has no store yet: none has answered at {}",
+                shard.url
+            )),
+            _ => {}
+        }
+    }
 }
 
 fn of_cluster(cluster: &ClusterStatus, warnings: &mut Vec<String>) {

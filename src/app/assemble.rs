@@ -147,7 +147,8 @@ pub fn republished(
             None => {
                 let written = config.pools.iter().find(|pool| pool.name == *name);
                 let zone = config.node.zone.as_ref();
-                Arc::new(written.map(|pool| settings(pool, zone)).unwrap_or_default())
+                let own = || PoolSettings { zone: zone.cloned(), ..PoolSettings::default() };
+                Arc::new(written.map_or_else(own, |pool| settings(pool, zone)))
             }
         }
     });

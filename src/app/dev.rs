@@ -70,7 +70,7 @@ pub fn run(arguments: &DevArguments) -> Result<(), AppError> {
         .enable_all()
         .build()
         .map_err(AppError::system("cannot start the stores' runtime"))?;
-    let shards = Shards::open(folder, arguments.shards, &stores_runtime)?;
+    let shards = Shards::open(folder, arguments.shards, arguments.nodes <= 1, &stores_runtime)?;
     let places = Place::all(folder, arguments.nodes);
     let (actions, requests) = mpsc::channel(ACTIONS_MAX);
     let handle = control.handle().clone();

@@ -121,7 +121,7 @@ pub fn from_file(file: &Path, question: &Question<'_>) -> Result<(), AppError> {
             pool.name,
             pool.epoch
         ))?;
-        for line in pool.ring.explain(&key, question.next).to_string().lines() {
+        for line in pool.explain(&key, question.next).lines() {
             say(&format!("  {line}"))?;
         }
     }
@@ -132,6 +132,7 @@ pub fn from_file(file: &Path, question: &Question<'_>) -> Result<(), AppError> {
 fn topology(config: &config::Config) -> Result<Topology, AppError> {
     let mut state = ClusterState::default();
     for command in changes(&state, &config.desired()) {
+        let command = state.planned(command);
         state.apply_command(&command).map_err(crate::control::standalone::ControlError::from)?;
     }
     Ok(Topology::build(&state, None).map_err(crate::control::standalone::ControlError::from)?)

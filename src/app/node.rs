@@ -90,9 +90,9 @@ impl Authority {
     }
 
     /// Who decides what operators ask for.
-    fn control(&self, publisher: &Arc<Publisher>) -> Control {
+    fn control(&self, publisher: &Arc<Publisher>, wishes: &Wishes) -> Control {
         match self {
-            Self::Standalone { .. } => Control::Standalone,
+            Self::Standalone { .. } => Control::Standalone(Some(wishes.clone())),
             Self::Cluster(membership) => Control::Cluster(Box::new(membership.member(publisher))),
         }
     }
@@ -197,7 +197,7 @@ impl Node {
         let shown = Shown {
             started: origin,
             agreed: authority.agreed(),
-            decides: authority.control(&publisher),
+            decides: authority.control(&publisher, &kept.wishes),
             cluster: authority.cluster(),
             publisher: Arc::clone(&publisher),
             reloads: Arc::clone(&reloads),
@@ -330,6 +330,23 @@ impl Node {
             Authority::Standalone { .. } => None,
             Authority::Cluster(membership) => Some(membership),
         }
+    }
+
+    /// Waits until every shard of pools that keep data has its store, so that a first write finds
+    /// all its replicas; `false` if that takes longer than `at_most`.
+    pub async fn until_bound(&self, at_most: Duration) -> bool {
+        let mut revisions = self.publisher.revision();
+        let bound = async {
+            loop {
+                let topology = self.publisher.topology();
+                let kept = topology.pools().iter().filter(|pool| pool.spec.kept.is_some());
+                let mut shards = kept.flat_map(|pool| &pool.shards);
+                if shards.all(|shard| shard.store.is_some()) || revisions.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        tokio::time::timeout(at_most, bound).await.is_ok()
     }
 
     /// The configuration in force.

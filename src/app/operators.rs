@@ -96,7 +96,7 @@ impl Operators {
         let address = sockets.admin.as_ref().map(StdListener::local_addr).transpose();
         let address = address.map_err(AppError::system("a socket has no address"))?;
         if let Some(socket) = sockets.admin {
-            let decides = std::mem::replace(&mut shown.decides, Control::Standalone);
+            let decides = std::mem::replace(&mut shown.decides, Control::Standalone(None));
             let handler = Arc::new(api(&shown, decides, data_dir)?);
             tasks.spawn_on(http::serve_until(tokio(socket)?, handler, stopped.clone()), control);
         }

@@ -58,6 +58,8 @@ pub enum Edit {
     Url(BaseUrl),
     /// In service, or out of it.
     State(AdminState),
+    /// A fresh store, perhaps elsewhere.
+    Replace(Option<BaseUrl>),
 }
 
 impl Edit {
@@ -69,6 +71,7 @@ impl Edit {
             Self::Zone(zone) => Change::SetZone { pool, shard, zone },
             Self::Url(url) => Change::SetUrl { pool, shard, url },
             Self::State(state) => Change::SetState { pool, shard, state },
+            Self::Replace(url) => Change::ReplaceShard { pool, shard, url },
         }
     }
 }
@@ -128,6 +131,14 @@ fn only_pool(ring: &RingDocument) -> Result<PoolName, AppError> {
             names.join(", ")
         ))),
     }
+}
+
+/// Drops a pool, at once or staged, with whatever it keeps.
+///
+/// # Errors
+/// The node's refusal, or that none answers.
+pub fn drop_pool(client: &Client, pool: PoolName, staging: Staging) -> Result<(), AppError> {
+    send(client, vec![Change::DropPool { pool }], staging)
 }
 
 /// Stages what a file's pools and shards differ in from what is agreed.
@@ -225,6 +236,13 @@ fn ring_words(ring: &RingDocument) -> String {
             "\npool {} ({kind}, mode {mode}{immutable}), epoch {}, settled {}, ring {}, {points}\n",
             pool.name, pool.epoch, pool.barrier, pool.digest
         ));
+        if let Some(kept) = &pool.spec.kept {
+            let level = kept.consistency;
+            let filled = if pool.filled { "keeps data: shards stay" } else { "keeps nothing yet" };
+            text.push_str(&format!("key {}, level {level} unless asked, {filled}\n", kept.key));
+            text.push_str(&kept_shards(pool));
+            continue;
+        }
         let rows: Vec<_> = pool
             .shards
             .iter()
@@ -248,6 +266,31 @@ fn ring_words(ring: &RingDocument) -> String {
         text.extend(ring.staged.iter().map(|change| format!("  {change}\n")));
     }
     text
+}
+
+fn kept_shards(pool: &RingPool) -> String {
+    let row = |shard: &RingShard| {
+        let store = shard.store.store.map_or("unbound".to_owned(), |id| id.to_string());
+        let lacks = match (shard.store.fresh, shard.store.catching_up) {
+            (true, _) => "fresh",
+            (false, true) => "catching up",
+            (false, false) => "-",
+        };
+        [
+            shard.id.to_string(),
+            shard.zone.to_string(),
+            shard.weight.get().to_string(),
+            shard.share.clone(),
+            format!("{:?}", shard.state).to_lowercase(),
+            verdict_words(shard.verdict).to_owned(),
+            store,
+            lacks.to_owned(),
+            shard.url.to_string(),
+        ]
+    };
+    let rows: Vec<_> = pool.shards.iter().map(row).collect();
+    let head = ["shard", "zone", "weight", "share", "set", "agreed", "store", "lacks", "url"];
+    table(head, &rows)
 }
 
 fn plan_words(plan: &PlanDocument) -> String {

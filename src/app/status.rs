@@ -98,6 +98,11 @@ fn pool_words(pool: &PoolStatus, agreed: bool) -> String {
         text.push_str(&copies_words(copies));
         text.extend(pool.shards.iter().map(lacks));
     }
+    for shard in &pool.shards {
+        if let Some(store) = &shard.store {
+            text.push_str(&format!("  {}: store {store}\n", shard.id));
+        }
+    }
     text
 }
 
@@ -127,8 +132,10 @@ fn lacks(shard: &ShardStatus) -> String {
         "catching up" => vec!["is catching up".to_owned()],
         _ => Vec::new(),
     };
-    if copies.hints > 0 {
-        parts.push(format!("has missed writes of {} keys", copies.hints));
+    match copies.hints {
+        0 => {}
+        1 => parts.push("has missed writes of 1 key".to_owned()),
+        keys => parts.push(format!("has missed writes of {keys} keys")),
     }
     match parts.is_empty() {
         true => String::new(),

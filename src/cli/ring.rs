@@ -89,6 +89,25 @@ pub enum RingCommand {
         #[command(flatten)]
         staged: Staged,
     },
+    /// Stage that a shard gets a fresh store, since its own is lost for good; repair fills it.
+    Replace {
+        /// Its id.
+        #[arg(value_name = "[POOL/]SHARD")]
+        shard: ShardPlace,
+        /// Where the fresh store is, if elsewhere.
+        #[arg(value_name = "URL", value_parser = BaseUrl::parse)]
+        url: Option<BaseUrl>,
+        #[command(flatten)]
+        staged: Staged,
+    },
+    /// Stage that a pool goes, with all that it keeps.
+    DropPool {
+        /// The pool.
+        #[arg(value_name = "POOL", value_parser = PoolName::new)]
+        name: PoolName,
+        #[command(flatten)]
+        staged: StagedFile,
+    },
     /// Take shards out of service, at once; they keep what they own.
     Maint(Service),
     /// Put shards back into service, at once.
@@ -227,6 +246,13 @@ pub fn run(command: RingCommand) -> Result<(), AppError> {
         }
         RingCommand::Url { shard, url, staged } => {
             stage(&staged, vec![shard], || Edit::Url(url.clone()))
+        }
+        RingCommand::Replace { shard, url, staged } => {
+            stage(&staged, vec![shard], || Edit::Replace(url.clone()))
+        }
+        RingCommand::DropPool { name, staged } => {
+            let (client, staging) = staged.client()?;
+            ring::drop_pool(&client, name, staging)
         }
         RingCommand::Maint(service) => serve(service, false),
         RingCommand::Ready(service) => serve(service, true),

@@ -7,6 +7,7 @@ use super::command::{Change, Command};
 use super::draft::{Checked, Draft};
 use super::envelope::Envelope;
 use super::history::Record;
+use super::placed::TableChange;
 use super::pool::{PoolState, Verdict};
 use super::refusal::{Applied, Refusal};
 use super::session::Seen;
@@ -34,7 +35,7 @@ impl ClusterState {
         let revision = at.max(self.revision.next());
         let answer = self
             .check_level(&envelope.command)
-            .and_then(|()| self.carry_out(revision, &envelope.command));
+            .and_then(|()| self.carry_out(revision, &envelope.command, &[]));
         if let Ok(applied) = &answer
             && !applied.repeated
         {
@@ -59,7 +60,7 @@ impl ClusterState {
     /// # Errors
     /// [`Refusal`]; the state is as it was.
     pub fn apply_command(&mut self, command: &Command) -> Result<Applied, Refusal> {
-        self.carry_out(self.revision.next(), command)
+        self.carry_out(self.revision.next(), command, &[])
     }
 
     fn seen(&self, id: &CommandId) -> Result<Seen, Refusal> {
@@ -86,15 +87,22 @@ impl ClusterState {
     }
 
     /// Does all of a command, or nothing.
-    fn carry_out(&mut self, revision: Revision, command: &Command) -> Result<Applied, Refusal> {
+    fn carry_out(
+        &mut self,
+        revision: Revision,
+        command: &Command,
+        tables: &[TableChange],
+    ) -> Result<Applied, Refusal> {
         let mut applied = match command {
             Command::CreatePool { pool, spec, shards } => {
-                self.draft(|draft| draft.create_pool(pool, spec, shards))?
+                self.draft(tables, |draft| draft.create_pool(pool, spec, shards))?
             }
-            Command::SetPool { pool, spec } => self.draft(|draft| draft.set_pool(pool, spec))?,
-            Command::RemovePool { pool } => self.draft(|draft| draft.remove_pool(pool))?,
+            Command::SetPool { pool, spec } => {
+                self.draft(tables, |draft| draft.set_pool(pool, spec))?
+            }
+            Command::RemovePool { pool } => self.draft(tables, |draft| draft.remove_pool(pool))?,
             Command::SetShards { pool, put, remove } => {
-                self.draft(|draft| draft.set_shards(pool, put, remove))?
+                self.draft(tables, |draft| draft.set_shards(pool, put, remove))?
             }
             Command::Found { cluster, node, address, settings } => {
                 self.found(revision, *cluster, node, address, settings)?
@@ -122,8 +130,14 @@ impl ClusterState {
                 self.staged = Arc::default();
                 Applied::default()
             }
-            Command::ApplyPlan { plan } => self.apply_plan(*plan)?,
-            Command::ChangeNow { changes } => self.change_now(changes)?,
+            Command::ApplyPlan { plan } => self.apply_plan(*plan, tables)?,
+            Command::ChangeNow { changes } => self.change_now(changes, tables)?,
+            Command::Placed { command, tables } => {
+                return match **command {
+                    Command::Placed { .. } => Err(Refusal::PlacedTwice),
+                    _ => self.carry_out(revision, command, tables),
+                };
+            }
             Command::MarkFilled { pool } => self.mark_filled(pool)?,
             Command::BindStore { pool, shard, store } => self.bind_store(pool, shard, *store)?,
             Command::MarkStore { pool, shard, store, mark } => {
@@ -139,11 +153,12 @@ impl ClusterState {
 
     fn draft(
         &mut self,
+        tables: &[TableChange],
         change: impl FnOnce(&mut Draft<'_>) -> Result<(), Refusal>,
     ) -> Result<Applied, Refusal> {
         let mut draft = Draft::of(self);
         change(&mut draft)?;
-        let checked = draft.check()?;
+        let checked = self.with_tables(draft.check()?, tables)?;
         Ok(Applied { pools: self.put(checked), ..Applied::default() })
     }
 
@@ -159,8 +174,12 @@ impl ClusterState {
         draft.check()
     }
 
-    fn change_now(&mut self, changes: &[Change]) -> Result<Applied, Refusal> {
-        let checked = self.drafted(changes)?;
+    fn change_now(
+        &mut self,
+        changes: &[Change],
+        tables: &[TableChange],
+    ) -> Result<Applied, Refusal> {
+        let checked = self.with_tables(self.drafted(changes)?, tables)?;
         Ok(Applied { pools: self.put(checked), ..Applied::default() })
     }
 
@@ -177,13 +196,14 @@ impl ClusterState {
         Ok(Applied::default())
     }
 
-    fn apply_plan(&mut self, plan: PlanId) -> Result<Applied, Refusal> {
+    fn apply_plan(&mut self, plan: PlanId, tables: &[TableChange]) -> Result<Applied, Refusal> {
         if self.staged.is_empty() {
             return Err(Refusal::NothingStaged);
         }
         let staged = Arc::clone(&self.staged);
         let checked =
             self.drafted(&staged).map_err(|refusal| Refusal::Staged(Box::new(refusal)))?;
+        let checked = self.with_tables(checked, tables)?;
         let now = self.plan_id(&staged, &checked);
         if now != plan {
             return Err(Refusal::PlanChanged { now });

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::node::Role;
+use super::placed::TableChange;
 use super::pool::{AdminState, PoolSpec, ShardSpec, Verdict, level_of_url};
 use super::settings::Settings;
 use crate::ids::{
@@ -165,6 +166,14 @@ pub enum Command {
         /// What shall be done.
         changes: Vec<Change>,
     },
+    /// Another command, with the tables of the balanced pools that it changes, as the leader has
+    /// planned them.
+    Placed {
+        /// The command, which is none of this kind.
+        command: Box<Command>,
+        /// The tables.
+        tables: Vec<TableChange>,
+    },
     /// Writes of a pool that keeps data are admitted from here on, so that there is something to
     /// lose. Given again, it changes nothing.
     MarkFilled {
@@ -233,6 +242,7 @@ impl Command {
             Self::Stage { changes } | Self::ChangeNow { changes } => {
                 changes.iter().map(Change::feature_level).fold(FIRST_LEVEL, FeatureLevel::max)
             }
+            Self::Placed { command, .. } => command.feature_level().max(KEPT_LEVEL),
             Self::MarkFilled { .. } | Self::BindStore { .. } | Self::MarkStore { .. } => KEPT_LEVEL,
         }
     }
@@ -248,6 +258,29 @@ impl Command {
             Self::RaiseBarriers { term: found_in, .. }
             | Self::SetVerdicts { term: found_in, .. } => *found_in == term,
             _ => true,
+        }
+    }
+
+    /// Whether it may change the sets of a balanced pool: then the leader
+    /// [plans](super::ClusterState::planned) before it puts it into the log.
+    #[must_use]
+    pub fn may_need_tables(&self) -> bool {
+        matches!(
+            self,
+            Self::CreatePool { .. }
+                | Self::SetPool { .. }
+                | Self::SetShards { .. }
+                | Self::ApplyPlan { .. }
+                | Self::ChangeNow { .. }
+        )
+    }
+
+    /// What somebody gave: without what the leader has planned for it.
+    #[must_use]
+    pub fn given(&self) -> &Command {
+        match self {
+            Self::Placed { command, .. } => command,
+            other => other,
         }
     }
 

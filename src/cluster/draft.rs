@@ -294,6 +294,7 @@ impl ClusterState {
                 shards,
                 filled: false,
                 stores: BTreeMap::new(),
+                slots: None,
                 verdicts: BTreeMap::new(),
                 past: Vec::new(),
             };
@@ -309,7 +310,10 @@ impl ClusterState {
         });
         if before.ring_spec().deciding() != after.ring_spec().deciding() {
             after.epoch = before.epoch.next();
-            after.past.push(Arc::new(PastRing::of(before)));
+            // Of a balanced pool the ring alone says nothing about where a key was.
+            if before.slots.is_none() {
+                after.past.push(Arc::new(PastRing::of(before)));
+            }
             let surplus = after.past.len().saturating_sub(PAST_EPOCHS_MAX);
             after.past.drain(..surplus);
         }

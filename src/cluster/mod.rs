@@ -32,10 +32,14 @@
 //!    the copy is refused as [`Refusal::Superseded`].
 //! 6. *What is made is what was shown.* [`Command::ApplyPlan`] does what the plan of that id showed,
 //!    or [`Refusal::PlanChanged`]: any change of a pool that it touches gives the plan another id.
-//! 7. *A verdict is about what answers at a URL*: it goes when the shard goes, or moves. It decides
+//! 7. *Nobody plans when a command is applied*: the tables of balanced pools come with it, planned by
+//!    the leader ([`Command::Placed`]).
+//! 8. *A verdict is about what answers at a URL*: it goes when the shard goes, or moves. It decides
 //!    which shard answers, and never who owns a key.
-//! 8. *Everything is bounded*: nodes, pools, shards (by the ring's limits), what is staged, what is
-//!    remembered ([`Bound`] and the constants that end in `_MAX`).
+//! 9. *What is kept stays where it is*: once a pool is [filled](PoolState::filled), no command moves
+//!    or loses what it keeps, but those that say so.
+//! 10. *Everything is bounded*: nodes, pools, shards (by the ring's limits), what is staged, what is
+//!     remembered ([`Bound`] and the constants that end in `_MAX`).
 //!
 //! A verdict that was proposed before a shard moved and is applied after it is taken for one of the
 //! new place; it lasts until the majority's next views correct it, which takes
@@ -63,6 +67,7 @@ mod members;
 mod node;
 mod past;
 mod persist;
+mod placed;
 mod plan;
 mod pool;
 mod refusal;
@@ -91,6 +96,7 @@ pub use kept::{Consistency, KeptSpec, NoConsistency, StoreState, TOMBSTONE_MIN_A
 pub use node::{NODES_MAX, NodeState, Role, VOTERS_MAX, voters};
 pub use past::{NoRing, PAST_EPOCHS_MAX, PastRing};
 pub use persist::StateError;
+pub use placed::{HexBytes, NoHexBytes, Slots, TableChange};
 pub use plan::Plan;
 pub use pool::{AdminState, Kind, Mode, Placement, PoolSpec, PoolState, ShardSpec, Verdict};
 pub use refusal::{Applied, PoolEpochs, Refusal};

@@ -66,6 +66,14 @@ pub enum StateError {
     /// They are of a later release.
     #[error("the agreed state is written in version `{0}`, which this release does not know")]
     Version(String),
+    /// They can be read, and a pool's table cannot be made of them.
+    #[error("pool `{pool}`: {why}")]
+    Table {
+        /// Which pool.
+        pool: PoolName,
+        /// What is wrong with it.
+        why: String,
+    },
     /// They can be read, and no ring can be made of them.
     #[error("pool `{pool}`: {error}")]
     Ring {
@@ -122,7 +130,7 @@ impl ClusterState {
     /// [`StateError`] for bytes that are none.
     pub fn decode(bytes: &[u8]) -> Result<Self, StateError> {
         let Head { version } = serde_json::from_slice(bytes)?;
-        let state = match version.as_str() {
+        let mut state = match version.as_str() {
             "1" => {
                 let V1 { revision, pools, retired, .. } = serde_json::from_slice(bytes)?;
                 Self { revision, pools, retired, ..Self::default() }
@@ -134,6 +142,10 @@ impl ClusterState {
             pool.ring_spec()
                 .check()
                 .map_err(|error| StateError::Ring { pool: name.clone(), error })?;
+        }
+        for (name, pool) in &mut state.pools {
+            let restored = Arc::make_mut(pool).restore_table();
+            restored.map_err(|why| StateError::Table { pool: name.clone(), why })?;
         }
         Ok(state)
     }

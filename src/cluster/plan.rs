@@ -11,12 +11,13 @@ use serde::Serialize;
 
 use super::command::Change;
 use super::draft::Checked;
+use super::placed::HexBytes;
 use super::pool::{PoolSpec, PoolState, ShardSpec};
 use super::refusal::Refusal;
 use super::report::{Report, report_pool};
 use super::state::ClusterState;
 use super::warning::{Warning, warnings};
-use crate::ids::{Epoch, PlanId, PoolName, ShardId};
+use crate::ids::{Epoch, PlanId, PoolName, ShardId, StoreId};
 
 /// What some changes would do.
 #[derive(Debug, Clone)]
@@ -38,11 +39,23 @@ struct Side<'a> {
     epoch: Epoch,
     spec: &'a PoolSpec,
     shards: Vec<(&'a ShardId, &'a ShardSpec)>,
+    /// The digest of a balanced pool's table.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    slots: Option<&'a HexBytes>,
+    /// The stores of a pool that keeps data.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    stores: Vec<(&'a ShardId, Option<StoreId>)>,
 }
 
 impl<'a> Side<'a> {
     fn of(pool: &'a Arc<PoolState>) -> Self {
-        Self { epoch: pool.epoch, spec: &pool.spec, shards: pool.shards.iter().collect() }
+        Self {
+            epoch: pool.epoch,
+            spec: &pool.spec,
+            shards: pool.shards.iter().collect(),
+            slots: pool.slots.as_ref().map(|slots| &slots.digest),
+            stores: pool.stores.iter().map(|(id, state)| (id, state.store)).collect(),
+        }
     }
 }
 
@@ -64,7 +77,7 @@ impl ClusterState {
     /// # Errors
     /// [`Refusal`] when they cannot be done.
     pub fn plan_of(&self, changes: &[Change]) -> Result<Plan, Refusal> {
-        let checked = self.drafted(changes)?;
+        let checked = self.drafted_and_planned(changes)?;
         let mut report = Report::new();
         for (name, after) in &checked {
             report.push(report_pool(name, self.pools.get(name), after.as_ref())?);

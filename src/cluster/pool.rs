@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{FIRST_LEVEL, HTTPS_LEVEL, KEPT_LEVEL, KETAMA_LEVEL};
 use super::kept::{KeptSpec, StoreState};
 use super::past::PastRing;
+use super::placed::Slots;
 use crate::ids::{BaseUrl, Epoch, FeatureLevel, KetamaName, ShardId, Weight, Zone};
 use crate::ring::{Member, Ring, RingError, RingSpec};
 
@@ -205,6 +206,9 @@ pub struct PoolState {
     /// data.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub stores: BTreeMap<ShardId, StoreState>,
+    /// The table of a balanced pool.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) slots: Option<Slots>,
     /// The rings of the epochs just before, the oldest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) past: Vec<Arc<PastRing>>,

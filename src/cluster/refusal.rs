@@ -10,6 +10,7 @@ use crate::ids::{
     Revision, ShardId, StoreId,
 };
 use crate::ring::RingError;
+use crate::ring::slots::PlanError;
 
 /// What became of a pool's epoch. What a later release says besides is passed over: see
 /// [`Applied`].
@@ -237,7 +238,7 @@ pub enum Refusal {
     WouldLose(PoolName),
     /// The shard has its store.
     #[error(
-        "pool `{pool}`: shard `{shard}` is bound to store {store}: if that is lost for good, use `ringway ring replace {pool} {shard}`"
+        "pool `{pool}`: shard `{shard}` is bound to store {store}: if that is lost for good, use `ringway ring replace {pool}/{shard}`"
     )]
     StoreBound {
         /// The pool.
@@ -296,6 +297,41 @@ pub enum Refusal {
         pool: PoolName,
         /// The shard.
         shard: ShardId,
+    },
+    /// No table could be planned.
+    #[error("pool `{pool}`: {error}")]
+    Plan {
+        /// The pool.
+        pool: PoolName,
+        /// Why not.
+        error: PlanError,
+    },
+    /// The command bears no table for a pool whose sets it changes.
+    #[error("pool `{0}`: the command came without the table that it needs: give it again")]
+    NotPlanned(PoolName),
+    /// The table was planned on another one.
+    #[error("pool `{0}` was changed while this was being planned: give it again")]
+    TableOvertaken(PoolName),
+    /// What came is no table.
+    #[error("pool `{pool}`: {why}")]
+    TableDamaged {
+        /// The pool.
+        pool: PoolName,
+        /// What is wrong.
+        why: String,
+    },
+    /// A command in a command in a command.
+    #[error("a command bears tables once")]
+    PlacedTwice,
+    /// This node computes another table than the leader did: it must not go on.
+    #[error(
+        "pool `{pool}`: at epoch {epoch} this node computes another table than the leader: it stops, for it would send keys elsewhere; run the release of the others on it, or replace its machine"
+    )]
+    TableMismatch {
+        /// The pool.
+        pool: PoolName,
+        /// The epoch.
+        epoch: Epoch,
     },
     /// There is no plan.
     #[error("nothing is staged")]

@@ -54,6 +54,10 @@ pub(super) fn report_pool(
     was: Option<&Arc<PoolState>>,
     is: Option<&Arc<PoolState>>,
 ) -> Result<PoolReport, Refusal> {
+    let balanced = |pool: Option<&Arc<PoolState>>| pool.is_some_and(|pool| pool.slots().is_some());
+    if balanced(was) || balanced(is) {
+        return report_table(name, was, is);
+    }
     let ring = |pool: Option<&Arc<PoolState>>| {
         let built = pool.map(|pool| pool.build_ring()).transpose();
         built.map_err(|error| Refusal::Ring { pool: name.clone(), error })
@@ -78,6 +82,42 @@ pub(super) fn report_pool(
         moved: moved(ring_before.as_ref(), ring_after.as_ref()),
         peak_to_mean,
         zones: ring_after.as_ref().map(Ring::zone_losses).unwrap_or_default(),
+    })
+}
+
+/// The same for a balanced pool: its shares are those of all copies.
+fn report_table(
+    name: &PoolName,
+    was: Option<&Arc<PoolState>>,
+    is: Option<&Arc<PoolState>>,
+) -> Result<PoolReport, Refusal> {
+    let mut shares: BTreeMap<ShardId, (Ratio, Ratio)> = BTreeMap::new();
+    let mut peak_to_mean = (Ratio::ZERO, Ratio::ZERO);
+    let table = |pool: Option<&Arc<PoolState>>| {
+        pool.and_then(|pool| pool.slots()).and_then(|slots| slots.table()).cloned()
+    };
+    let (before, after) = (table(was), table(is));
+    for (table, pool, is_after) in [(&before, was, false), (&after, is, true)] {
+        let (Some(table), Some(pool)) = (table, pool) else { continue };
+        let refused = |error| Refusal::Plan { pool: name.clone(), error };
+        let peak = table.stats(&pool.ring_spec()).map_err(refused)?.peak;
+        *(if is_after { &mut peak_to_mean.1 } else { &mut peak_to_mean.0 }) = peak;
+        for (id, _, held) in table.shares() {
+            let both = shares.entry(id.clone()).or_insert((Ratio::ZERO, Ratio::ZERO));
+            *(if is_after { &mut both.1 } else { &mut both.0 }) = held;
+        }
+    }
+    Ok(PoolReport {
+        pool: name.clone(),
+        epoch_before: was.map(|pool| pool.epoch),
+        epoch_after: is.map(|pool| pool.epoch),
+        shares,
+        moved: match (&before, &after) {
+            (Some(before), Some(after)) => after.moved(before),
+            _ => Ratio::ONE,
+        },
+        peak_to_mean,
+        zones: Vec::new(),
     })
 }
 

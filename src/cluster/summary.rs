@@ -69,6 +69,7 @@ pub(super) fn summary(state: &ClusterState, command: &Command) -> String {
         Command::Unstage => "drop what is staged".to_owned(),
         Command::ApplyPlan { plan } => format!("apply plan {plan}: {}", steps(state.staged())),
         Command::ChangeNow { changes } => steps(changes),
+        Command::Placed { command, .. } => summary(state, command),
         Command::MarkFilled { pool } => format!("pool {pool} takes its first write"),
         Command::BindStore { pool, shard, store } => {
             format!("bind {pool}/{shard} to store {store}")

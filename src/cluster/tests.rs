@@ -1,6 +1,7 @@
 //! What the tests of this room are made of: names, pools, commands that meet each other, and the
 //! states that they lead to.
 
+mod kept;
 mod ketama;
 mod log;
 mod nodes;

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use super::persist::StateError;
+use super::placed::Slots;
 use super::pool::{AdminState, PoolSpec, PoolState, ShardSpec, Verdict};
 use super::state::{ClusterState, Identity};
 use crate::ids::{BaseUrl, Digest, Epoch, PoolName, Revision, ShardId, StoreId, Token, Zone};
-use crate::ring::{Ring, ShardIx};
+use crate::ring::slots::{SlotSets, SlotTable};
+use crate::ring::{Ratio, Ring, ShardIx};
 
 /// One shard of a pool, at its place in the ring's order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,6 +49,10 @@ pub struct PoolTopology {
     pub filled: bool,
     /// Its ring.
     pub ring: Arc<Ring>,
+    /// The table of a balanced pool, which says instead of the ring who holds a token.
+    pub table: Option<Arc<SlotTable>>,
+    /// The same, by the ring's indices.
+    sets: Option<Arc<SlotSets>>,
     /// Its shards, in the order of the ring's [`ShardIx`](crate::ring::ShardIx).
     pub shards: Vec<ShardTopology>,
 }
@@ -111,12 +117,52 @@ impl PoolTopology {
     #[inline]
     #[must_use]
     pub fn replicas(&self, token: Token) -> &[ShardIx] {
-        self.ring.replicas(token)
+        match &self.sets {
+            Some(sets) => sets.replicas(token),
+            None => self.ring.replicas(token),
+        }
+    }
+
+    /// Why a key lies where it lies, in lines for people, and the `next` shards after its replica set.
+    /// Of a balanced pool this builds a ring, which may take milliseconds.
+    #[must_use]
+    pub fn explain(&self, key: &[u8], next: usize) -> String {
+        let token = self.ring.token(key);
+        let placed =
+            self.table.as_ref().and_then(|table| table.explain(token, self.ring.spec()).ok());
+        let Some(placed) = placed else { return self.ring.explain(key, next).to_string() };
+        let mut text = format!("token   {token}\n{placed}");
+        for keeper in &placed.keepers {
+            let shard = self.shards.iter().find(|shard| shard.id == keeper.shard);
+            let Some(shard) = shard else { continue };
+            let store = shard.store.map_or("no store yet".to_owned(), |id| format!("store {id}"));
+            let filling = if shard.fresh { ", fresh: being filled" } else { "" };
+            let behind = if shard.catching_up && !shard.fresh { ", catching up" } else { "" };
+            text.push_str(&format!("store   {}: {store}{filling}{behind}\n", shard.id));
+        }
+        text
+    }
+
+    /// Each shard's share, in their order: of the keys that it owns, or in a balanced pool of all
+    /// copies.
+    #[must_use]
+    pub fn shares(&self) -> Vec<Ratio> {
+        let Some(table) = &self.table else {
+            return self.ring.shares().shards.iter().map(|share| share.primary).collect();
+        };
+        let mut shares = vec![Ratio::ZERO; self.shards.len()];
+        for (id, _, held) in table.shares() {
+            if let Some(shard) = self.ring.find(id) {
+                shares[usize::from(shard.0)] = held;
+            }
+        }
+        shares
     }
 
     /// Whether this is what would be made of `pool`.
     fn shows(&self, pool: &PoolState) -> bool {
-        let Self { name: _, epoch, barrier, digest: _, spec, filled, ring, shards } = self;
+        let Self { name: _, epoch, barrier, digest: _, spec, filled, ring, table, sets: _, shards } =
+            self;
         let same_shard = |(shown, (id, shard)): (&ShardTopology, (&ShardId, &ShardSpec))| {
             shown.id == *id
                 && shown.url == shard.url
@@ -130,7 +176,26 @@ impl PoolTopology {
             && shards.len() == pool.shards.len()
             && shards.iter().zip(&pool.shards).all(same_shard)
             && *ring.spec() == pool.ring_spec()
+            && same_table(table.as_ref(), pool)
     }
+}
+
+fn table_of(pool: &PoolState) -> Option<&Arc<SlotTable>> {
+    pool.slots().and_then(Slots::table)
+}
+
+fn same_table(shown: Option<&Arc<SlotTable>>, pool: &PoolState) -> bool {
+    match (shown, table_of(pool)) {
+        (None, None) => true,
+        (Some(shown), Some(agreed)) => Arc::ptr_eq(shown, agreed) || shown == agreed,
+        _ => false,
+    }
+}
+
+fn both(ring: Digest, table: Digest) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("ringway balanced pool v1: digest");
+    hasher.update(&ring.0).update(&table.0);
+    Digest(*hasher.finalize().as_bytes())
 }
 
 fn store_of(pool: &PoolState, id: &ShardId) -> (Option<StoreId>, bool, bool) {
@@ -143,16 +208,24 @@ fn build_pool(
     pool: &PoolState,
     before: Option<&PoolTopology>,
 ) -> Result<PoolTopology, StateError> {
-    let same_ring = before
-        .filter(|before| before.epoch == pool.epoch && *before.ring.spec() == pool.ring_spec());
-    let (ring, digest) = match same_ring {
-        Some(before) => (Arc::clone(&before.ring), before.digest),
+    let same_ring = before.filter(|before| {
+        before.epoch == pool.epoch
+            && *before.ring.spec() == pool.ring_spec()
+            && same_table(before.table.as_ref(), pool)
+    });
+    let (ring, sets, digest) = match same_ring {
+        Some(before) => (Arc::clone(&before.ring), before.sets.clone(), before.digest),
         None => {
             let ring = pool
                 .build_ring()
                 .map_err(|error| StateError::Ring { pool: name.clone(), error })?;
-            let digest = ring.digest();
-            (Arc::new(ring), digest)
+            let sets = table_of(pool).map(|table| Arc::new(table.sets_for(&ring)));
+            let digest = match table_of(pool) {
+                None => ring.digest(),
+                // The ring says where keys lie, the table who has them.
+                Some(table) => both(ring.digest(), table.digest()),
+            };
+            (Arc::new(ring), sets, digest)
         }
     };
     let shards = pool
@@ -180,6 +253,8 @@ fn build_pool(
         spec: pool.spec.clone(),
         filled: pool.filled,
         ring,
+        table: table_of(pool).cloned(),
+        sets,
         shards,
     })
 }

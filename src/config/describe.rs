@@ -4,7 +4,7 @@ use std::fmt::{Display, Write};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use crate::cluster::{AdminState, Mode, Placement, Role};
+use crate::cluster::{AdminState, KeptSpec, Mode, Placement, Role};
 use crate::limits::{ClientTimeouts, RateLimit, UpstreamTimeouts};
 use crate::route::RouteSpec;
 
@@ -12,7 +12,7 @@ use super::checked::{
     AccessLogFormat, AccessLogTarget, ClientCertificates, ClusterConfig, Config, DataListener,
     HostRule, PoolConfig, PoolTlsConfig, Workers,
 };
-use super::units::show_duration;
+use super::units::{show_duration, show_size};
 
 impl Config {
     /// Describes the whole in a few lines, for `ringway check`: listeners, pools with the shares
@@ -146,6 +146,10 @@ fn describe_pool(pool: &PoolConfig, out: &mut String) {
         1 => "1 shard".to_owned(),
         many => format!("{many} shards"),
     };
+    if let Some(kept) = &pool.spec.kept {
+        line(out, format!("pool `{}`, replicated over {shards}", pool.name));
+        return describe_kept(pool, kept, out);
+    }
     line(out, format!("pool `{}`, a cache of {shards}", pool.name));
     if pool.spec.placement == Placement::Ketama {
         line(out, "  its keys are placed as by nginx's `hash … consistent`");
@@ -159,6 +163,34 @@ fn describe_pool(pool: &PoolConfig, out: &mut String) {
         }
     };
     line(out, format!("  {writes}"));
+    if pool.spec.mode == Mode::Primary {
+        line(out, "  a shard is down when that is agreed, not when this node alone finds it so");
+    }
+    describe_own(pool, out);
+    describe_shards(pool, out);
+}
+
+/// A pool that keeps data.
+fn describe_kept(pool: &PoolConfig, kept: &KeptSpec, out: &mut String) {
+    let KeptSpec { replicas, consistency, tombstone_min_age_ms, key } = kept;
+    let on = match replicas {
+        1 => "one of them".to_owned(),
+        many => format!("{many} of them"),
+    };
+    line(
+        out,
+        format!("  each object is on {on}; requests that say nothing ask for `{consistency}`"),
+    );
+    line(out, format!("  the key of all routes into it: {key}"));
+    let age = show_duration(Duration::from_millis(*tombstone_min_age_ms));
+    line(out, format!("  what was deleted is remembered for {age} at least"));
+    let rate = show_size(pool.kept.repair_bytes_per_second_max);
+    let when = pool
+        .kept
+        .repair_interval
+        .map_or("when asked".to_owned(), |interval| format!("every {}", show_duration(interval)));
+    line(out, format!("  replicas are compared {when}, with {rate} a second at most"));
+    line(out, format!("  hints for shards that are away: {} at most", pool.kept.hints_max));
     if pool.spec.mode == Mode::Primary {
         line(out, "  a shard is down when that is agreed, not when this node alone finds it so");
     }

@@ -109,7 +109,7 @@ fn rule<'a>(pool: &Section<'a>) -> Option<Rule<'a>> {
     let spot = key_spot.clone().or(tag_spot)?;
     let key = match &key_spot {
         None => Some(KeyRule::Path),
-        Some(spot) => routes::key(spot, &schema::POOL_KEY),
+        Some(spot) => routes::key(spot),
     };
     let mut hash_tag = None;
     pool.set("hash_tag", &mut hash_tag, routes::hash_tag);

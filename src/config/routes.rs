@@ -10,7 +10,7 @@ use crate::route::{
     Otherwise, ParameterName, PathPrefix, Pattern, ROUTES_MAX, RouteMatch, RouteSpec, Template,
 };
 
-use super::schema::{self, Keys};
+use super::schema;
 use super::section::{Section, Unique};
 use super::spot::Spot;
 
@@ -73,7 +73,7 @@ fn route<'a>(section: &Section<'a>, names: &mut Unique<'a, RouteName>) -> Writte
     let matcher = section.sub("match", &schema::MATCH).map(|section| matcher(&section));
     let key = match section.get("key") {
         None => Some(KeyRule::Path),
-        Some(spot) => key(&spot, &schema::KEY),
+        Some(spot) => key(&spot),
     };
     let mut hash_tag = None;
     section.set("hash_tag", &mut hash_tag, self::hash_tag);
@@ -188,15 +188,14 @@ fn methods(spot: &Spot<'_>) -> Option<Methods> {
 const PLACES: [&str; 7] =
     ["path", "path_after", "path_segment", "header", "query", "cookie", "path_regex"];
 
-/// Reads where a request's key is; `keys` has [`PLACES`] and what belongs to them.
-pub(super) fn key(spot: &Spot<'_>, keys: &'static Keys) -> Option<KeyRule> {
+pub(super) fn key(spot: &Spot<'_>) -> Option<KeyRule> {
     if !spot.is_map() {
         return spot.refuse(
             "the key's place is not told",
             "write `key: { path: whole }` or another place",
         );
     }
-    let section = spot.section(keys)?;
+    let section = spot.section(&schema::KEY)?;
     let written: Vec<_> =
         PLACES.into_iter().filter_map(|place| Some((place, section.get(place)?))).collect();
     let (place, value) = match written.as_slice() {

@@ -137,8 +137,6 @@ pub(super) const POOL: Keys = Keys {
 pub(super) const REPAIR: Keys =
     Keys { at: "pools[].repair", known: &["interval", "rate"], later: &[] };
 
-pub(super) const POOL_KEY: Keys = Keys { at: "pools[].key", known: KEY_PLACES, later: &[] };
-
 pub(super) const HEALTH: Keys = Keys {
     at: "pools[].health",
     known: &["active", "passive", "panic_percent", "slow_start"],
@@ -216,22 +214,24 @@ pub(super) const MATCH: Keys = Keys {
     later: &[],
 };
 
-pub(super) const KEY: Keys = Keys { at: "routes[].key", known: KEY_PLACES, later: &[] };
-
-const KEY_PLACES: &[&str] = &[
-    "path",
-    "path_after",
-    "path_segment",
-    "header",
-    "query",
-    "cookie",
-    "path_regex",
-    "use",
-    "otherwise",
-];
+pub(super) const KEY: Keys = Keys {
+    at: "routes[].key",
+    known: &[
+        "path",
+        "path_after",
+        "path_segment",
+        "header",
+        "query",
+        "cookie",
+        "path_regex",
+        "use",
+        "otherwise",
+    ],
+    later: &[],
+};
 
 /// Every section.
-pub(super) const ALL: [&Keys; 30] = [
+pub(super) const ALL: [&Keys; 29] = [
     &FILE,
     &NODE,
     &LISTEN,
@@ -249,7 +249,6 @@ pub(super) const ALL: [&Keys; 30] = [
     &CLUSTER_TLS,
     &POOL,
     &REPAIR,
-    &POOL_KEY,
     &HEALTH,
     &ACTIVE,
     &PASSIVE,

@@ -108,6 +108,12 @@ pools:
     shards:
       - { id: s1, url: http://127.0.0.1:9001 }
       - { id: s2, url: http://127.0.0.1:9002 }
+  - name: documents
+    kind: replicated
+    shards:
+      - { id: d1, url: http://127.0.0.1:9011 }
+      - { id: d2, url: http://127.0.0.1:9012 }
+      - { id: d3, url: http://127.0.0.1:9013 }
 routes:
   - name: tenants
     match:
@@ -127,6 +133,7 @@ routes:
     match: { path_prefix: /img }
     pool: objects
     key: { path_regex: '^/img/([^/]+)/([^/]+)', use: '$1/$2' }
+  - { name: documents, pool: documents, match: { path_prefix: /documents/ } }
   - { name: all, pool: objects }
 ";
     let mandatory = parse(mandatory, "mandatory").expect("the mandatory parts suffice");

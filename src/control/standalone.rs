@@ -128,6 +128,7 @@ impl Standalone {
     pub fn prepare(&self, desired: &Desired) -> Result<Prepared, ControlError> {
         let mut state = self.state.clone();
         for command in changes(&self.state, desired) {
+            let command = state.planned(command);
             state.apply_command(&command)?;
         }
         let report = report(&self.state, &state)?;
@@ -141,7 +142,8 @@ impl Standalone {
     /// [`ControlError`] when it may not be.
     pub fn prepare_command(&self, command: &Command) -> Result<Prepared, ControlError> {
         let mut state = self.state.clone();
-        state.apply_command(command)?;
+        let command = state.planned(command.clone());
+        state.apply_command(&command)?;
         let report = report(&self.state, &state)?;
         let topology = Topology::build(&state, Some(&self.topology))?;
         Ok(Prepared { state, topology: Arc::new(topology), report })

@@ -10,7 +10,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use crate::cluster::{ClusterState, Command, Refusal, StoreMark};
+use crate::cluster::{Change, ClusterState, Command, Refusal, StoreMark};
 use crate::ids::{PoolName, ShardId, StoreId};
 
 /// Wishes that wait: several for each shard of a large pool.
@@ -44,6 +44,11 @@ pub enum Wish {
         /// What.
         mark: StoreMark,
     },
+    /// What an operator of a node without a cluster asks for, that no file can say.
+    Change {
+        /// What.
+        changes: Vec<Change>,
+    },
 }
 
 impl Wish {
@@ -56,6 +61,7 @@ impl Wish {
             Self::Mark { pool, shard, store, mark } => {
                 Command::MarkStore { pool, shard, store, mark }
             }
+            Self::Change { changes } => Command::ChangeNow { changes },
         }
     }
 
@@ -63,6 +69,7 @@ impl Wish {
     #[must_use]
     pub fn holds(&self, state: &ClusterState) -> bool {
         match self {
+            Self::Change { .. } => false,
             Self::Fill { pool } => state.pools().get(pool).is_some_and(|pool| pool.filled),
             Self::Bind { pool, shard, store } => {
                 let pool = state.pools().get(pool);

@@ -229,7 +229,7 @@ impl HintBook {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
+    use proptest::prelude::{prop, prop_assert_eq, proptest};
 
     fn pool() -> PoolName {
         PoolName::new("p").expect("a name")

@@ -14,6 +14,11 @@
 //!    stamped above the tombstone then, by clocks that are off by less than that age. To count the
 //!    age at the collection instead would let a write that is late under the same epoch come to some
 //!    replicas before their watermark is raised, and be refused by the others.
+//!    Where no epoch begins, because nothing of the pool changes, now has to do. Then the age must be
+//!    well above how long a stage is kept (`words::STAGE_MAX_MS`), so that a late commit finds none.
+//!    What is left is a body that its writer held and sends after being stopped for longer than that,
+//!    to a replica that the last collection did not reach. Nothing acknowledged is lost then, but a
+//!    write that was told unknown may be found by some reads and not by others, until the next.
 //! 5. **All N hold that very tombstone**, or have dropped it already: a watermark at or above it is
 //!    as good. (Else the one that a collection did not reach would keep it for ever.)
 //! 6. **All N agree on everything up to it.** The watermark that is raised holds for the whole

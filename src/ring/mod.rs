@@ -19,7 +19,8 @@
 //! token, a look at the few tokens of that bucket, and one slice. A walk per request costs three
 //! to ten times as much.
 //!
-//! A ring may also have its points where nginx has them; see `ketama`.
+//! A ring may also have its points where nginx has them; see `ketama`. Pools that keep data are
+//! placed by [`slots`], which begin with the order of this ring and give each shard its exact share.
 //!
 //! # Invariants
 //!
@@ -42,6 +43,7 @@ mod ketama;
 mod loss;
 mod order;
 mod shares;
+pub mod slots;
 mod spec;
 mod spread;
 mod table;

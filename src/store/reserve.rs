@@ -24,7 +24,8 @@ use rustix::io::Errno;
 /// 256 writes and 2 MiB of bodies and fields. redb rounds a body up to twice its size (4 MiB) and
 /// copies, per write, a path of some 4 KiB pages in each tree: in a pool that keeps data five trees
 /// (256 x 13 x 4 KiB = 13 MiB). A collection of tombstones that comes last in a batch adds as many
-/// changes once more, of records that lie together (4 MiB).
+/// changes once more, of records that lie together (4 MiB), and folding the sums of all slots
+/// rewrites their table (3 MiB).
 pub const RESERVE_BYTES: u64 = 24 * 1024 * 1024;
 
 /// What must be left for a batch of deletes, which [`super::writer`] keeps small meanwhile: 16

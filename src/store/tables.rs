@@ -37,6 +37,7 @@ pub(super) struct PoolTables {
     names: String,
     graves: String,
     sums: String,
+    deltas: String,
     marks: String,
 }
 
@@ -48,6 +49,7 @@ impl PoolTables {
             names: name("names"),
             graves: name("graves"),
             sums: name("sums"),
+            deltas: name("deltas"),
             marks: name("marks"),
         }
     }
@@ -68,9 +70,15 @@ impl PoolTables {
         TableDefinition::new(&self.graves)
     }
 
-    /// Slot → [`Sum`](crate::protocol::replica::Sum) of its entries; empty slots have no row.
+    /// Slot → [`Sum`](crate::protocol::replica::Sum) of its entries, but for what `deltas` has; empty
+    /// slots have no row. See [`sums`](crate::store::replica::sums).
     pub(super) fn sums(&self) -> TableDefinition<'_, u16, &'static [u8]> {
         TableDefinition::new(&self.sums)
+    }
+
+    /// Number of changes before → changes of sums.
+    pub(super) fn deltas(&self) -> TableDefinition<'_, u64, &'static [u8]> {
+        TableDefinition::new(&self.deltas)
     }
 
     /// Slot → watermark, a version's persistent form. Apart from `sums`, since few slots ever have

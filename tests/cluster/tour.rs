@@ -42,7 +42,7 @@ fn every_line_of_the_tour_works() {
     assert_eq!(admins.len(), 3, "three nodes: {said}");
     let weight = |admin| {
         let view = View::of(admin)?;
-        view.shard("objects", "s2")?["weight"].as_u64()
+        view.shard("blobs", "s2")?["weight"].as_u64()
     };
 
     let (_, tour) = said.split_once("in another terminal:\n").expect("a tour");

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use rustix::process::Signal;
 
-use crate::support::http::{Answer, Client, get, put};
+use crate::support::http::{Client, get, put};
 use crate::support::process::{Process, run};
 use crate::support::ringway::{locate, ringway, ringway_says};
 use crate::support::wait::until;
@@ -76,6 +76,12 @@ impl Dev {
         (text("reads"), text("writes"))
     }
 
+    fn repair_finds_nothing(&self) {
+        let said = ringway_says(&["repair", "objects", "--dry-run", "--data-dir", &self.node()]);
+        assert!(said.success, "{}{}", said.stdout, said.stderr);
+        assert!(said.stdout.contains("65536 slots compared, 0 differed"), "{}", said.stdout);
+    }
+
     fn until_up(&self, shard: &str) {
         for pool in ["objects", "blobs"] {
             until("the shard is up again", || {
@@ -106,6 +112,47 @@ impl Stored {
     }
 }
 
+/// An object of which there are copies.
+struct Kept {
+    path: String,
+    body: String,
+}
+
+impl Kept {
+    fn new(dev: &Dev, number: usize) -> Self {
+        let mut kept = Self { path: format!("/objects/{number}"), body: String::new() };
+        kept.change(dev);
+        kept
+    }
+
+    fn change(&mut self, dev: &Dev) {
+        self.body.push_str(&self.path);
+        let answer = put(dev.data, &self.path, self.body.as_bytes());
+        let level = answer.field("Ringway-Consistency").expect("it is told");
+        assert!(matches!(answer.status, 200..300) && level.starts_with("quorum;"), "{answer:?}");
+    }
+
+    fn check(&self, dev: &Dev) {
+        let answer = get(dev.data, &self.path);
+        assert_eq!(
+            (answer.status, answer.text().as_str()),
+            (200, self.body.as_str()),
+            "{answer:?}"
+        );
+    }
+
+    /// Whether each of three replicas says that it has one and the same version.
+    fn is_on_all(&self, dev: &Dev) -> bool {
+        let said = ringway_says(&["locate", "--json", "--data-dir", &dev.node(), &self.path]);
+        let located: serde_json::Value = serde_json::from_str(&said.stdout).expect("JSON");
+        let holders = located["holders"].as_array().expect("a list");
+        assert_eq!(holders.len(), 3, "{located:#}");
+        holders
+            .iter()
+            .all(|holder| holder["holds"] == "value" && holder["version"] == holders[0]["version"])
+    }
+}
+
 #[test]
 fn the_tour() {
     let parent = tempfile::tempdir().expect("a folder");
@@ -116,15 +163,13 @@ fn the_tour() {
 
     let said = ringway_says(&["check", "-c", &file.display().to_string()]);
     assert!(
-        said.success && said.stdout.contains("pool `objects`, a cache of 3 shards"),
+        said.success && said.stdout.contains("pool `blobs`, a cache of 3 shards"),
         "{}",
         said.stdout
     );
 
-    let stored: Vec<Stored> = (0..30)
-        .flat_map(|n| [format!("/objects/{n}"), format!("/blobs/{n}")])
-        .map(|path| Stored::put(&dev, path))
-        .collect();
+    let stored: Vec<Stored> = (0..60).map(|n| Stored::put(&dev, format!("/blobs/{n}"))).collect();
+    let mut kept: Vec<Kept> = (0..30).map(|n| Kept::new(&dev, n)).collect();
     let paths: Vec<String> = stored.iter().map(|stored| stored.path.clone()).collect();
     let located = locate(&file, &paths);
     for (stored, located) in stored.iter().zip(&located) {
@@ -148,20 +193,25 @@ fn the_tour() {
         let mut on_it = stored.iter().filter(|s| s.shard == "s2" && s.path.starts_with(prefix));
         on_it.next().expect("a key of s2").path.clone()
     };
-    // … a write of a mutable object is refused, and a write of an immutable one spills.
-    let refused = until("the shard is known to be down", || {
-        let answer: Answer = put(dev.data, &of_s2("/objects/"), b"changed");
-        assert_eq!((answer.status, answer.field("Ringway-Outcome")), (503, Some("not-applied")));
-        (answer.problem() == "owner-down").then_some(answer)
+    // … copies are on all of them: reads and writes go on, and two of three acknowledge.
+    for kept in &mut kept {
+        kept.check(&dev);
+        kept.change(&dev);
+    }
+    until("the shard is known to be down", || {
+        (dev.health("objects", "s2").1 != "up").then_some(())
     });
-    assert_eq!(refused.field("Retry-After"), Some("1"));
+    kept.iter().for_each(|kept| kept.check(&dev));
+    // … and a write of a cached object spills, since it never changes.
     let spilled = put(dev.data, &of_s2("/blobs/"), of_s2("/blobs/").as_bytes());
     assert_eq!(spilled.status, 201);
     assert_ne!(spilled.shard(), "s2");
     assert_ne!(dev.health("objects", "s2").1, "up");
     let words = ringway_says(&["status", "--data-dir", &dev.node()]);
     assert!(
-        words.success && words.stdout.contains("pool objects (cache), epoch 1"),
+        words.success
+            && words.stdout.contains("pool objects (replicated), epoch 1")
+            && words.stdout.contains("has missed writes of 30 keys"),
         "{}",
         words.stdout
     );
@@ -173,6 +223,11 @@ fn the_tour() {
     for stored in &stored {
         stored.check(&dev);
     }
+    // It is brought what it missed, with nobody asking for it.
+    until("all replicas hold the newest", || {
+        kept.iter().all(|kept| kept.is_on_all(&dev)).then_some(())
+    });
+    dev.repair_finds_nothing();
 
     // A second one on the same folder is refused, and says who holds it.
     let mut second = ringway();
@@ -182,13 +237,15 @@ fn the_tour() {
     assert!(!refused.success && refused.stderr.contains(&holder), "{}", refused.stderr);
 
     // kill -9 of all of it at once: what was acknowledged is there, and the epoch is the same.
-    let last = Stored::put(&dev, "/objects/last".to_owned());
+    let last = Stored::put(&dev, "/blobs/last".to_owned());
+    kept.push(Kept::new(&dev, 30));
     dev.process.kill_9();
     let mut dev = Dev::in_folder(&folder);
     for stored in stored.iter().chain([&last]) {
         stored.check(&dev);
     }
-    assert_eq!(get(dev.data, "/x").field("Ringway-Epoch"), Some("1"));
+    kept.iter().for_each(|kept| kept.check(&dev));
+    assert_eq!(get(dev.data, "/blobs/x").field("Ringway-Epoch"), Some("1"));
 
     // Ctrl-C, with a client that stays connected.
     let mut client = Client::connect(dev.data);
@@ -204,7 +261,7 @@ fn the_tour() {
 fn a_temporary_one_leaves_nothing_behind() {
     let mut dev = Dev::start(&["--temp", "--shards", "5"]);
     let mut shards: Vec<String> =
-        (0..100).map(|n| Stored::put(&dev, format!("/{n}")).shard).collect();
+        (0..100).map(|n| Stored::put(&dev, format!("/blobs/{n}")).shard).collect();
     shards.sort();
     shards.dedup();
     assert_eq!(shards, ["s1", "s2", "s3", "s4", "s5"]);

@@ -21,6 +21,7 @@ mod easing;
 mod failover;
 mod front;
 mod gateway;
+mod healing;
 mod http2;
 mod http2_floods;
 mod http_client;

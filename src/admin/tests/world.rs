@@ -215,7 +215,7 @@ impl World {
         }));
         let drift = Arc::new(Mutex::new(Vec::new()));
         let control = match group.clone() {
-            None => Control::Standalone,
+            None => Control::Standalone(None),
             Some(group) => {
                 let (told, stands, differs) =
                     (Arc::clone(&overview), Arc::clone(&lease), Arc::clone(&drift));

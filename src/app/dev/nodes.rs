@@ -78,6 +78,12 @@ impl Nodes {
                 complain(&format!("ringway: node `{name}` has no lease yet; it goes on trying"));
             }
         }
+        for (name, node) in self.running() {
+            if !node.until_bound(LEASE_PATIENCE).await {
+                let what = "knows no store of some shards yet";
+                complain(&format!("ringway: node `{name}` {what}; it goes on trying"));
+            }
+        }
         Ok(())
     }
 

@@ -37,11 +37,18 @@ pub struct Shards {
 }
 
 impl Shards {
-    /// Opens `count` stores below `folder` and serves them.
+    /// Opens `count` stores below `folder` and serves them. Those of a cluster are others than those
+    /// of a node that stands alone: what a store keeps belongs to one of them.
     ///
     /// # Errors
     /// When one cannot be opened, or has no port.
-    pub fn open(folder: &Path, count: u16, runtime: &Runtime) -> Result<Self, AppError> {
+    pub fn open(
+        folder: &Path,
+        count: u16,
+        alone: bool,
+        runtime: &Runtime,
+    ) -> Result<Self, AppError> {
+        let folder = &if alone { folder.to_owned() } else { folder.join("cluster") };
         let registry = Registry::new();
         std::fs::create_dir_all(folder).map_err(AppError::system(folder.display().to_string()))?;
         let mut shards = BTreeMap::new();

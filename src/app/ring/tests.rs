@@ -4,7 +4,7 @@ use super::*;
 use crate::admin::plan::PlanDocument;
 use crate::admin::ring::{HistoryRecord, RingShard};
 use crate::cluster::{
-    ClusterState, Command, Kind, Mode, Placement, PoolSpec, Verdict, differences,
+    ClusterState, Command, Kind, Mode, Placement, PoolSpec, StoreState, Verdict, differences,
 };
 
 fn pool_name(name: &str) -> PoolName {
@@ -59,6 +59,7 @@ fn ring() -> RingDocument {
         state: if id.as_str() == "s1" { AdminState::Ready } else { AdminState::Maint },
         verdict: if id.as_str() == "s1" { Verdict::CLEAR } else { down },
         share: "50.00 %".to_owned(),
+        store: StoreState::default(),
     });
     RingDocument {
         revision: 7,
@@ -68,6 +69,7 @@ fn ring() -> RingDocument {
             barrier: 2,
             digest: "8fbf52a1f0bd978e".to_owned(),
             spec: pool.spec.clone(),
+            filled: false,
             shards: shards.collect(),
         }],
         staged: vec![Change::RemoveShard { pool: pool_name("objects"), shard: shard_id("s2") }],

@@ -70,6 +70,8 @@ async fn bind(world: &World, pool: &PoolNow, shard: usize, said: &Said) {
             let wish = Wish::Bind { pool: pool.name().clone(), shard: id.clone(), store };
             match world.parts.wishes.ask(wish).await {
                 Ok(()) => {
+                    // What answers there is its own from now on.
+                    world.counts.foreign(pool.name(), id, None);
                     tracing::info!(pool = %pool.name(), shard = %id, %store, "bound to its store");
                     None
                 }

@@ -78,6 +78,34 @@ pub struct Pass {
 pub(super) const EXAMPLES_MAX: usize = 10;
 
 impl Pass {
+    pub(super) fn asked_for(
+        id: u64,
+        pool: &PoolName,
+        kind: PassKind,
+        dry_run: bool,
+        now_unix_ms: u64,
+    ) -> Self {
+        Self {
+            id,
+            pool: pool.to_string(),
+            kind,
+            dry_run,
+            end: PassEnd::Running,
+            begun_unix_ms: now_unix_ms,
+            took_ms: 0,
+            slots: 0,
+            slots_differing: 0,
+            keys: 0,
+            keys_differing: 0,
+            copied: 0,
+            bytes: 0,
+            failed: 0,
+            stuck: 0,
+            away: Vec::new(),
+            examples: Vec::new(),
+        }
+    }
+
     /// What part of the pool it has been through, in percent.
     #[must_use]
     pub fn percent(&self) -> u32 {
@@ -115,7 +143,7 @@ struct Inner {
 #[derive(Debug, Default)]
 struct Slot {
     present: Option<Pass>,
-    /// The last that was not a dry run and went through to its end.
+    /// The last that was not a dry run, and compared all of all shards.
     whole: Option<Pass>,
     /// Waits to be begun.
     asked: Option<Pass>,
@@ -145,25 +173,7 @@ impl Passes {
         if runs || slot.asked.is_some() {
             return Err(PassRuns(pool.clone()));
         }
-        slot.asked = Some(Pass {
-            id,
-            pool: pool.to_string(),
-            kind,
-            dry_run,
-            end: PassEnd::Running,
-            begun_unix_ms: now_unix_ms,
-            took_ms: 0,
-            slots: 0,
-            slots_differing: 0,
-            keys: 0,
-            keys_differing: 0,
-            copied: 0,
-            bytes: 0,
-            failed: 0,
-            stuck: 0,
-            away: Vec::new(),
-            examples: Vec::new(),
-        });
+        slot.asked = Some(Pass::asked_for(id, pool, kind, dry_run, now_unix_ms));
         self.asked.notify_one();
         Ok(id)
     }
@@ -182,7 +192,7 @@ impl Passes {
         let mut inner = self.inner();
         let slot = inner.pools.entry(pool.clone()).or_default();
         slot.present = Some(pass.clone());
-        if pass.end == PassEnd::Done && !pass.dry_run {
+        if pass.is_whole() && !pass.dry_run {
             slot.whole = Some(pass.clone());
         }
     }

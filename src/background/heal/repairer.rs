@@ -22,7 +22,7 @@ use super::passes::{EXAMPLES_MAX, Pass, PassEnd, PassKind};
 use super::pool::PoolNow;
 use super::world::World;
 use crate::disk::atomic::replace;
-use crate::ids::{PoolName, Token};
+use crate::ids::{Epoch, PoolName, StoreId, Token};
 use crate::protocol::anti_entropy::{
     Circle, Difference, FOLD_SLOTS, FOLDS, Members, Merge, Run, differ, mend,
 };
@@ -52,6 +52,8 @@ const NOTE_FOLDS: u32 = 8;
 struct Progress {
     pass: Pass,
     begun_us: u64,
+    /// The pool's epoch, and the store that each of its shards had, when the pass began.
+    begun_with: Option<(Epoch, Vec<Option<StoreId>>)>,
     /// Shards that failed to answer.
     away: BTreeSet<usize>,
     /// Shards of which some slot was compared with too few others to be sure that it lacks nothing
@@ -79,6 +81,7 @@ pub(super) async fn run(world: Rc<World>, name: PoolName, pass: Pass) {
     let mut progress = Progress {
         pass,
         begun_us,
+        begun_with: None,
         away: BTreeSet::new(),
         unsure: BTreeSet::new(),
         unrepaired: None,
@@ -93,15 +96,16 @@ pub(super) async fn run(world: Rc<World>, name: PoolName, pass: Pass) {
     if whole {
         world.counts.unrepaired(&name, progress.unrepaired);
     }
-    if whole && first == 0 {
+    if whole
+        && first == 0
+        && progress.pass.failed == 0
+        && let Some(pool) = world.pool(&name)
+        && still_the_same(&mut progress, &pool).is_ok()
+    {
         let sure =
             |shard: &usize| !progress.away.contains(shard) && !progress.unsure.contains(shard);
-        if let Some(pool) = world.pool(&name)
-            && progress.pass.failed == 0
-        {
-            let sure: Vec<usize> = (0..pool.seats.len()).filter(sure).collect();
-            conclude(&world, &pool, &sure, lost_before).await;
-        }
+        let sure: Vec<usize> = (0..pool.seats.len()).filter(sure).collect();
+        conclude(&world, &pool, &sure, lost_before).await;
     }
     tell(&progress.pass);
     show(&world, &name, &mut progress);
@@ -139,6 +143,7 @@ async fn folds(
     progress.pass.slots = first * FOLD_SLOTS;
     for fold in first..FOLDS {
         let pool = world.pool(name).ok_or("the pool is no more")?;
+        still_the_same(progress, &pool)?;
         one_fold(world, &pool, u8::try_from(fold).expect("256 folds"), progress).await;
         progress.pass.slots += FOLD_SLOTS;
         let named = progress.away.iter().map(|shard| pool.seats[*shard].shard.to_string());
@@ -148,6 +153,20 @@ async fn folds(
             note(world, name, (fold + 1) % FOLDS);
         }
     }
+    Ok(())
+}
+
+/// Whether the pool is that with which the pass began. A shard that has got another store meanwhile
+/// was compared by its former one so far: of the fresh one it must not be said that it is filled.
+fn still_the_same(progress: &mut Progress, pool: &PoolNow) -> Result<(), String> {
+    let stores: Vec<_> = pool.agreed.shards.iter().map(|shard| shard.store).collect();
+    let (epoch, before) =
+        progress.begun_with.get_or_insert_with(|| (pool.agreed.epoch, stores.clone()));
+    if *epoch != pool.agreed.epoch || before.len() != stores.len() {
+        return Err("the pool's ring has changed meanwhile".to_owned());
+    }
+    let changed = before.iter().zip(&stores).enumerate().filter(|(_, (old, new))| old != new);
+    progress.unsure.extend(changed.map(|(shard, _)| shard));
     Ok(())
 }
 
@@ -405,5 +424,34 @@ fn note(world: &World, pool: &PoolName, fold: u32) {
     let file = note_file(world, pool);
     if let Err(error) = replace(&file, format!("{fold}\n").as_bytes(), 0o600) {
         tracing::debug!("{}: {error}", file.display());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::background::heal::tests::{pool_with, store};
+
+    #[test]
+    fn a_shard_that_gets_another_store_is_not_sure_to_be_filled() {
+        let name = PoolName::new("p").expect("a name");
+        let mut progress = Progress {
+            pass: Pass::asked_for(1, &name, PassKind::Fill, false, 0),
+            begun_us: 0,
+            begun_with: None,
+            away: BTreeSet::new(),
+            unsure: BTreeSet::new(),
+            unrepaired: None,
+        };
+        let stores = [Some(store(1)), Some(store(2)), Some(store(3))];
+        let same = |progress: &mut Progress, stores: &[_]| {
+            still_the_same(progress, &pool_with(stores)).expect("the same ring");
+            progress.unsure.iter().copied().collect::<Vec<_>>()
+        };
+        assert_eq!(same(&mut progress, &stores), Vec::<usize>::new());
+        assert_eq!(same(&mut progress, &[stores[0], None, stores[2]]), [1]);
+        // Bound anew, it is another one; and what was once unsure stays so.
+        assert_eq!(same(&mut progress, &[stores[0], Some(store(9)), stores[2]]), [1]);
+        assert_eq!(same(&mut progress, &stores), [1]);
     }
 }

@@ -53,8 +53,9 @@ struct State {
     lags_since_us: Option<u64>,
     /// Since when it is agreed to be catching up while there is no hint for it here.
     forgiving_since_us: Option<u64>,
-    /// Whether this node has said that it is.
-    marked: bool,
+    /// Whether this node has had hints for it since it was last seen to have caught up: then it
+    /// knows best when that is so.
+    knows: bool,
 }
 
 type States = Rc<RefCell<BTreeMap<(PoolName, ShardId), State>>>;
@@ -127,12 +128,13 @@ fn look_at(world: &Rc<World>, pool: &Rc<PoolNow>, shard: usize, pending: Pending
     let since = |from: Option<u64>| {
         from.map_or(Duration::ZERO, |from| Duration::from_micros(now_us.saturating_sub(from)))
     };
+    state.knows |= lags;
     state.lags_since_us = lags.then(|| state.lags_since_us.unwrap_or(now_us));
     let forgiving = !lags && agreed.catching_up && !agreed.fresh;
     state.forgiving_since_us = forgiving.then(|| state.forgiving_since_us.unwrap_or(now_us));
     let mark = if lags && !agreed.catching_up && since(state.lags_since_us) >= LAGS_AFTER {
         StoreMark::CatchingUp
-    } else if forgiving && (state.marked || since(state.forgiving_since_us) >= FORGIVEN_AFTER) {
+    } else if forgiving && (state.knows || since(state.forgiving_since_us) >= FORGIVEN_AFTER) {
         StoreMark::CaughtUp
     } else {
         return;
@@ -157,7 +159,7 @@ async fn say(
     let Some(state) = all.get_mut(&place) else { return };
     state.marking = false;
     match done {
-        Ok(()) => state.marked = mark == StoreMark::CatchingUp,
+        Ok(()) => state.knows &= mark == StoreMark::CatchingUp,
         // The next look asks again.
         Err(error) => tracing::debug!(pool = %place.0, shard = %place.1, %error, "not agreed"),
     }

@@ -24,8 +24,8 @@ use crate::control::wishes::{Asked, WishError, Wishes};
 use crate::disk::hints::HintLog;
 use crate::drivers::native::Means;
 use crate::ids::{
-    BaseUrl, ClusterId, Epoch, Generation, Incarnation, NodeId, PoolName, ShardId, Term, Weight,
-    Zone,
+    BaseUrl, ClusterId, Epoch, Generation, Incarnation, NodeId, PoolName, ShardId, StoreId, Term,
+    Weight, Zone,
 };
 use crate::limits::KeptSettings;
 use crate::net::buffer::Buffers;
@@ -151,6 +151,26 @@ async fn grant(agreed: Arc<Agreed>, mut asked: mpsc::Receiver<Asked>) {
     }
 }
 
+/// Some store.
+pub(super) fn store(number: u8) -> StoreId {
+    StoreId([number; 16])
+}
+
+/// A pool whose shards are bound to these.
+pub(super) fn pool_with(stores: &[Option<StoreId>]) -> PoolNow {
+    let address = SocketAddr::from(([127, 0, 0, 1], 1));
+    let agreed = Agreed::new(state(&vec![address; stores.len()], 1));
+    for (shard, store) in stores.iter().enumerate() {
+        if let Some(store) = *store {
+            let bind = Command::BindStore { pool: pool(), shard: id(shard), store };
+            agreed.change(&bind).expect("bound to none");
+        }
+    }
+    let mut served = agreed.served();
+    let kept = served.pools.remove(0);
+    PoolNow::new(kept, &served, Vec::new())
+}
+
 /// Three stores, what is agreed about them, and a healer.
 struct Three {
     shards: Vec<Shard>,
@@ -163,7 +183,7 @@ struct Three {
     sequence: u64,
 }
 
-fn state(shards: &[Shard], tombstone_min_age_ms: u64) -> ClusterState {
+fn state(shards: &[SocketAddr], tombstone_min_age_ms: u64) -> ClusterState {
     let spec = PoolSpec {
         kind: Kind::Replicated,
         placement: Placement::Balanced,
@@ -178,9 +198,9 @@ fn state(shards: &[Shard], tombstone_min_age_ms: u64) -> ClusterState {
             key: KeyRule::Path.canonical(None),
         }),
     };
-    let shard = |(at, shard): (usize, &Shard)| {
+    let shard = |(at, address): (usize, &SocketAddr)| {
         let spec = ShardSpec {
-            url: BaseUrl::parse(&format!("http://{}", shard.address)).expect("a URL"),
+            url: BaseUrl::parse(&format!("http://{address}")).expect("a URL"),
             zone: Zone::default(),
             weight: Weight::ONE,
             state: AdminState::Ready,
@@ -203,7 +223,8 @@ impl Three {
         for _ in 0..3 {
             shards.push(Shard::new().await);
         }
-        let agreed = Agreed::new(state(&shards, tombstone_min_age_ms));
+        let addresses: Vec<_> = shards.iter().map(|shard: &Shard| shard.address).collect();
+        let agreed = Agreed::new(state(&addresses, tombstone_min_age_ms));
         let folder = tempfile::tempdir().expect("a folder");
         let hints = HintLog::open(folder.path(), 1000).expect("an empty folder");
         let (wishes, asked) = Wishes::new();

@@ -165,6 +165,7 @@ fn kind(command: &Command) -> usize {
         Command::MarkFilled { .. } => 17,
         Command::BindStore { .. } => 18,
         Command::MarkStore { .. } => 19,
+        Command::Placed { .. } => 20,
     }
 }
 

@@ -9,12 +9,12 @@ use super::takes::Takes::{
     Duration, Either, List, Number, OneOrList, Section, Size, Text, Truth, Words,
 };
 use super::takes::{Described, GIB, KIB, MIB, NAME, PATH, PEER, TIME, key};
-use super::{listen, routes};
+use super::{kept, listen, routes};
 use crate::config::schema;
 
 /// Every section, the whole file first.
 pub(super) fn sections() -> impl Iterator<Item = &'static Described> {
-    SECTIONS.iter().chain(listen::SECTIONS).chain(routes::SECTIONS)
+    SECTIONS.iter().chain(kept::SECTIONS).chain(listen::SECTIONS).chain(routes::SECTIONS)
 }
 
 const SECTIONS: &[Described] = &[
@@ -94,6 +94,12 @@ const SECTIONS: &[Described] = &[
                 "Threads that serve requests; auto: one per core that the process may use.",
             )
             .usually("auto"),
+            key(
+                "zone",
+                Either(&[Words(&["none"]), NAME]),
+                "What fails together with this node: replicas in the same zone are read first.",
+            )
+            .usually("none"),
         ],
     },
     Described {
@@ -298,13 +304,19 @@ const SECTIONS: &[Described] = &[
         rule: "",
         keys: &[
             key("name", NAME, "By which routes refer to the pool.").needed(),
-            key("kind", Words(&["cache"]), "cache: for what can be fetched again; each key has one shard.")
-                .usually("cache"),
+            key(
+                "kind",
+                Words(&["cache", "replicated"]),
+                "cache: for what can be fetched again; each key has one shard. replicated: for what \
+                 must not be lost; each object is on several shards, which are native stores.",
+            )
+            .usually("cache"),
             key(
                 "placement",
-                Words(&["ring", "ketama"]),
+                Words(&["ring", "ketama", "balanced"]),
                 "ring: consistent hashing; a shard that joins or leaves moves only its own keys. \
-                 ketama: the same as nginx's `hash … consistent`.",
+                 ketama: the same as nginx's `hash … consistent`. balanced: what replicated pools \
+                 have, in which each shard has its share to the slot.",
             )
             .usually("ring"),
             key(
@@ -360,6 +372,43 @@ const SECTIONS: &[Described] = &[
                  was before; with immutable keys.",
             )
             .usually("off"),
+            key(
+                "replicas",
+                Number(1, 16),
+                "On how many shards each object is, in a replicated pool; in distinct zones while \
+                 zones last.",
+            )
+            .usually("3"),
+            key(
+                "consistency",
+                Words(&["one", "quorum", "all"]),
+                "How strong a request of a replicated pool is that does not say it itself.",
+            )
+            .usually("quorum"),
+            key(
+                "tombstone_min_age",
+                Duration("1s", "24h"),
+                "How long a deleted object is remembered at least.",
+            )
+            .usually("1h"),
+            key(
+                "key",
+                Section(&schema::KEY),
+                "Where the key is of all requests to a replicated pool: in their path, all of it unless set.",
+            ),
+            key(
+                "hash_tag",
+                Either(&[Words(&["none"]), Text("^..$")]),
+                "Two characters: if the key has both, only what stands between them is hashed.",
+            )
+            .usually("none"),
+            key("repair", Section(&schema::REPAIR), "How replicas are kept alike."),
+            key(
+                "hints_max",
+                Number(0, 100_000_000),
+                "Writes that this node remembers for shards that are away.",
+            )
+            .usually("1000000"),
             key("tls", Section(&schema::POOL_TLS), "How shards with https are known."),
             key("shards", List(&Section(&schema::SHARD), 1, 4096), "The pool's shards."),
         ],

@@ -14,6 +14,7 @@
 //!    two keys mean for each other, whether an address or a URL is one.
 //! 4. Defaults are those of `config/full.yaml`, which are those of the reader.
 
+mod kept;
 mod keys;
 mod listen;
 mod render;

@@ -12,6 +12,7 @@ use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use openraft::error::{ClientWriteError, ForwardToLeader, LinearizableReadError, RaftError};
 use serde::Serialize;
+use tokio::sync::MutexGuard;
 use tokio::time::{Instant, timeout};
 
 use super::ask::ATTEMPT;
@@ -69,6 +70,14 @@ impl Group {
         if let Err(refusal) = self.state().check_level(&envelope.command) {
             return Answer::Done(Committed { index: 0, outcome: Outcome::Refused(refusal) });
         }
+        // Apart, since it is rare, and Raft's own futures are large.
+        let planned = Box::pin(self.planned(running, envelope));
+        let (envelope, _turn) = match planned.await {
+            Answer::Done(planned) => planned,
+            Answer::NotLeader(leader) => return Answer::NotLeader(leader),
+            Answer::Unavailable(why) => return Answer::Unavailable(why),
+            Answer::Unknown(why) => return Answer::Unknown(why),
+        };
         let write = running.raft.client_write(Proposal(envelope));
         match timeout(PATIENCE, write).await {
             Ok(Ok(written)) => {
@@ -87,6 +96,36 @@ impl Group {
             }
             Err(_) => Answer::Unknown("no majority has agreed in time".to_owned()),
         }
+    }
+
+    /// Plans the tables that a command needs, on everything that was agreed before. One such command
+    /// is under way at a time, until it is applied, or what it was planned on would be overtaken.
+    async fn planned<'a>(
+        &'a self,
+        running: &Running,
+        mut envelope: Envelope,
+    ) -> Answer<(Envelope, Option<MutexGuard<'a, ()>>)> {
+        if !envelope.command.may_need_tables() {
+            return Answer::Done((envelope, None));
+        }
+        let turn = self.shared().planning.lock().await;
+        let deadline = Instant::now() + PATIENCE;
+        let index = match self.confirm(running).await {
+            Answer::Done(index) => index,
+            Answer::NotLeader(leader) => return Answer::NotLeader(leader),
+            Answer::Unavailable(why) => return Answer::Unavailable(why),
+            Answer::Unknown(why) => return Answer::Unavailable(why),
+        };
+        if !self.shared().applied(index, deadline).await {
+            return Answer::Unavailable("the leader is behind what is agreed".to_owned());
+        }
+        let (state, command) = (self.state(), envelope.command.clone());
+        // Tens of milliseconds of a thousand shards: no heartbeat waits for that.
+        match tokio::task::spawn_blocking(move || state.planned(command)).await {
+            Ok(command) => envelope.command = command,
+            Err(error) => return Answer::Unavailable(format!("no table was planned: {error}")),
+        }
+        Answer::Done((envelope, Some(turn)))
     }
 
     /// How it stands with a node, after everything that was agreed before this was asked.

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use super::snapshot::Snapshot;
 use super::types::{Entry, LogId, Membership, Meta, Outcome, Proposal, TypeConfig};
 use super::writer::{Write, Writer};
-use crate::cluster::{ClusterState, Envelope, Refusal};
+use crate::cluster::{ClusterState, Command, Envelope, Refusal};
 use crate::ids::{Revision, Term};
 
 /// How long a snapshot that could not be written waits.
@@ -158,6 +158,15 @@ impl Agreed {
     }
 }
 
+fn bears_tables(entry: &Entry) -> bool {
+    match &entry.payload {
+        EntryPayload::Normal(Proposal(envelope)) => {
+            matches!(envelope.command, Command::Placed { .. })
+        }
+        EntryPayload::Blank | EntryPayload::Membership(_) => false,
+    }
+}
+
 /// Whether an operator gave it.
 fn is_audited(envelope: &Envelope) -> bool {
     envelope.actor.as_str().starts_with("admin@")
@@ -166,7 +175,7 @@ fn is_audited(envelope: &Envelope) -> bool {
 /// Who changed what, and when: one line on every node for each command of an operator.
 fn audit(index: u64, envelope: &Envelope, outcome: &Outcome) {
     let Envelope { actor, at_ms, command, .. } = envelope;
-    let command = serde_json::to_string(command).expect("commands are JSON");
+    let command = serde_json::to_string(command.given()).expect("commands are JSON");
     tracing::info!(target: "audit", index, %actor, at_ms, %command, %outcome, "a command");
 }
 
@@ -187,7 +196,20 @@ impl RaftStateMachine<TypeConfig> for Machine {
         while let Some(next) = poll_fn(|context| Pin::new(&mut entries).poll_next(context)).await {
             match next {
                 Ok((entry, responder)) => {
+                    let index = entry.log_id.index;
+                    // A copy costs a copy of the state, so it is taken where it may be needed.
+                    let before = bears_tables(&entry).then(|| self.agreed.clone());
                     let outcome = self.apply_entry(entry);
+                    if let Outcome::Refused(refusal @ Refusal::TableMismatch { .. }) = &outcome {
+                        // Not what the leader has: this node must not go on by it, nor take the entry
+                        // for applied. The others do.
+                        tracing::error!(index, %refusal, "this node stops");
+                        result = Err(io::Error::other(refusal.to_string()));
+                        if let Some(before) = before {
+                            self.agreed = before;
+                        }
+                        break;
+                    }
                     answers.extend(responder.map(|responder| (responder, outcome)));
                 }
                 Err(error) => {

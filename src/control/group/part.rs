@@ -77,6 +77,8 @@ pub(super) struct Shared {
     pub incarnation: watch::Sender<Option<Incarnation>>,
     pub sequence: Mutex<u64>,
     pub proposals: Semaphore,
+    /// Held, on the leader, while a command with tables is planned and agreed.
+    pub planning: tokio::sync::Mutex<()>,
     rng: Mutex<fastrand::Rng>,
     running: OnceLock<Running>,
     stop: watch::Sender<bool>,
@@ -128,6 +130,7 @@ impl Group {
             incarnation: watch::Sender::new(None),
             sequence: Mutex::new(0),
             proposals: Semaphore::new(PROPOSALS_MAX),
+            planning: tokio::sync::Mutex::default(),
             rng: Mutex::new(rng),
             running: OnceLock::new(),
             stop: watch::Sender::new(false),

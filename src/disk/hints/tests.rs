@@ -1,3 +1,5 @@
+//! The log of hints, through kills, damage and disks that refuse.
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;

@@ -16,7 +16,7 @@ use crate::disk::hints::HintSink;
 use crate::drivers::native::{
     Committal, Committed, Doubt, Fault, Fetch, Got, Held, Means, Refused, Replica, Staged, Value,
 };
-use crate::ids::{ShardId, Token};
+use crate::ids::{ShardId, StoreId, Token};
 use crate::metrics::Stripe;
 use crate::net::buffer::TextBuffer;
 use crate::net::timers::Timer;
@@ -228,7 +228,7 @@ impl Job {
             let Some(view) = (self.views)() else { return false };
             let Some(pool) = view.pool(&before.agreed.name) else { return false };
             if pool.epoch() >= told {
-                let same = self.names(pool) == self.names(before);
+                let same = has_same_replicas(before, pool, self.token);
                 if same {
                     *self.pool.borrow_mut() = Arc::clone(pool);
                 }
@@ -245,11 +245,6 @@ impl Job {
             })
             .await;
         }
-    }
-
-    fn names(&self, pool: &Pool) -> Vec<ShardId> {
-        let replicas = pool.agreed.replicas(self.token).iter();
-        replicas.map(|shard| pool.shards[usize::from(shard.0)].id.clone()).collect()
     }
 
     /// Notes that a replica may lack a version.
@@ -414,6 +409,18 @@ async fn next_piece(window: &Window, place: usize) -> Result<Option<Rc<Vec<u8>>>
         // The store sees the upload end early, and takes nothing in.
         Err(NoPiece::LeftBehind) => Err(Fault::Refused(Refused::Said(Refusal::Busy))),
     }
+}
+
+/// Whether an operation that began in one view may go on in another: it has the same shards in the
+/// same places, and the same stores behind them. A shard that was replaced meanwhile has its name,
+/// and knows nothing; its word would count in a machine that was told otherwise.
+pub(super) fn has_same_replicas(one: &Pool, other: &Pool, token: Token) -> bool {
+    let replicas = |pool: &Pool| -> Vec<(ShardId, Option<StoreId>, bool)> {
+        let shard = |at: usize| &pool.agreed.shards[at];
+        let places = pool.agreed.replicas(token).iter().map(|at| shard(usize::from(at.0)));
+        places.map(|shard| (shard.id.clone(), shard.store, shard.fresh)).collect()
+    };
+    replicas(one) == replicas(other)
 }
 
 /// What is known of a key's replicas, as far as this class of request goes.

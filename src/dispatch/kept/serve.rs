@@ -83,7 +83,8 @@ impl Serving<'_> {
             }
             write_field(&mut text, b"Accept-Ranges", b"bytes");
         }
-        if let Some(told) = told.as_deref().filter(|_| value.is_some() || status < 300) {
+        // What was deleted has no tag.
+        if let Some(told) = told.as_deref().filter(|_| self.request.act != Act::Delete) {
             write_field(&mut text, b"ETag", format!("\"{told}\"").as_bytes());
         }
         if let (Some(value), Some((first, length))) = (value, part) {

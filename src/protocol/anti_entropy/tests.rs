@@ -1,6 +1,8 @@
+//! Comparing, against plain comparisons.
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use proptest::prelude::*;
+use proptest::prelude::{Strategy, prop, prop_assert, prop_assert_eq, proptest};
 
 use super::{Circle, Difference, FOLD_SLOTS, Members, Merge, MergeError, Pace, differ, mend};
 use crate::ids::Token;

@@ -9,13 +9,14 @@ use redb::{ReadableTable, Table, WriteTransaction};
 
 use crate::ids::{ClusterId, ShardId, Token};
 use crate::protocol::holding::{Held, may_drop};
-use crate::protocol::replica::{PoolEpoch, SUM_BYTES, Sum, slot_of};
+use crate::protocol::replica::{PoolEpoch, Sum, slot_of};
 use crate::store::change::{Bodies, Ending};
 use crate::store::index::IndexError;
 use crate::store::meta::Meta;
 use crate::store::record::{BodyId, Place, RecordError};
 use crate::store::replica::pool::PoolFacts;
 use crate::store::replica::record::{Kept, RowKey};
+use crate::store::replica::sums::Deltas;
 use crate::store::tables::{POOLS, PoolTables};
 use crate::version::{VERSION_BYTES, Version};
 
@@ -28,6 +29,7 @@ pub struct Pools<'t> {
     facts: Table<'t, &'static str, &'static [u8]>,
     open: Vec<Tables<'t>>,
     ending: Ending,
+    may_fold: bool,
 }
 
 /// One pool's tables.
@@ -38,14 +40,21 @@ pub struct Tables<'t> {
     kept: ByBytes<'t, &'static [u8]>,
     names: ByBytes<'t, u64>,
     graves: ByBytes<'t, u64>,
-    sums: BySlot<'t>,
     marks: BySlot<'t>,
+    deltas: Deltas,
+    tables: PoolTables,
     must_be_durable: bool,
 }
 
 impl<'t> Pools<'t> {
     pub(in crate::store) fn new(tx: &'t WriteTransaction) -> Result<Self, IndexError> {
-        Ok(Self { tx, facts: tx.open_table(POOLS)?, open: Vec::new(), ending: Ending::Abort })
+        let (open, ending) = (Vec::new(), Ending::Abort);
+        Ok(Self { tx, facts: tx.open_table(POOLS)?, open, ending, may_fold: true })
+    }
+
+    /// Leaves the journals of sums as they are: there is no room for more than what must be.
+    pub(in crate::store) fn fold_later(&mut self) {
+        self.may_fold = false;
     }
 
     /// The tables of a pool; `None` while the store is no shard of it.
@@ -82,6 +91,9 @@ impl<'t> Pools<'t> {
         let facts = PoolFacts::new(cluster, shard);
         self.facts.insert(name, &facts.encode()[..])?;
         // Opening the tables makes them, so that reads find them.
+        let tables = PoolTables::of(name);
+        self.tx.open_table(tables.sums())?;
+        self.tx.open_table(tables.deltas())?;
         self.open.push(Tables::open(self.tx, name, facts)?);
         self.ending = Ending::CommitDurably;
         Ok(())
@@ -89,8 +101,9 @@ impl<'t> Pools<'t> {
 
     /// Ends the work on the tables.
     pub(in crate::store) fn finish(self) -> Result<Ending, IndexError> {
-        let Self { mut facts, open, mut ending, .. } = self;
+        let Self { tx, mut facts, open, mut ending, may_fold } = self;
         for pool in open.iter().filter(|pool| pool.is_changed) {
+            pool.deltas.write(tx, &pool.tables, may_fold)?;
             facts.insert(&*pool.name, &pool.facts.encode()[..])?;
             if pool.must_be_durable {
                 ending = Ending::CommitDurably;
@@ -112,8 +125,9 @@ impl<'t> Tables<'t> {
             kept: tx.open_table(tables.kept())?,
             names: tx.open_table(tables.names())?,
             graves: tx.open_table(tables.graves())?,
-            sums: tx.open_table(tables.sums())?,
             marks: tx.open_table(tables.marks())?,
+            deltas: Deltas::default(),
+            tables,
             must_be_durable: false,
         })
     }
@@ -209,12 +223,11 @@ impl<'a, 't> Shard<'a, 't> {
             }
             None => facts.tombstones += 1,
         }
-        let mut sum = self.sum(key)?;
+        let mut delta = Sum::of(key.key(), kept.version, kept.value.is_none());
         if let Some(before) = before {
-            sum -= Sum::of(key.key(), before.version, before.value.is_none());
+            delta -= Sum::of(key.key(), before.version, before.value.is_none());
         }
-        sum += Sum::of(key.key(), kept.version, kept.value.is_none());
-        self.put_sum(key, sum)?;
+        self.pool.deltas.note(slot_of(key.token()), delta);
         Ok(freed)
     }
 
@@ -246,9 +259,9 @@ impl<'a, 't> Shard<'a, 't> {
         self.pool.names.remove(key.key())?;
         self.pool.graves.remove(key.bytes())?;
         self.forget_body(before.as_ref())?;
-        let mut sum = self.sum(key)?;
-        sum -= Sum::of(key.key(), version, true);
-        self.put_sum(key, sum)?;
+        let mut delta = Sum::default();
+        delta -= Sum::of(key.key(), version, true);
+        self.pool.deltas.note(slot_of(key.token()), delta);
         Ok(true)
     }
 
@@ -264,31 +277,10 @@ impl<'a, 't> Shard<'a, 't> {
         self.pool.marks.insert(slot, &version.to_bytes()[..])?;
         Ok(true)
     }
-
-    fn sum(&self, key: &RowKey) -> Result<Sum, IndexError> {
-        let row = self.pool.sums.get(slot_of(key.token()))?;
-        row.map_or(Ok(Sum::default()), |row| decode_sum(row.value()))
-    }
-
-    fn put_sum(&mut self, key: &RowKey, sum: Sum) -> Result<(), IndexError> {
-        let slot = slot_of(key.token());
-        if sum == Sum::default() {
-            self.pool.sums.remove(slot)?;
-        } else {
-            self.pool.sums.insert(slot, &sum.to_bytes()[..])?;
-        }
-        Ok(())
-    }
 }
 
 /// Reads a row of `marks`.
 pub(super) fn decode_version(bytes: &[u8]) -> Result<Version, IndexError> {
     let bytes: &[u8; VERSION_BYTES] = bytes.try_into().map_err(|_| RecordError::Malformed)?;
     Ok(Version::from_bytes(bytes))
-}
-
-/// Reads a row of `sums`.
-pub(super) fn decode_sum(bytes: &[u8]) -> Result<Sum, IndexError> {
-    let bytes: &[u8; SUM_BYTES] = bytes.try_into().map_err(|_| RecordError::Malformed)?;
-    Ok(Sum::from_bytes(bytes))
 }

@@ -34,6 +34,7 @@ pub(super) mod pool;
 mod queries;
 pub(super) mod record;
 pub(super) mod stages;
+pub(super) mod sums;
 mod values;
 pub(super) mod view;
 pub(super) mod write;

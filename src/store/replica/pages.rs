@@ -8,16 +8,17 @@ use hyper::body::Incoming as RequestBody;
 
 use crate::ids::Token;
 use crate::protocol::replica::words::{self, WATERMARK_KEYS_MAX};
-use crate::protocol::replica::{Dropped, Entry, Page, SUM_BYTES, Sum, Watermark, Watermarks};
+use crate::protocol::replica::{Dropped, Entry, Page, SUM_BYTES, Watermark, Watermarks};
 use crate::store::body::Body;
 use crate::store::http::{Answer, json, on_disk, unreadable, upload_problem};
 use crate::store::index::IndexError;
 use crate::store::list::cursor;
 use crate::store::problem::Problem;
-use crate::store::replica::change::{decode_sum, decode_version};
+use crate::store::replica::change::decode_version;
 use crate::store::replica::fields::{Ask, check_key, optional};
 use crate::store::replica::queries::{Query, wrong};
 use crate::store::replica::record::{Kept, RowKey, split};
+use crate::store::replica::sums;
 use crate::store::replica::view::PoolView;
 use crate::store::replica::write::{KeptAction, KeptDone};
 use crate::store::tables::PoolTables;
@@ -159,22 +160,15 @@ pub(super) async fn digests(ask: &Ask<'_>) -> Answer {
     let fold = query.number("fold")?.unwrap_or(1);
     let fold = u32::try_from(fold).ok().filter(|fold| (1..=count).contains(fold));
     let fold = fold.ok_or_else(|| wrong("`fold` is a number from 1 to `count`".to_owned()))?;
-    let sums = look(ask, move |view, pool| {
+    let bytes = look(ask, move |view, pool| {
         let tables = PoolTables::of(pool.name().as_str());
-        let sums = view.transaction().open_table(tables.sums())?;
-        let index = |number: u32| usize::try_from(number).expect("a number of slots");
-        let mut folded = vec![Sum::default(); index(count.div_ceil(fold))];
-        let last = last_slot(from, count);
-        for row in sums.range(from..=last)? {
-            let (slot, sum) = row?;
-            let at = u32::from(slot.value() - from) / fold;
-            folded[index(at)] += decode_sum(sum.value())?;
-        }
+        let slots = (from, last_slot(from, count));
+        let folded = sums::read(view.transaction(), &tables, slots, fold)?;
         let mut bytes = Vec::with_capacity(folded.len() * SUM_BYTES);
         folded.iter().for_each(|sum| bytes.extend_from_slice(&sum.to_bytes()));
         Ok(bytes)
     });
-    let mut response = Response::new(Body::memory(sums.await?.into()));
+    let mut response = Response::new(Body::memory(bytes.await?.into()));
     let octets = HeaderValue::from_static("application/octet-stream");
     response.headers_mut().insert(CONTENT_TYPE, octets);
     Ok(response)

@@ -114,6 +114,9 @@ pub(in crate::store) fn apply(
     change: &mut Change<'_>,
     write: &mut KeptWrite,
 ) -> Result<Outcome, IndexError> {
+    if batch.room != Room::Puts {
+        change.pools().fold_later();
+    }
     let Some(mut shard) = change.shard(write.pool.as_str())? else {
         let KeptAction::Bind(id) = &write.action else { return Ok(Err(KeptError::NotBound)) };
         if batch.room != Room::Puts {

@@ -6,6 +6,7 @@ mod reads;
 mod store;
 mod writes;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -55,6 +56,8 @@ struct Bench {
     pool: Arc<Pool>,
     lease: Arc<SharedLease>,
     hints: HintLog,
+    /// What requests find who look for a newer view.
+    newer: Rc<RefCell<Option<Arc<View>>>>,
     _folder: tempfile::TempDir,
 }
 
@@ -138,7 +141,7 @@ impl Bench {
         for number in 1..=3 {
             stores.push(FakeStore::start(number).await);
         }
-        let topology = topology(&stores, level);
+        let topology = topology(&stores, level, 1);
         // What is known of health does not move by itself.
         let health = HealthSettings { active: None, passive: None, ..HealthSettings::default() };
         let settings = Arc::new(PoolSettings { health, ..PoolSettings::default() });
@@ -149,10 +152,11 @@ impl Bench {
         let folder = tempfile::tempdir().expect("a folder");
         let hints = HintLog::open(folder.path(), 100).expect("a log");
         let pool = Arc::clone(&view.pools[0]);
-        let view = Arc::new(view);
+        let newer = Rc::new(RefCell::new(Some(Arc::new(view))));
+        let views = Rc::clone(&newer);
         let worker = Worker::new(0, Instant::now())
             .with_kept(KeptWorker::new(0, &parts))
-            .with_hints_and_views(Some(hints.sink()), Rc::new(move || Some(Arc::clone(&view))));
+            .with_hints_and_views(Some(hints.sink()), Rc::new(move || views.borrow().clone()));
         worker.timers.refresh();
         let timers = Rc::clone(&worker.timers);
         tokio::task::spawn_local(async move {
@@ -162,7 +166,7 @@ impl Bench {
                 timers.advance();
             }
         });
-        let bench = Self { stores, worker, pool, lease, hints, _folder: folder };
+        let bench = Self { stores, worker, pool, lease, hints, newer, _folder: folder };
         bench.grant(600_000);
         bench
     }
@@ -252,7 +256,9 @@ async fn until(mut holds: impl FnMut() -> bool) {
     panic!("it did not come to hold in ten seconds");
 }
 
-fn topology(stores: &[FakeStore], consistency: Consistency) -> Arc<Topology> {
+/// The pool in its first epoch, or in its second: with other weights, which moves no replica of a
+/// pool that has as many shards as replicas.
+fn topology(stores: &[FakeStore], consistency: Consistency, epoch: u64) -> Arc<Topology> {
     let pool = PoolName::new("objects").expect("a name");
     let id = |number: usize| ShardId::new(&format!("s{number}")).expect("a name");
     let shard = |store: &FakeStore| ShardSpec {
@@ -277,12 +283,21 @@ fn topology(stores: &[FakeStore], consistency: Consistency) -> Arc<Topology> {
         mode: Mode::Any,
         kept: Some(kept),
     };
-    let shards = stores.iter().enumerate().map(|(at, store)| (id(at), shard(store))).collect();
+    let shards: Vec<_> =
+        stores.iter().enumerate().map(|(at, store)| (id(at), shard(store))).collect();
+    let weight = Weight::try_from(2).expect("a weight");
+    let put: Vec<_> = shards
+        .iter()
+        .map(|(id, shard)| (id.clone(), ShardSpec { weight, ..shard.clone() }))
+        .collect();
     let mut state = ClusterState::default();
     let mut apply = |command: Command| {
         state.apply_command(&command).expect("it is applied");
     };
     apply(Command::CreatePool { pool: pool.clone(), spec, shards });
+    if epoch > 1 {
+        apply(Command::SetShards { pool: pool.clone(), put, remove: Vec::new() });
+    }
     for (at, store) in stores.iter().enumerate() {
         apply(Command::BindStore { pool: pool.clone(), shard: id(at), store: store.id });
     }

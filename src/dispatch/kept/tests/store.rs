@@ -25,6 +25,8 @@ pub(super) enum Does {
     ForgetsStages,
     /// 507.
     Full,
+    /// Has been told of this epoch.
+    Knows(u64),
     /// Sends so many bytes of a body, and closes the connection.
     CutsBodies(usize),
 }
@@ -200,6 +202,14 @@ fn answer(state: &mut State, request: &Request) -> (u16, String, Vec<u8>) {
     let field = |name: &str| request.fields.get(name).cloned();
     let version = |name: &str| field(name).map(|text| text.parse::<Version>().expect("a version"));
     let newest = state.records.get(key).map_or(Version::NONE, |record| record.version);
+    if let Does::Knows(epoch) = state.does {
+        let told = field("ringway-epoch").expect("an epoch");
+        let (_, told) = told.split_once('.').expect("a generation before it");
+        if told.parse::<u64>().expect("a number") < epoch {
+            let fields = format!("ringway-error: stale-epoch\r\nringway-epoch: 0.{epoch}\r\n");
+            return (409, fields, Vec::new());
+        }
+    }
     if state.does == Does::Full && method == "PUT" {
         return (507, "ringway-error: full\r\n".to_owned(), Vec::new());
     }

@@ -1,0 +1,360 @@
+//! Pools that keep data: what they must be, what may be done with them, and their bytes.
+
+use super::*;
+use crate::ids::StoreId;
+
+fn store(number: u8) -> StoreId {
+    StoreId([number; 16])
+}
+
+fn kept(replicas: u8) -> PoolSpec {
+    PoolSpec {
+        kind: Kind::Replicated,
+        placement: Placement::Balanced,
+        kept: Some(KeptSpec {
+            replicas,
+            consistency: Consistency::Quorum,
+            tombstone_min_age_ms: TOMBSTONE_MIN_AGE_MS_DEFAULT,
+            key: "path".to_owned(),
+        }),
+        ..pool(16)
+    }
+}
+
+fn create(shards: &[&str]) -> Command {
+    let shards = shards.iter().map(|id| (shard_id(id), shard(id, 1))).collect();
+    Command::CreatePool { pool: pool_name("p"), spec: kept(3), shards }
+}
+
+/// Gives a command as a leader does.
+fn give(state: &mut ClusterState, command: Command) -> Result<Applied, Refusal> {
+    let command = state.planned(command);
+    state.apply_command(&command)
+}
+
+fn with_pool(shards: &[&str]) -> ClusterState {
+    let mut state = ClusterState::default();
+    give(&mut state, create(shards)).expect("a pool");
+    state
+}
+
+fn bind(id: &str, number: u8) -> Command {
+    Command::BindStore { pool: pool_name("p"), shard: shard_id(id), store: store(number) }
+}
+
+fn mark(id: &str, number: u8, mark: StoreMark) -> Command {
+    Command::MarkStore { pool: pool_name("p"), shard: shard_id(id), store: store(number), mark }
+}
+
+fn now(change: Change) -> Command {
+    Command::ChangeNow { changes: vec![change] }
+}
+
+fn replace(id: &str) -> Command {
+    now(Change::ReplaceShard { pool: pool_name("p"), shard: shard_id(id), url: None })
+}
+
+fn filled() -> Command {
+    Command::MarkFilled { pool: pool_name("p") }
+}
+
+fn slots(state: &ClusterState) -> &Slots {
+    state.pools()[&pool_name("p")].slots().expect("balanced")
+}
+
+#[test]
+fn kind_placement_and_copies_belong_together() {
+    let mut state = ClusterState::default();
+    let shards = vec![(shard_id("a"), shard("a", 1))];
+    let wrong = [
+        PoolSpec { kept: None, ..kept(1) },
+        PoolSpec { placement: Placement::Ring, ..kept(1) },
+        PoolSpec { immutable: true, ..kept(1) },
+        PoolSpec { kind: Kind::Cache, ..kept(1) },
+        PoolSpec { placement: Placement::Balanced, ..pool(16) },
+    ];
+    for spec in wrong {
+        let command = Command::CreatePool { pool: pool_name("p"), spec, shards: shards.clone() };
+        let refusal = give(&mut state, command).expect_err("half of both");
+        assert_eq!(refusal, Refusal::KindAndPlacement(pool_name("p")));
+    }
+    let few = give(&mut state, create(&["a", "b"])).expect_err("three replicas");
+    assert!(matches!(few, Refusal::Ring { .. }), "{few}");
+}
+
+/// Nobody plans when a command is applied, and what was planned on another table is not taken.
+#[test]
+fn a_table_comes_with_the_command_and_fits_one_state_only() {
+    let mut state = ClusterState::default();
+    let bare = state.apply_command(&create(&["a", "b", "c"])).expect_err("no table");
+    assert_eq!(bare, Refusal::NotPlanned(pool_name("p")));
+    give(&mut state, create(&["a", "b", "c", "d"])).expect("a pool");
+    let first = slots(&state).clone();
+
+    let add = |id: &str| {
+        let (pool, shard) = (pool_name("p"), (shard_id(id), shard(id, 1)));
+        Command::SetShards { pool, put: vec![shard], remove: vec![] }
+    };
+    let (one, other) = (state.planned(add("e")), state.planned(add("f")));
+    assert_eq!(one.given(), &add("e"));
+    state.apply_command(&one).expect("planned on this");
+    assert_ne!(slots(&state).digest, first.digest);
+    assert_eq!(slots(&state).epoch, Epoch(2));
+    let late = state.apply_command(&other).expect_err("planned on what is gone");
+    assert_eq!(late, Refusal::TableOvertaken(pool_name("p")));
+
+    // What another machine would compute otherwise stops this one.
+    let Command::Placed { command, mut tables } = state.planned(add("f")) else {
+        panic!("it needs a table");
+    };
+    tables[0].digest = HexBytes(vec![0; 32]);
+    let twice = Command::Placed { command, tables };
+    let stops = state.apply_command(&twice).expect_err("another digest");
+    assert!(matches!(stops, Refusal::TableMismatch { .. }), "{stops}");
+    let within = Command::Placed { command: Box::new(twice), tables: vec![] };
+    assert_eq!(state.apply_command(&within).expect_err("twice"), Refusal::PlacedTwice);
+    // An address moves nothing and needs none.
+    let moved =
+        ShardSpec { url: BaseUrl::parse("http://elsewhere").expect("a URL"), ..shard("e", 1) };
+    let put = vec![(shard_id("e"), moved)];
+    let address = Command::SetShards { pool: pool_name("p"), put, remove: vec![] };
+    assert_eq!(state.planned(address.clone()), address);
+    state.apply_command(&address).expect("no table is needed");
+    assert_eq!(slots(&state).epoch, Epoch(2));
+}
+
+#[test]
+fn a_plan_is_what_is_applied_table_included() {
+    let mut state = with_pool(&["a", "b", "c", "d"]);
+    let add = Change::AddShard { pool: pool_name("p"), shard: shard_id("e"), spec: shard("e", 1) };
+    give(&mut state, Command::Stage { changes: vec![add] }).expect("staged");
+    let plan = state.plan().expect("a plan");
+    // A fifth of three copies each, which is what the new shard has.
+    assert_eq!(plan.report[0].moved.thousandths(), 200);
+    assert_eq!(plan.report[0].shares[&shard_id("e")].1.thousandths(), 200);
+    assert!(plan.report[0].peak_to_mean.1.thousandths() <= 1001);
+    let without = state.apply_command(&Command::ApplyPlan { plan: plan.id });
+    assert_eq!(without.expect_err("no table"), Refusal::NotPlanned(pool_name("p")));
+    give(&mut state, Command::ApplyPlan { plan: plan.id }).expect("what was shown");
+    assert_eq!(slots(&state).table().expect("there").shards().len(), 5);
+}
+
+#[test]
+fn what_is_kept_stays_where_it_is() {
+    let mut state = with_pool(&["a", "b", "c", "d"]);
+    let p = || pool_name("p");
+    give(&mut state, filled()).expect("a first write");
+    assert!(state.pools()[&p()].filled);
+    give(&mut state, filled()).expect("again");
+    let moves = [
+        Change::AddShard { pool: p(), shard: shard_id("e"), spec: shard("e", 1) },
+        Change::AddShard { pool: p(), shard: shard_id("e"), spec: shard("e", 0) },
+        Change::RemoveShard { pool: p(), shard: shard_id("d") },
+        Change::SetWeight { pool: p(), shard: shard_id("a"), weight: weight(2) },
+        Change::SetZone { pool: p(), shard: shard_id("a"), zone: Zone::default() },
+        Change::SetPool { pool: p(), spec: kept(2) },
+        Change::SetPool { pool: p(), spec: PoolSpec { vnodes: 32, ..kept(3) } },
+    ];
+    for change in moves {
+        let refusal = give(&mut state, now(change.clone())).expect_err("data would move");
+        assert_eq!(refusal, Refusal::KeepsData(p()), "{change}");
+        let refusal = give(&mut state, Command::Stage { changes: vec![change] });
+        assert_eq!(refusal.expect_err("nor is it staged"), Refusal::KeepsData(p()));
+    }
+    let lost = give(&mut state, now(Change::RemovePool { pool: p() })).expect_err("lost");
+    assert_eq!(lost, Refusal::WouldLose(p()));
+    let refusal = give(&mut state, Command::RemovePool { pool: p() }).expect_err("lost");
+    assert_eq!(refusal, Refusal::WouldLose(p()));
+
+    let url = BaseUrl::parse("http://elsewhere").expect("a URL");
+    let mut spec = kept(3);
+    spec.mode = Mode::Primary;
+    spec.kept.as_mut().expect("kept").consistency = Consistency::One;
+    for change in [
+        Change::SetUrl { pool: p(), shard: shard_id("a"), url },
+        Change::SetState { pool: p(), shard: shard_id("a"), state: AdminState::Maint },
+        Change::SetPool { pool: p(), spec },
+    ] {
+        give(&mut state, now(change)).expect("nothing moves");
+    }
+    assert_eq!(state.pools()[&p()].epoch, Epoch(1));
+    // Who says that it shall be lost is believed; the next pool of that name is another.
+    give(&mut state, now(Change::DropPool { pool: p() })).expect("dropped");
+    give(&mut state, create(&["a", "b", "c"])).expect("anew");
+    let anew = &state.pools()[&p()];
+    assert!(!anew.filled && anew.stores.is_empty() && anew.epoch == Epoch(2));
+}
+
+/// A shard has one store, and a store one shard.
+#[test]
+fn a_store_is_bound_once() {
+    let mut state = with_pool(&["a", "b", "c"]);
+    give(&mut state, bind("a", 1)).expect("the first");
+    give(&mut state, bind("a", 1)).expect("again");
+    let other = give(&mut state, bind("a", 2)).expect_err("another disk is there");
+    assert!(matches!(other, Refusal::StoreBound { .. }), "{other}");
+    let taken = give(&mut state, bind("b", 1)).expect_err("it is that of a");
+    assert!(matches!(taken, Refusal::StoreTaken { .. }), "{taken}");
+    // Of an address it does not hang.
+    let url = BaseUrl::parse("http://elsewhere").expect("a URL");
+    let moved = Change::SetUrl { pool: pool_name("p"), shard: shard_id("a"), url };
+    give(&mut state, now(moved)).expect("moved");
+    assert_eq!(state.pools()[&pool_name("p")].store(&shard_id("a")).store, Some(store(1)));
+    let mut cache = state_of(&[Command::CreatePool {
+        pool: pool_name("p"),
+        spec: pool(16),
+        shards: vec![(shard_id("a"), shard("a", 1))],
+    }]);
+    assert_eq!(give(&mut cache, bind("a", 1)), Err(Refusal::NotKept(pool_name("p"))));
+    assert_eq!(give(&mut cache, filled()), Err(Refusal::NotKept(pool_name("p"))));
+    assert_eq!(give(&mut cache, replace("a")), Err(Refusal::NotKept(pool_name("p"))));
+}
+
+/// A disk is lost. The fresh one may not speak for what the old one had acknowledged before repair
+/// has filled it, the old one never comes back, and a second one is not given up meanwhile.
+#[test]
+fn a_replaced_store_is_fresh_until_it_is_filled() {
+    let mut state = with_pool(&["a", "b", "c"]);
+    for (id, number) in [("a", 1), ("b", 2), ("c", 3)] {
+        give(&mut state, bind(id, number)).expect("bound");
+    }
+    // Nothing is kept yet, so nothing is missing.
+    give(&mut state, replace("c")).expect("replaced");
+    give(&mut state, bind("c", 4)).expect("bound");
+    let of = |state: &ClusterState, id: &str| state.pools()[&pool_name("p")].store(&shard_id(id));
+    assert!(!of(&state, "c").fresh && !of(&state, "c").catching_up);
+
+    give(&mut state, filled()).expect("a first write");
+    let epoch = state.pools()[&pool_name("p")].epoch;
+    give(&mut state, replace("a")).expect("replaced");
+    assert_eq!(of(&state, "a").store, None);
+    let old = give(&mut state, bind("a", 1)).expect_err("it lacks what came after");
+    assert!(matches!(old, Refusal::StoreReplaced { .. }), "{old}");
+    give(&mut state, bind("a", 5)).expect("the fresh one");
+    let topology = Topology::build(&state, None).expect("a ring");
+    let shown = &topology.pools()[0].shards[0];
+    assert_eq!((shown.store, shown.catching_up, shown.fresh), (Some(store(5)), true, true));
+    assert_eq!(state.pools()[&pool_name("p")].epoch, epoch, "no key moves");
+
+    let second = give(&mut state, replace("b")).expect_err("two of three would know nothing");
+    assert!(matches!(second, Refusal::TooManyFresh { .. }), "{second}");
+    // That hints are gone says nothing about what came before the disk.
+    let early = give(&mut state, mark("a", 5, StoreMark::CaughtUp)).expect_err("not filled");
+    assert!(matches!(early, Refusal::StillFresh { .. }), "{early}");
+    let other = give(&mut state, mark("a", 1, StoreMark::Filled)).expect_err("of the old one");
+    assert!(matches!(other, Refusal::OtherStore { .. }), "{other}");
+    give(&mut state, mark("a", 5, StoreMark::Filled)).expect("filled");
+    give(&mut state, replace("b")).expect("now it may be");
+    // Who was away only catches up.
+    give(&mut state, mark("c", 4, StoreMark::CatchingUp)).expect("hints");
+    assert!(of(&state, "c").catching_up && !of(&state, "c").fresh);
+    give(&mut state, mark("c", 4, StoreMark::CaughtUp)).expect("none left");
+    assert!(!of(&state, "c").catching_up);
+}
+
+/// A change of pools and shards at once, as a file brings it, step by step.
+#[test]
+fn a_file_leads_to_more_replicas_and_back() {
+    let desired = |replicas: u8, shards: &[&str]| -> Desired {
+        let shards = shards.iter().map(|id| (shard_id(id), shard(id, 1))).collect();
+        [(pool_name("p"), DesiredPool { spec: kept(replicas), shards })].into()
+    };
+    let mut state = ClusterState::default();
+    let wanted = [
+        desired(2, &["a", "b"]),
+        desired(4, &["b", "c", "d", "e"]),
+        desired(1, &["e"]),
+        desired(3, &["x", "y", "z"]),
+    ];
+    for wanted in wanted {
+        for command in changes(&state.clone(), &wanted) {
+            give(&mut state, command).expect("each step may be");
+        }
+        assert_eq!(as_desired(&state), wanted);
+        let topology = Topology::build(&state, None).expect("rings");
+        let pool = &topology.pools()[0];
+        let set = pool.replicas(crate::ids::Token(7));
+        assert_eq!(set.len(), usize::from(pool.spec.replicas()));
+    }
+}
+
+/// States with tables are read again, and damage is noticed.
+#[test]
+fn tables_survive_and_are_checked() {
+    let mut state = with_pool(&["a", "b", "c", "d"]);
+    give(&mut state, bind("a", 1)).expect("bound");
+    give(&mut state, filled()).expect("a first write");
+    give(&mut state, replace("a")).expect("replaced");
+    let bytes = state.encode();
+    let read = ClusterState::decode(&bytes).expect("our own");
+    assert_eq!(read, state);
+    assert_eq!(read.encode(), bytes);
+    let text = String::from_utf8(bytes).expect("JSON");
+    let digest = String::from(slots(&state).digest.clone());
+    let damaged = text.replacen(&digest, &"0".repeat(64), 1);
+    let error = ClusterState::decode(damaged.as_bytes()).expect_err("another digest");
+    assert!(matches!(error, StateError::Table { .. }), "{error}");
+}
+
+/// The bytes of a state with a pool that keeps data.
+const STATE: &str = include_str!("version_2_kept.json");
+
+#[test]
+fn a_state_with_kept_pools_stays_readable_and_is_what_we_write() {
+    let mut state = with_pool(&["a", "b", "c", "d"]);
+    give(&mut state, bind("a", 1)).expect("bound");
+    give(&mut state, bind("b", 2)).expect("bound");
+    give(&mut state, filled()).expect("a first write");
+    give(&mut state, replace("a")).expect("replaced");
+    give(&mut state, mark("b", 2, StoreMark::CatchingUp)).expect("hints");
+    let written = String::from_utf8(state.encode()).expect("JSON");
+    assert!(written == STATE.trim_end(), "what we write:\n{written}");
+    assert_eq!(ClusterState::decode(STATE.as_bytes()).expect("kept"), state);
+}
+
+/// The bytes of the commands of level 3, behind the first byte of an entry.
+const ENVELOPES: &str = include_str!("envelopes_kept.jsonl");
+
+#[test]
+fn the_entries_of_level_3_stay_readable_and_are_what_we_write() {
+    let table = TableChange {
+        pool: pool_name("p"),
+        base: Some((Epoch(1), HexBytes(vec![1, 0xab]))),
+        delta: HexBytes(vec![1, 0, 1, 2]),
+        digest: HexBytes(vec![0xff; 32]),
+    };
+    let url = BaseUrl::parse("http://fresh").expect("a URL");
+    let (p, a) = (pool_name("p"), shard_id("a"));
+    let replace = Change::ReplaceShard { pool: p.clone(), shard: a.clone(), url: Some(url) };
+    let drop = Change::DropPool { pool: p };
+    let commands = [
+        create(&["a", "b", "c"]),
+        filled(),
+        bind("a", 1),
+        mark("a", 1, StoreMark::CatchingUp),
+        mark("a", 1, StoreMark::CaughtUp),
+        mark("a", 1, StoreMark::Filled),
+        Command::Placed {
+            command: Box::new(Command::ChangeNow { changes: vec![replace, drop] }),
+            tables: vec![table],
+        },
+        Command::SetVerdicts {
+            term: Term(1),
+            verdicts: vec![(
+                pool_name("p"),
+                a,
+                Verdict { reads_down: true, writes_down: true, foreign: true },
+            )],
+        },
+    ];
+    let lines: Vec<&str> = ENVELOPES.lines().collect();
+    let found: Vec<String> = commands
+        .iter()
+        .map(|command| serde_json::to_string(command).expect("commands are JSON"))
+        .collect();
+    assert_eq!(lines, found, "what we write:\n{}", found.join("\n"));
+    for (line, command) in lines.iter().zip(&commands) {
+        assert_eq!(&serde_json::from_str::<Command>(line).expect("level 3"), command);
+        assert_eq!(command.feature_level(), FeatureLevel(3));
+    }
+}
