@@ -312,8 +312,8 @@ fn ring_families(view: &View) -> [Group; 3] {
         epoch.push(&[name], Sample::Gauge(pool.agreed.epoch.0 as f64));
         let hex = pool.agreed.digest.to_string();
         digest.push(&[name, &hex[..16]], Sample::Gauge(1.0));
-        for (shard, part) in pool.shards.iter().zip(&pool.agreed.ring.shares().shards) {
-            share.push(&[name, shard.id.as_str()], Sample::Gauge(part.primary.as_f64()));
+        for (shard, part) in pool.shards.iter().zip(pool.agreed.shares()) {
+            share.push(&[name, shard.id.as_str()], Sample::Gauge(part.as_f64()));
         }
     }
     [epoch, digest, share]
