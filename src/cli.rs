@@ -21,7 +21,7 @@ use crate::app::error::AppError;
 use crate::app::locate::{self, Question};
 use crate::app::say::complain;
 use crate::app::store::{self, StoreArguments};
-use crate::app::{check, serve, status};
+use crate::app::{check, repair, serve, status};
 use crate::ids::PoolName;
 use crate::net::tls::{ClientCertificates, ListenerFiles};
 use crate::store::Fsync;
@@ -67,6 +67,19 @@ enum Command {
     /// Found a cluster, join one, and look after its nodes.
     #[command(subcommand)]
     Cluster(ClusterCommand),
+    /// Compare all replicas of a pool, bring each to the newest, and watch it.
+    Repair {
+        /// A pool that keeps data.
+        #[arg(value_name = "POOL", value_parser = PoolName::new)]
+        pool: PoolName,
+        /// Only look: say what differs, and copy nothing.
+        #[arg(long)]
+        dry_run: bool,
+        #[command(flatten)]
+        node: RunningNode,
+        #[command(flatten)]
+        output: Output,
+    },
     /// Make the certificates by which the nodes of a cluster trust each other.
     Certs(Certs),
     /// Have a running node read its file again, as SIGHUP does.
@@ -320,6 +333,9 @@ fn run(command: Command) -> Result<(), AppError> {
         Command::Cluster(command) => cluster::run(command),
         Command::Certs(Certs { out, nodes, days }) => {
             certs::run(&CertsArguments { out, nodes, days })
+        }
+        Command::Repair { pool, dry_run, node, output } => {
+            repair::run(&node.client()?, &pool, dry_run, output.json)
         }
         Command::Reload { node, output } => status::reload(&node.client()?, output.json),
     }

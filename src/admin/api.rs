@@ -24,7 +24,8 @@ use super::routes::{Found, Route, Verb, find, list};
 use super::status::{Status, of_pool, short};
 use super::token::Token;
 use super::warnings::warnings;
-use super::{cluster, locate, openapi, ring};
+use super::{cluster, copies, locate, openapi, repair, ring};
+use crate::background::heal::Orders;
 use crate::cluster::ClusterState;
 use crate::dispatch::view::{Pool, View};
 use crate::ids::{Digest, NodeName, Revision};
@@ -65,6 +66,8 @@ pub struct Api {
     pub token: Token,
     /// Where actions go.
     pub actions: mpsc::Sender<ActionRequest>,
+    /// Where replicas are compared and healed.
+    pub heal: Orders,
 }
 
 /// Who asked, and about what.
@@ -111,7 +114,10 @@ impl Api {
         let uptime = self.started.elapsed();
         let now_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
         let pool = |pool: &Arc<Pool>| {
-            of_pool(pool, state.pools().get(&pool.agreed.name).map(|pool| &**pool), now_ms)
+            let state = state.pools().get(&pool.agreed.name).map(|pool| &**pool);
+            let mut shown = of_pool(pool, state, now_ms);
+            copies::of_pool(&mut shown, pool, &self.heal);
+            shown
         };
         let mut status = Status {
             node: self.node.to_string(),
@@ -183,7 +189,7 @@ impl Api {
         let id = || caller.id.clone();
         match route.verb {
             Verb::Status => Ok(json(200, &self.status().await)),
-            Verb::Locate => locate::answer(self, query),
+            Verb::Locate => locate::answer(self, query).await,
             Verb::Ring => ring::show(self, query),
             Verb::Plan => ring::plan(self).await,
             Verb::History => ring::history(self, query),
@@ -198,6 +204,8 @@ impl Api {
             Verb::Snapshot => cluster::snapshot(self).await,
             Verb::Backup => cluster::backup(self),
             Verb::OpenApi => Ok(text(200, "application/json", openapi::DOCUMENT)),
+            Verb::Repair => repair::begin(self, caller, body),
+            Verb::Repairs => repair::show(self, caller),
             Verb::Reload => act(&self.actions, Action::Reload).await,
             Verb::StopShard => act(&self.actions, Action::StopShard(id())).await,
             Verb::StartShard => act(&self.actions, Action::StartShard(id())).await,

@@ -10,9 +10,11 @@ use serde::{Deserialize, Serialize};
 use super::api::Api;
 use super::asked::Query;
 use super::http::{Problem, Response, json};
+use crate::background::heal::Look;
 use crate::cluster::PoolTopology;
-use crate::ids::{Epoch, PoolName, RouteName};
+use crate::ids::{Epoch, PoolName, RouteName, Token};
 use crate::key::{canonical_component, canonical_path};
+use crate::protocol::holding::Held;
 use crate::ring::{Ring, Step, Verdict};
 use crate::route::{RequestView, RouteTable};
 
@@ -60,22 +62,68 @@ pub struct Located {
     pub next: Vec<String>,
     /// The way from the key to its shards, in lines.
     pub explanation: String,
+    /// What each of the replicas holds, as it says itself at this moment; empty of a pool that
+    /// keeps no data, and of an earlier epoch.
+    pub holders: Vec<Holder>,
+}
+
+/// What one replica holds of a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The shard.
+    pub shard: String,
+    /// `value`, `tombstone`, `nothing`, or `unknown` if it does not say.
+    pub holds: String,
+    /// The version of that; absent if it holds nothing.
+    pub version: Option<String>,
+    /// Why it is unknown.
+    pub why: Option<String>,
+}
+
+impl Holder {
+    fn of(look: &Look) -> Self {
+        let (holds, version, why) = match &look.held {
+            Ok(Held::Value(version)) => ("value", Some(version.to_string()), None),
+            Ok(Held::Tombstone(version)) => ("tombstone", Some(version.to_string()), None),
+            Ok(Held::Absent { .. }) => ("nothing", None, None),
+            Err(why) => ("unknown", None, Some(why.clone())),
+        };
+        Self { shard: look.shard.to_string(), holds: holds.to_owned(), version, why }
+    }
 }
 
 /// How many shards beyond the replica set are named unless the query says.
 const NEXT_SHARDS: usize = 3;
 
 /// `GET /v1/locate`.
-pub(super) fn answer(api: &Api, query: &Query) -> Result<Response, Problem> {
-    located(api, query).map(|located| json(200, &located))
+pub(super) async fn answer(api: &Api, query: &Query) -> Result<Response, Problem> {
+    let (mut located, object) = located(api, query)?;
+    if let Some(Object { pool, path, token }) = object
+        && let Some(looks) = api.heal.look(&pool, &path, token).await
+    {
+        located.holders = looks.iter().map(Holder::of).collect();
+    }
+    Ok(json(200, &located))
 }
 
-fn located(api: &Api, query: &Query) -> Result<Located, Problem> {
-    let (pool, key, route) = match (query.get("pool"), query.get("key"), query.get("target")) {
-        (Some(pool), Some(key), None) => (pool_name(pool)?, canonical(key)?, None),
+/// An object of a pool that keeps data, as its stores know it.
+struct Object {
+    pool: PoolName,
+    /// The canonical path behind its first `/`.
+    path: String,
+    token: Token,
+}
+
+fn located(api: &Api, query: &Query) -> Result<(Located, Option<Object>), Problem> {
+    let (pool, key, route, path) = match (query.get("pool"), query.get("key"), query.get("target"))
+    {
+        (Some(pool), Some(key), None) => {
+            let key = canonical(key)?;
+            (pool_name(pool)?, key.clone(), None, key)
+        }
         (None, None, Some(target)) => {
-            let Routed { pool, key, route } = by_route(api, query, target)?;
-            (pool, key, Some(route))
+            let (Routed { pool, key, route }, path) = by_route(api, query, target)?;
+            (pool, key, Some(route), path)
         }
         _ => {
             let detail = "ask with ?pool=NAME&key=KEY, or with ?target=/PATH for what the routes \
@@ -92,9 +140,14 @@ fn located(api: &Api, query: &Query) -> Result<Located, Problem> {
     };
     let current = served.agreed.epoch;
     let epoch = query.number("epoch")?.map_or(current, Epoch);
+    let object = (epoch == current && served.agreed.spec.kept.is_some()).then(|| {
+        let path = String::from_utf8_lossy(path.strip_prefix(b"/").unwrap_or(&path)).into_owned();
+        Object { pool: pool.clone(), path, token: served.agreed.ring.token(&key) }
+    });
     let explain = |ring: &Ring| ring.explain(&key, next);
     if epoch == current && served.agreed.table.is_some() {
-        return Ok(balanced(&served.agreed, &key, next, route.map(|route| route.to_string())));
+        let route = route.map(|route| route.to_string());
+        return Ok((balanced(&served.agreed, &key, next, route), object));
     }
     let explanation = match epoch == current {
         true => explain(&served.agreed.ring),
@@ -103,7 +156,7 @@ fn located(api: &Api, query: &Query) -> Result<Located, Problem> {
             explain(&past.map_err(|error| Problem::new(404, "no-epoch", error.to_string()))?)
         }
     };
-    Ok(Located {
+    let located = Located {
         pool: pool.to_string(),
         epoch: epoch.0,
         in_force: epoch == current,
@@ -112,7 +165,9 @@ fn located(api: &Api, query: &Query) -> Result<Located, Problem> {
         replicas: replicas(&explanation.walk),
         next: explanation.next.iter().map(ToString::to_string).collect(),
         explanation: explanation.to_string(),
-    })
+        holders: Vec::new(),
+    };
+    Ok((located, object))
 }
 
 /// A key of a balanced pool, whose table says who keeps it.
@@ -127,6 +182,7 @@ fn balanced(pool: &PoolTopology, key: &[u8], next: usize, route: Option<String>)
         replicas: set.iter().map(|at| pool.shards[usize::from(at.0)].id.to_string()).collect(),
         next: Vec::new(),
         explanation: pool.explain(key, next),
+        holders: Vec::new(),
     }
 }
 
@@ -143,8 +199,8 @@ fn canonical(key: &str) -> Result<Vec<u8>, Problem> {
     form.map(Cow::into_owned).map_err(|error| Problem::new(400, "bad-key", error.to_string()))
 }
 
-/// Pool and key of `GET target` (or another method), as this node's routes have it.
-fn by_route(api: &Api, query: &Query, target: &str) -> Result<Routed, Problem> {
+/// Pool and key of `GET target` (or another method), as this node's routes have it, and its path.
+fn by_route(api: &Api, query: &Query, target: &str) -> Result<(Routed, Vec<u8>), Problem> {
     let (path, parameters) = match target.split_once('?') {
         Some((path, parameters)) => (path, Some(parameters.as_bytes())),
         None => (target, None),
@@ -160,7 +216,9 @@ fn by_route(api: &Api, query: &Query, target: &str) -> Result<Routed, Problem> {
         query: parameters,
         fields: &fields,
     };
-    (api.routed)(&request).map_err(|why| Problem::new(404, "no-route", format!("{target}: {why}")))
+    let routed = (api.routed)(&request)
+        .map_err(|why| Problem::new(404, "no-route", format!("{target}: {why}")))?;
+    Ok((routed, path.into_owned()))
 }
 
 fn field(text: &str) -> Result<(String, Vec<u8>), Problem> {

@@ -38,6 +38,10 @@ pub enum Verb {
     Backup,
     /// The description of all this.
     OpenApi,
+    /// Compare a pool's replicas, and mend what differs.
+    Repair,
+    /// How the last comparison went, or goes.
+    Repairs,
     /// Read the file again.
     Reload,
     /// End an embedded store of `ringway dev`.
@@ -73,13 +77,14 @@ const LOCATE_PARAMETERS: &[&str] =
     &["pool", "key", "target", "method", "host", "field", "epoch", "next"];
 
 /// Every request that is answered.
-pub const ROUTES: [Route; 19] = [
+pub const ROUTES: [Route; 21] = [
     open("/v1/status", Verb::Status, &[]),
     open("/v1/locate", Verb::Locate, LOCATE_PARAMETERS),
     open("/v1/ring", Verb::Ring, &["pool"]),
     open("/v1/ring/plan", Verb::Plan, &[]),
     open("/v1/ring/history", Verb::History, &["last"]),
     open("/v1/cluster", Verb::Cluster, &[]),
+    open("/v1/repair/{pool}", Verb::Repairs, &[]),
     open("/v1/openapi.json", Verb::OpenApi, &[]),
     kept("POST", "/v1/ring/changes", Verb::Stage),
     kept("DELETE", "/v1/ring/changes", Verb::Unstage),
@@ -91,6 +96,7 @@ pub const ROUTES: [Route; 19] = [
     kept("POST", "/v1/cluster/nodes/{id}/remove", Verb::RemoveNode),
     // It holds what nodes drew for joining, and costs the node some work.
     kept("GET", "/v1/cluster/backup", Verb::Backup),
+    kept("POST", "/v1/repair/{pool}", Verb::Repair),
     kept("POST", "/v1/reload", Verb::Reload),
     kept("POST", "/v1/dev/shards/{id}/stop", Verb::StopShard),
     kept("POST", "/v1/dev/shards/{id}/start", Verb::StartShard),

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::copies::{PoolCopies, ShardCopies};
 use super::nodes::ClusterStatus;
 use crate::cluster::{PoolState, PoolTopology, ShardTopology, Verdict};
 use crate::dispatch::view::Pool;
@@ -57,6 +58,8 @@ pub struct PoolStatus {
     pub digest: String,
     /// Whether health is not believed for reads, since too much looks down.
     pub panic: bool,
+    /// How its copies do; absent if it keeps no data.
+    pub copies: Option<PoolCopies>,
     /// Its shards.
     pub shards: Vec<ShardStatus>,
 }
@@ -90,6 +93,8 @@ pub struct ShardStatus {
     pub slow_start_percent: Option<u64>,
     /// Requests in flight.
     pub in_flight: usize,
+    /// How its copies do; absent if its pool keeps no data.
+    pub copies: Option<ShardCopies>,
 }
 
 /// The state of one pool that is served, with what is agreed about it; `now_ms` by the clock of the
@@ -119,6 +124,7 @@ pub fn of_pool(pool: &Pool, state: Option<&PoolState>, now_ms: u64) -> PoolStatu
             writes: words(view.write),
             slow_start_percent: pool.health.eased(now_ms, at, Class::Read).map(|part| part / 10),
             in_flight: shard.in_flight(),
+            copies: None,
         })
         .collect();
     PoolStatus {
@@ -128,6 +134,7 @@ pub fn of_pool(pool: &Pool, state: Option<&PoolState>, now_ms: u64) -> PoolStatu
         barrier: state.map_or(0, |state| state.barrier.0),
         digest: short(&agreed.digest),
         panic: pool.health.in_panic(Class::Read),
+        copies: None,
         shards,
     }
 }

@@ -8,6 +8,7 @@ use super::certs::CertsError;
 use crate::config::Diagnostics;
 use crate::control;
 use crate::control::standalone::ControlError;
+use crate::disk::hints::HintLogError;
 use crate::ids::PoolName;
 use crate::net::tls::{ListenerTlsError, ShardTlsError, TlsError};
 use crate::proxy::site::UnknownPool;
@@ -46,6 +47,9 @@ pub enum AppError {
     /// An embedded store cannot be opened.
     #[error(transparent)]
     Store(#[from] OpenError),
+    /// The log of what replicas have missed cannot be opened.
+    #[error(transparent)]
+    Hints(#[from] HintLogError),
     /// Certificates cannot be made.
     #[error(transparent)]
     Certs(#[from] CertsError),

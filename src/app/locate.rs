@@ -8,12 +8,14 @@ use std::path::Path;
 use super::client::{Client, query_value};
 use super::error::AppError;
 use super::say::say;
-use crate::admin::locate::{Located, Routed, routed};
+use super::table::table;
+use crate::admin::locate::{Holder, Located, Routed, routed};
 use crate::cluster::{ClusterState, Topology, changes};
 use crate::config;
 use crate::ids::PoolName;
 use crate::key::canonical_path;
 use crate::route::{RequestView, RouteTable};
+use crate::version::Version;
 
 /// What is located.
 pub struct Question<'a> {
@@ -54,8 +56,30 @@ pub fn from_node(client: &Client, question: &Question<'_>, json: bool) -> Result
         for line in located.explanation.lines() {
             say(&format!("  {line}"))?;
         }
+        if !located.holders.is_empty() {
+            say(&format!("  at this moment\n{}", holders(&located.holders)))?;
+        }
     }
     Ok(())
+}
+
+/// What each replica holds; the newest version is marked.
+fn holders(holders: &[Holder]) -> String {
+    let version = |holder: &Holder| holder.version.as_deref()?.parse::<Version>().ok();
+    let newest = holders.iter().filter_map(version).max();
+    let rows: Vec<_> = holders
+        .iter()
+        .map(|holder| {
+            let mark = match version(holder) {
+                Some(version) if Some(version) == newest => "newest".to_owned(),
+                _ => holder.why.clone().unwrap_or_default(),
+            };
+            let version = holder.version.clone().unwrap_or_default();
+            [holder.shard.clone(), holder.holds.clone(), version, mark]
+        })
+        .collect();
+    let shown = table(["shard", "holds", "version", ""], &rows);
+    shown.lines().map(|line| format!("  {line}\n")).collect()
 }
 
 fn path(question: &Question<'_>, target: &str) -> String {

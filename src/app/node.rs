@@ -23,6 +23,7 @@ use tokio::task::AbortHandle;
 use super::assemble;
 use super::doors::{self, Doors};
 use super::error::AppError;
+use super::healing::Healing;
 use super::membership::{Membership, Opened, ShownCluster};
 use super::operators::{Operators, Shown, Sockets};
 use super::publisher::Publisher;
@@ -61,6 +62,7 @@ pub struct Node {
     threads: Vec<JoinHandle<io::Result<()>>>,
     log: Option<(LogWriter, LogSender)>,
     spans: Option<Spans>,
+    healing: Healing,
     operators: Operators,
     /// Where it listens, as bound.
     pub addresses: Addresses,
@@ -156,6 +158,7 @@ impl Node {
         let lease = SharedLease::new(workers, op_pin_max_ms);
         let (wishes, asked) = Wishes::new();
         let kept = KeptParts { lease, wishes, unix_ms };
+        let mut healing = Healing::open(config)?;
 
         let mut data = Vec::new();
         let doors = Doors::open(config)?;
@@ -189,6 +192,8 @@ impl Node {
 
         let lease = Arc::clone(&kept.lease);
         let (authority, report) = begun.run(config, &publisher, &parts.control, (lease, asked))?;
+        let (agreed, own) = (authority.agreed(), kept.lease.of_worker(0));
+        let heal = healing.begin(config, &publisher, kept.wishes.clone(), agreed, own, origin)?;
         let shown = Shown {
             started: origin,
             agreed: authority.agreed(),
@@ -200,6 +205,7 @@ impl Node {
             clients: Arc::clone(&clients),
             doors: doors.clone(),
             actions: parts.actions,
+            heal,
             more_metrics: with_spans(parts.more_metrics, spans.as_ref()),
         };
         let sockets = Sockets { telemetry, admin };
@@ -217,6 +223,7 @@ impl Node {
             threads: Vec::new(),
             log,
             spans,
+            healing,
             operators,
             addresses,
         };
@@ -250,7 +257,7 @@ impl Node {
                 phase: phase.clone(),
                 pipes_max: pipes_of_each(self.publisher.workers()),
                 kept: Some(kept.clone()),
-                hints: None,
+                hints: Some(self.healing.sink()),
                 seed: fastrand::u64(..),
             };
             let thread = std::thread::Builder::new()
@@ -396,6 +403,7 @@ impl Node {
             self.phase.send_replace(Phase::Ended);
             let _: Result<(), tokio::task::JoinError> = joined.await;
         }
+        self.healing.stop().await;
         if let Authority::Cluster(membership) = self.authority {
             membership.stop().await;
         }

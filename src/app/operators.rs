@@ -25,6 +25,7 @@ use crate::admin::control::Control;
 use crate::admin::telemetry::{Gather, Judge, Telemetry};
 use crate::admin::token::Token;
 use crate::admin::{http, locate, process};
+use crate::background::heal::Orders;
 use crate::cluster::ClusterState;
 use crate::ids::Revision;
 use crate::proxy::metrics::ClientMetrics;
@@ -70,6 +71,8 @@ pub struct Shown {
     pub doors: Doors,
     /// Where the operator's actions go.
     pub actions: mpsc::Sender<ActionRequest>,
+    /// Where replicas are compared and healed.
+    pub heal: Orders,
     /// Series of other parts of the process.
     pub more_metrics: Gather,
 }
@@ -142,6 +145,7 @@ fn api(shown: &Shown, control: Control, data_dir: &Path) -> Result<Api, AppError
         reload_error: Arc::clone(&shown.reloads.error),
         token,
         actions: shown.actions.clone(),
+        heal: shown.heal.clone(),
     })
 }
 
@@ -186,6 +190,7 @@ fn gather(shown: &Shown, more_metrics: Gather) -> Gather {
     let clients = Arc::clone(&shown.clients);
     let doors = shown.doors.clone();
     let cluster = shown.cluster.clone();
+    let heal = shown.heal.clone();
     Box::new(move || {
         let site = publisher.published().load_full();
         let mut families = dispatch::metrics::export(&site.view);
@@ -194,6 +199,7 @@ fn gather(shown: &Shown, more_metrics: Gather) -> Gather {
         families.extend(process::export());
         families.extend(reloads.export());
         families.extend(doors.export());
+        families.extend(heal.export());
         families.extend(more_metrics());
         if let Some(cluster) = &cluster {
             families.extend(membership::export(cluster, &publisher));

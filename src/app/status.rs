@@ -3,7 +3,8 @@
 use super::client::Client;
 use super::error::AppError;
 use super::say::say;
-use super::table::table;
+use super::table::{duration, table};
+use crate::admin::copies::PoolCopies;
 use crate::admin::status::{PoolStatus, ShardStatus, Status};
 
 /// Prints a node's status; as JSON if asked.
@@ -93,12 +94,51 @@ fn pool_words(pool: &PoolStatus, agreed: bool) -> String {
         }
     });
     text.extend(pool.shards.iter().map(reasons));
+    if let Some(copies) = &pool.copies {
+        text.push_str(&copies_words(copies));
+        text.extend(pool.shards.iter().map(lacks));
+    }
     for shard in &pool.shards {
         if let Some(store) = &shard.store {
             text.push_str(&format!("  {}: store {store}\n", shard.id));
         }
     }
     text
+}
+
+/// How the copies of a pool do, in a line.
+fn copies_words(copies: &PoolCopies) -> String {
+    let PoolCopies { replicas, consistency, .. } = copies;
+    let mut text = format!("  {replicas} replicas, {consistency}");
+    match (copies.comparing_percent, copies.compared_ms) {
+        (Some(percent), _) => text.push_str(&format!("; being compared ({percent} %)")),
+        (None, Some(ms)) => text.push_str(&format!("; last compared in {}", duration(ms))),
+        (None, None) => {}
+    }
+    if let Some(seconds) = copies.oldest_unrepaired_seconds {
+        let age = duration(1000 * seconds);
+        text.push_str(&format!("; a replica lacks a write that is {age} old"));
+    }
+    text + "\n"
+}
+
+/// What a shard lacks of what it should have.
+fn lacks(shard: &ShardStatus) -> String {
+    let Some(copies) = &shard.copies else { return String::new() };
+    let mut parts = match copies.standing.as_str() {
+        "unbound" => vec!["has no store yet: none has answered there".to_owned()],
+        "foreign" => vec!["is not used: another store than its own answers there".to_owned()],
+        "fresh" => vec!["has a fresh store, which is being filled".to_owned()],
+        "catching up" => vec!["is catching up".to_owned()],
+        _ => Vec::new(),
+    };
+    if copies.hints > 0 {
+        parts.push(format!("has missed writes of {} keys", copies.hints));
+    }
+    match parts.is_empty() {
+        true => String::new(),
+        false => format!("  {} {}\n", shard.id, parts.join(", ")),
+    }
 }
 
 /// The first word of `down: 3 probes in a row failed`.

@@ -4,5 +4,6 @@
 //! wait for housekeeping. Loops hold no state that matters; the pure rooms and the agreed state
 //! do, so a loop may be stopped at any point and begun anew.
 
+pub mod heal;
 pub mod probe;
 pub mod spans;

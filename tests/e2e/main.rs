@@ -24,6 +24,7 @@ mod gateway;
 mod http2;
 mod http2_floods;
 mod http_client;
+mod kept;
 mod limits;
 mod operators;
 mod outlet;

@@ -130,9 +130,7 @@ fn completions(events: &[Event]) -> Vec<Vec<Event>> {
             Some(_) => all.into_iter().map(|so_far| [so_far, vec![*event]].concat()).collect(),
             None => all
                 .into_iter()
-                .flat_map(|so_far| {
-                    [so_far.clone(), [so_far, vec![with(Some(1000))]].concat()]
-                })
+                .flat_map(|so_far| [so_far.clone(), [so_far, vec![with(Some(1000))]].concat()])
                 .collect(),
         };
     }
@@ -243,7 +241,8 @@ fn a_long_history_is_judged() {
         events.push(Event { kind, begun, ended: Some(ended) });
         // Many of which nobody knows, and which never happened.
         if rng.u8(0..20) == 0 {
-            let kind = if rng.bool() { Kind::Write(Some(number + 1_000_000)) } else { Kind::Write(None) };
+            let kind =
+                if rng.bool() { Kind::Write(Some(number + 1_000_000)) } else { Kind::Write(None) };
             events.push(Event { kind, begun: now, ended: None });
         }
     }

@@ -145,6 +145,17 @@ async fn every_answer_is_of_the_form_that_is_described() {
     asked.ask(&n1, remove, "/v1/cluster/nodes/n2/remove", Value::Null).await;
     asked.ask(&n1, remove, "/v1/cluster/nodes/n1/remove", Value::Null).await;
 
+    let keeps = World::keeping();
+    asked.ask(&keeps, "GET /v1/status", "/v1/status", Value::Null).await;
+    let holders =
+        asked.ask(&keeps, "GET /v1/locate", "/v1/locate?pool=k&key=/a", Value::Null).await;
+    assert_eq!(holders["holders"][1]["holds"], "unknown", "{holders:#}");
+    asked.ask(&keeps, "GET /v1/repair/{pool}", "/v1/repair/k", Value::Null).await;
+    let dry_run = json!({ "dry_run": true });
+    asked.ask(&keeps, "POST /v1/repair/{pool}", "/v1/repair/k", dry_run.clone()).await;
+    asked.ask(&keeps, "GET /v1/repair/{pool}", "/v1/repair/p", Value::Null).await;
+    asked.ask(&keeps, "POST /v1/repair/{pool}", "/v1/repair/q", dry_run).await;
+
     asked.ask(&n1, "POST /v1/reload", "/v1/reload", Value::Null).await;
     for verb in ["stop", "start"] {
         let operation = format!("POST /v1/dev/shards/{{id}}/{verb}");

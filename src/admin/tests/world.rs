@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -18,15 +19,19 @@ use crate::admin::api::{ActionRequest, Api, Served};
 use crate::admin::control::{Control, Member, Seed};
 use crate::admin::locate::routed;
 use crate::admin::token::Token;
+use crate::background::heal::{HealParts, Healer, KeptPool, Served as Healed};
 use crate::cluster::{
-    AdminState, Change, ClusterState, Command, Kind, Mode, Placement, PoolSpec, Settings,
+    AdminState, Change, ClusterState, Command, KeptSpec, Kind, Mode, Placement, PoolSpec, Settings,
     ShardSpec, Topology,
 };
 use crate::control::group::{Call, Calling, Group, GroupOptions, Storage, Timing, Unanswered};
 use crate::control::steward::{LeaseStatus, NodeReport, Overview};
+use crate::control::wishes::Wishes;
+use crate::disk::hints::HintLog;
 use crate::dispatch::view::View;
 use crate::ids::{
-    BaseUrl, NodeName, PeerAddress, PoolName, Revision, RouteName, ShardId, Term, Weight, Zone,
+    BaseUrl, ClusterId, Generation, NodeName, PeerAddress, PoolName, Revision, RouteName, ShardId,
+    Term, Weight, Zone,
 };
 use crate::net::peer::{Introduction, PeerRequest};
 use crate::route::{KeyRule, Methods, RequestView, RouteMatch, RouteSpec, RouteTable};
@@ -89,6 +94,7 @@ pub struct World {
     /// What the file has otherwise.
     pub drift: Arc<Mutex<Vec<String>>>,
     group: Option<Group>,
+    _healing: (Healer, HintLog),
     _folder: TempDir,
 }
 
@@ -139,6 +145,17 @@ impl World {
     pub fn standalone() -> Self {
         let mut state = ClusterState::default();
         for command in seed() {
+            state.apply_command(&command).expect("a good pool");
+        }
+        let agreed = watch::Sender::new(Arc::new(state));
+        let (node, actions) = (NodeName::new("n1").expect("a name"), carrying_out());
+        Self::new(node, agreed.subscribe(), None, actions, tempfile::tempdir().expect("a folder"))
+    }
+
+    /// The same, with a pool `k` that keeps data, whose stores are away.
+    pub fn keeping() -> Self {
+        let mut state = ClusterState::default();
+        for command in seed().into_iter().chain([kept_pool()]) {
             state.apply_command(&command).expect("a good pool");
         }
         let agreed = watch::Sender::new(Arc::new(state));
@@ -215,6 +232,8 @@ impl World {
             }
         };
         let digest = routes.digest();
+        let healing = heal(&view, folder.path());
+        let heal = healing.0.orders();
         let api = Api {
             node,
             started: Instant::now(),
@@ -227,8 +246,10 @@ impl World {
             reload_error: Arc::default(),
             token: Token::read(folder.path()).expect("a token"),
             actions,
+            heal,
         };
-        Self { api: Arc::new(api), overview, lease, drift, group, _folder: folder }
+        let api = Arc::new(api);
+        Self { api, overview, lease, drift, group, _healing: healing, _folder: folder }
     }
 
     /// Asks with the token; status and document.
@@ -287,6 +308,64 @@ impl World {
             group.shutdown().await;
         }
     }
+}
+
+fn kept_pool() -> Command {
+    let spec = PoolSpec {
+        kind: Kind::Replicated,
+        placement: Placement::Balanced,
+        hash_seed: "k".to_owned(),
+        vnodes: 16,
+        immutable: false,
+        mode: Mode::Any,
+        kept: Some(KeptSpec {
+            replicas: 2,
+            consistency: Default::default(),
+            tombstone_min_age_ms: 3_600_000,
+            key: KeyRule::Path.canonical(None),
+        }),
+    };
+    // Nobody listens on the port of tcpmux.
+    let url = BaseUrl::parse("http://127.0.0.1:1").expect("a URL");
+    let shards = ["k1", "k2"].map(|id| {
+        let spec = ShardSpec { url: url.clone(), ..shard("k", "east") };
+        (ShardId::new(id).expect("a name"), spec)
+    });
+    let pool = PoolName::new("k").expect("a name");
+    Command::CreatePool { pool, spec, shards: shards.to_vec() }
+}
+
+/// The healing of what is served, with nobody who agrees on anything.
+fn heal(view: &Arc<ArcSwap<View>>, folder: &Path) -> (Healer, HintLog) {
+    let hints = HintLog::open(folder, 10).expect("an empty folder");
+    let view = Arc::clone(view);
+    let served = move || {
+        let view = view.load_full();
+        let pools = view.pools.iter().filter(|pool| pool.agreed.spec.kept.is_some());
+        Healed {
+            cluster: ClusterId([0; 16]),
+            generation: Generation(0),
+            place: (0, 1),
+            pools: pools
+                .map(|pool| KeptPool {
+                    agreed: Arc::clone(&pool.agreed),
+                    settings: pool.settings.kept.clone(),
+                    tls: Arc::clone(&pool.settings.tls),
+                    connect: Duration::from_secs(1),
+                })
+                .collect(),
+        }
+    };
+    let parts = HealParts {
+        served: Box::new(served),
+        wishes: Wishes::new().0,
+        hints: hints.sink(),
+        folder: folder.to_owned(),
+        unix_ms: || WALL_MS,
+        origin: Instant::now(),
+        seed: 7,
+    };
+    (Healer::start(parts).expect("a thread"), hints)
 }
 
 /// Serves what is agreed, as it moves.

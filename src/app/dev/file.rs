@@ -12,6 +12,9 @@ use crate::app::error::AppError;
 /// tries those that are further on by `PORT_STEPS`.
 const PORTS: [u16; 4] = [8080, 9600, 9601, 9602];
 
+/// Replicas of an object, if there are as many shards.
+const REPLICAS_MAX: usize = 3;
+
 /// From one node to the next.
 const PORT_STEPS: [u16; 4] = [1, 10, 10, 10];
 
@@ -133,18 +136,23 @@ pub fn configuration(
             .expect("a string takes all");
     }
     text.push_str("log: { level: warn }\ndrain_delay: 0s\npools:\n");
+    let replicas = shards.addresses().count().min(REPLICAS_MAX);
     let pools = [
-        ("objects", "false", "objects may change: a write goes to the owner of its key or nowhere"),
+        (
+            "objects",
+            format!("kind: replicated\n    replicas: {replicas}\n    consistency: quorum"),
+            "each object is on several shards; a write is acknowledged by more than half of them",
+        ),
         (
             "blobs",
-            "true",
-            "objects never change (content-addressed): writes may go to the next shard",
+            "kind: cache\n    immutable: true".to_owned(),
+            "one copy of what can be fetched again and never changes (content-addressed), under /blobs",
         ),
     ];
-    for (pool, immutable, comment) in pools {
+    for (pool, kind, comment) in pools {
         write!(
             text,
-            "  # {comment}\n  - name: {pool}\n    kind: cache\n    immutable: {immutable}\n    \
+            "  # {comment}\n  - name: {pool}\n    {kind}\n    \
              health:\n      active: {{ path: /_ringway/health, interval: 1s }}\n    shards:\n"
         )
         .expect("a string takes all");
@@ -191,23 +199,29 @@ pub fn hints(
         true => String::new(),
         false => format!(" --data-dir {}", first.folder.display()),
     };
+    let put = |body: &str| format!("curl -i -X PUT -d {body} http://{data}/hello");
+    let locate = format!("{program} locate{with_node} /hello");
     let mut lines = vec![
-        (
-            format!("curl -i -X PUT -d hello http://{data}/hello"),
-            "stored on the shard that owns /hello",
-        ),
-        (format!("curl -i http://{data}/hello"), "Ringway-Shard says which one answered"),
-        (format!("{program} locate -c {} /hello", first.file.display()), "and why"),
+        (put("hello"), "stored on three shards; Ringway-Consistency says how surely"),
+        (format!("curl -i http://{data}/hello"), "read from one that has the newest"),
+        (locate.clone(), "which shards have it, and why those"),
         (format!("{program} dev stop s2{with_data}"), "a shard goes away ..."),
-        (format!("{program} status{with_node}"), "... and is seen to be down"),
-        (format!("{program} dev start s2{with_data}"), ""),
+        (put("changed"), "... and writes go on: two of three are enough"),
+        (format!("{program} status{with_node}"), "s2 is down, and what it misses is noted"),
+        (format!("{program} dev start s2{with_data}"), "it comes back ..."),
+        (locate, "... and is brought the newest, in a few seconds"),
+        (format!("{program} repair objects --dry-run{with_node}"), "all replicas hold the same"),
     ];
+    if shards.addresses().count() != REPLICAS_MAX {
+        // What the words say is true of three.
+        lines.iter_mut().for_each(|(_, comment)| *comment = "");
+    }
     if places.len() > 1 {
         lines.extend([
             (format!("{program} dev stop n1{with_data}"), "a node goes away; the others elect"),
             (
                 format!(
-                    "{program} ring weight objects/s2 2 --now --data-dir {}",
+                    "{program} ring weight blobs/s2 2 --now --data-dir {}",
                     places[1].folder.display()
                 ),
                 "and agree on changes",

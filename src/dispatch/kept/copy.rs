@@ -46,6 +46,7 @@ impl Job {
             Got::Value(fetch) => fetch,
             // It was overwritten there: whoever asks for this version is late.
             Got::Nothing(_) | Got::Other(_) | Got::Outside => {
+                self.overwritten.set(true);
                 return Err(Fault::Refused(Refused::Said(Refusal::NotStaged)));
             }
         };

@@ -13,7 +13,9 @@ use super::super::worker::Worker;
 use super::exchanges::Reply;
 use super::window::{NoPiece, Window};
 use crate::disk::hints::HintSink;
-use crate::drivers::native::{Committal, Committed, Doubt, Fault, Means, Refused, Replica, Staged};
+use crate::drivers::native::{
+    Committal, Committed, Doubt, Fault, Fetch, Got, Held, Means, Refused, Replica, Staged, Value,
+};
 use crate::ids::{ShardId, Token};
 use crate::metrics::Stripe;
 use crate::net::buffer::TextBuffer;
@@ -65,6 +67,10 @@ pub(super) struct Job {
     pub(super) content: Content,
     /// Whether a store said that it has no room, or that the value is too large.
     pub(super) refused: Cell<Option<Refusal>>,
+    /// Whether what was to be copied was overwritten where it was to be had.
+    pub(super) overwritten: Cell<bool>,
+    /// A value that has begun to come, and from where.
+    pub(super) fetched: Cell<Option<(usize, Box<Fetch>)>>,
 }
 
 impl Job {
@@ -89,6 +95,8 @@ impl Job {
             stage,
             content,
             refused: Cell::new(None),
+            overwritten: Cell::new(false),
+            fetched: Cell::new(None),
         })
     }
 
@@ -367,6 +375,26 @@ impl Job {
             replica.head(&self.means, timer, self.key()).await
         };
         Reply::Held(self.ask(place, Class::Read, call).await)
+    }
+
+    /// The same, where the value is certainly wanted: it begins to come. What is told and what comes
+    /// is one version, so that nobody can overwrite it in between.
+    pub(super) async fn look_and_fetch(self: Rc<Self>, place: usize) -> Reply {
+        let call = async |replica: &Replica<'_>, timer: &Timer| {
+            replica.get(&self.means, timer, self.key(), None, None).await
+        };
+        Reply::Held(match self.ask(place, Class::Read, call).await {
+            Ok(Got::Value(mut fetch)) => {
+                let kept = std::mem::take(&mut fetch.value.kept);
+                let value = Value { kept, ..fetch.value.clone() };
+                self.fetched.set(Some((place, fetch)));
+                Ok(Held::Value(value))
+            }
+            Ok(Got::Nothing(held)) => Ok(held),
+            // Neither is an answer to a question without conditions.
+            Ok(Got::Other(_) | Got::Outside) => Err(Doubt::BadAnswer("unexpected_status").into()),
+            Err(fault) => Err(fault),
+        })
     }
 
     /// What a deletion asks before it has a version.

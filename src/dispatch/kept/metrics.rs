@@ -57,7 +57,7 @@ pub const COUNTERS: [Pick; 7] = [
     ("ringway_kept_copy_failed_total", "Such copies that failed.", |m| &m.copy_failed),
     (
         "ringway_kept_continued_total",
-        "Bodies that broke off at one replica and were continued from another.",
+        "Answers that broke off at one replica and were continued from another.",
         |m| &m.continued,
     ),
 ];

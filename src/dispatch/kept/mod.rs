@@ -17,8 +17,8 @@
 //!
 //! A small body is held and sent whole. A larger one passes through a [`window`] of a megabyte that
 //! all uploads share; who is slowest sets the pace, but never below the level: when as many others
-//! as the level needs are ahead and wait, for a second in all, the slowest is left behind, and gets
-//! a hint.
+//! as the level needs are ahead and wait, for a second or a quarter of the time in all, the slowest is
+//! left behind, and gets a hint.
 //!
 //! Invariants:
 //! 1. A hint is handed over before the client is told, if the replica is known to lack the write by

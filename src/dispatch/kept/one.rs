@@ -13,13 +13,11 @@ use super::super::outcome::{Failure, KeptFailure, Note};
 use super::super::seam::Answer;
 use super::super::view::Pool;
 use super::conditions::Verdict;
-use super::job::Job;
-use super::request::Act;
+use super::exchanges::Reply;
 use super::serve::Serving;
 use crate::cluster::Mode;
-use crate::drivers::native::{Fault, Got, Held, Replica, Value};
+use crate::drivers::native::{Fault, Fetch, Held};
 use crate::ids::Token;
-use crate::net::timers::Timer;
 use crate::protocol::health::Class;
 
 /// The places of the replicas in the order in which they are asked for a value. `wanted` says which
@@ -100,34 +98,13 @@ impl Serving<'_> {
     }
 
     /// What a replica holds. Where the value is certainly wanted, it begins to come.
-    async fn look(
-        &self,
-        place: usize,
-    ) -> Result<(Held, Option<Box<crate::drivers::native::Fetch>>), Fault> {
-        let job: &Rc<Job> = self.job;
-        let request = self.request;
-        let key = (&*job.key, job.token);
-        let is_plain =
-            request.act == Act::Get && request.range.is_none() && request.conditions.is_empty();
-        if !is_plain {
-            let call = async |replica: &Replica<'_>, timer: &Timer| {
-                replica.head(&job.means, timer, key).await
-            };
-            return Ok((job.ask(place, Class::Read, call).await?, None));
-        }
-        let call = async |replica: &Replica<'_>, timer: &Timer| {
-            replica.get(&job.means, timer, key, None, None).await
+    async fn look(&self, place: usize) -> Result<(Held, Option<Box<Fetch>>), Fault> {
+        let job = Rc::clone(self.job);
+        let looked = match self.request.wants_whole() {
+            true => job.look_and_fetch(place).await,
+            false => job.look(place).await,
         };
-        Ok(match job.ask(place, Class::Read, call).await? {
-            Got::Value(mut fetch) => {
-                let value = &mut fetch.value;
-                let kept = std::mem::take(&mut value.kept);
-                let told = Value { kept, ..value.clone() };
-                (Held::Value(told), Some(fetch))
-            }
-            Got::Nothing(held) => (held, None),
-            Got::Other(version) => (Held::Absent(version), None),
-            Got::Outside => (Held::Absent(crate::version::Version::NONE), None),
-        })
+        let Reply::Held(held) = looked else { unreachable!("that is what looking brings") };
+        Ok((held?, self.job.fetched.take().map(|(_, fetch)| fetch)))
     }
 }

@@ -28,6 +28,8 @@ pub(super) struct Reading {
     /// What each replica told.
     values: [Option<Value>; REPLICAS_MAX],
     held: Option<Pinned>,
+    /// From which replica the value begins to come at once.
+    eager: Option<usize>,
 }
 
 /// What a version round found.
@@ -39,13 +41,14 @@ pub(super) enum Found {
 }
 
 impl Reading {
-    pub(super) fn new(job: Rc<Job>, machine: Read) -> Self {
+    pub(super) fn new(job: Rc<Job>, machine: Read, eager: Option<usize>) -> Self {
         Self {
             job,
             machine,
             exchanges: Exchanges::default(),
             values: [const { None }; REPLICAS_MAX],
             held: None,
+            eager,
         }
     }
 
@@ -56,8 +59,13 @@ impl Reading {
             match output {
                 Output::CheckLease => self.check_lease(),
                 Output::Ask { to } => {
-                    let job = &self.job;
-                    to.iter().for_each(|at| self.exchanges.begin(at, Rc::clone(job).look(at)));
+                    for at in to.iter() {
+                        let job = Rc::clone(&self.job);
+                        match self.eager == Some(at) {
+                            true => self.exchanges.begin(at, job.look_and_fetch(at)),
+                            false => self.exchanges.begin(at, job.look(at)),
+                        }
+                    }
                 }
                 Output::Repair { record, from, to } => {
                     self.job.pool().metrics.kept.divergent.inc(self.job.stripe);

@@ -42,6 +42,13 @@ pub struct KeptRequest<'a> {
     pub if_range: Option<&'a [u8]>,
 }
 
+impl KeptRequest<'_> {
+    /// Whether it is certain, before anything is known of the value, that all of it is wanted.
+    pub(super) fn wants_whole(&self) -> bool {
+        self.act == Act::Get && self.range.is_none() && self.conditions.is_empty()
+    }
+}
+
 impl Act {
     /// Whether it changes anything.
     #[must_use]

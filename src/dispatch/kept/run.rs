@@ -200,7 +200,19 @@ async fn read<A: Answer>(
             Failure::Kept(KeptFailure::NotApplied(Reason::TooFew(too_few), None))
         })?;
         note.attempts += 1;
-        let found = Reading::new(Rc::clone(&job), machine).run(timer, &worker.tails).await?;
+        let eager = request.wants_whole().then(|| {
+            order(pool, request.token, |place| members.up.contains(place)).first().copied()
+        });
+        let reading = Reading::new(Rc::clone(&job), machine, eager.flatten());
+        let found = match reading.run(timer, &worker.tails).await {
+            // What was to be repaired is not the newest any more: somebody else's write came.
+            Err(Failure::Kept(KeptFailure::NotApplied(Reason::TooFew(_), _)))
+                if job.overwritten.take() =>
+            {
+                continue;
+            }
+            found => found?,
+        };
         let pool = job.pool();
         let achieved = |acks| Achieved::of(&pool, request.level, acks, count);
         let serving =
@@ -219,11 +231,22 @@ async fn read<A: Answer>(
         }
         // Those that have it, and then those of which that is not known: they are asked for this
         // very version.
-        let mut first = order(&pool, request.token, |place| from.contains(place));
+        let mut places = order(&pool, request.token, |place| from.contains(place));
         let is_asked = |place: usize| pool.is_asked(job.shard(&pool, place));
-        first.extend(order(&pool, request.token, |place| !from.contains(place) && is_asked(place)));
+        let others = order(&pool, request.token, |place| !from.contains(place) && is_asked(place));
+        places.extend(others);
+        let mut fetch = None;
+        if let Some((place, fetched)) = job.fetched.take() {
+            if fetched.value.version == value.version {
+                places.retain(|other| *other != place);
+                places.insert(0, place);
+                fetch = Some(fetched);
+            } else {
+                fetched.let_go();
+            }
+        }
         // Else it was overwritten meanwhile: what is there now is looked for anew.
-        if let Ok(()) = serving.value(&value, &first, None, answer, note).await? {
+        if let Ok(()) = serving.value(&value, &places, fetch, answer, note).await? {
             return Ok(());
         }
     }

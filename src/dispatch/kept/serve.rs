@@ -180,14 +180,13 @@ impl Serving<'_> {
                 Ok(_) | Err(_) => continue,
             };
             note.upstream_status = 200;
-            if !is_headed {
+            if is_headed {
+                pool.metrics.kept.continued.inc(self.job.stripe);
+            } else {
                 let shard = self.shard_name(place);
                 let lengths = (Some(length), part);
                 self.head(answer, status, Some(value), version, Some(&shard), lengths);
                 is_headed = true;
-            }
-            if sent > 0 {
-                pool.metrics.kept.continued.inc(self.job.stripe);
             }
             match self.pass(&pool, place, fetch, answer, &mut sent).await {
                 Ok(()) => return Ok(Ok(())),

@@ -29,6 +29,10 @@ const ROUND_MS: u64 = 5_000;
 /// an upload up for some hundred milliseconds now and then.
 const LAG_MS: u64 = 1_000;
 
+/// The part of a long upload that it may wait so. Equal stores take turns in being the slowest: of a
+/// gigabyte, a second in all would leave one behind nearly every time.
+const LAG_PART: u64 = 4;
+
 /// What a write waits for.
 pub(super) enum Event {
     /// A replica has answered.
@@ -54,6 +58,7 @@ pub(super) struct Writing {
     has_begun: bool,
     /// Until when a round waits; `u64::MAX` while the body comes.
     until_ms: u64,
+    begun_ms: u64,
     lag_since_ms: Option<u64>,
     lag_ms: u64,
 }
@@ -67,7 +72,8 @@ impl Writing {
         hints: Option<HintSink>,
     ) -> Self {
         let passes = matches!(job.content, Content::Passing { .. });
-        let until_ms = if passes { u64::MAX } else { job.means.timers.now_ms() + ROUND_MS };
+        let begun_ms = job.means.timers.now_ms();
+        let until_ms = if passes { u64::MAX } else { begun_ms + ROUND_MS };
         Self {
             job,
             machine,
@@ -78,6 +84,7 @@ impl Writing {
             held: None,
             has_begun: false,
             until_ms,
+            begun_ms,
             lag_since_ms: None,
             lag_ms: 0,
         }
@@ -270,7 +277,8 @@ impl Writing {
             return None;
         }
         let since_ms = *self.lag_since_ms.get_or_insert(now_ms);
-        let left_ms = LAG_MS.saturating_sub(self.lag_ms);
+        let allowed_ms = LAG_MS.max((since_ms - self.begun_ms) / LAG_PART);
+        let left_ms = allowed_ms.saturating_sub(self.lag_ms);
         if !timer.poll_expired(cx, since_ms + left_ms) {
             return None;
         }

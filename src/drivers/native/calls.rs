@@ -162,10 +162,14 @@ impl Fetch {
         Ok(Some(&self.line.buffer.filled()[..here]))
     }
 
-    /// Whether all of it is here already.
-    #[must_use]
-    pub fn is_here(&self) -> bool {
-        self.line.buffer.filled().len() as u64 >= self.left
+    /// Drops the value. Its connection is kept if all of it has come already.
+    pub fn let_go(mut self) {
+        if let Ok(here) = usize::try_from(self.left)
+            && self.line.buffer.filled().len() == self.given + here
+        {
+            self.line.buffer.consume(self.given + here);
+            self.line.put_back();
+        }
     }
 
     /// The connection, and what came of the body so far, to pass the rest on by other means. The
@@ -175,12 +179,6 @@ impl Fetch {
         let is_persistent = self.line.is_persistent();
         let upstream = self.line.take()?;
         Some((upstream, self.line.buffer, is_persistent))
-    }
-
-    /// The connection that it comes on.
-    #[must_use]
-    pub fn upstream(&self) -> Option<&Upstream> {
-        self.line.upstream()
     }
 }
 

@@ -227,11 +227,6 @@ impl Line {
         Ok(self.buffer.filled())
     }
 
-    /// The connection, to read the body from by other means.
-    pub(super) fn upstream(&self) -> Option<&Upstream> {
-        self.upstream.as_ref()
-    }
-
     /// Takes the connection and what came behind the head.
     pub(super) fn take(&mut self) -> Option<Upstream> {
         self.upstream.take()

@@ -22,7 +22,8 @@ impl World {
                 self.stores[store].stopped_until_us = until_us;
                 self.tell(store, "store is stopped", &[("for_us", for_us)]);
             }
-            40..65 => {
+            40..45 => self.replace_store(store),
+            45..65 => {
                 let for_us = self.rng.u64(10_000..3_000_000);
                 self.proxies[proxy].stopped_until_us = self.now_us + for_us;
                 self.tell(proxy, "proxy is stopped", &[("for_us", for_us)]);
@@ -46,9 +47,21 @@ impl World {
         self.stores[at].kill();
         self.tell(at, "store is killed", &[]);
         self.count("store killed");
-        let checked = self.visible.check(&self.stores);
+        let checked = self.visible.check(&self.stores, self.group.view.fresh);
         self.check("visible", checked);
         self.after(for_us, Event::StartStore(at));
+    }
+
+    /// A store is lost for good, and a fresh one takes its place; one at a time.
+    fn replace_store(&mut self, at: usize) {
+        if self.group.view.fresh.is_some() {
+            return;
+        }
+        self.stores[at].replace();
+        self.group.replaced(at);
+        self.filled.clear();
+        self.tell(at, "store is replaced", &[]);
+        self.count("replaced");
     }
 
     pub fn start_store(&mut self, at: usize) {

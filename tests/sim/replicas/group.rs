@@ -10,6 +10,17 @@ pub const LEASE_MS: u64 = 1_000;
 /// A tenth and a moment.
 const MARGIN_MS: u64 = LEASE_MS / 10 + 100;
 
+/// What is agreed of the stores.
+#[derive(Debug, Clone, Default)]
+pub struct View {
+    /// Later views are greater.
+    pub revision: u64,
+    /// Which store each shard is bound to.
+    pub identities: Vec<u64>,
+    /// The shard whose store replaced another and is not filled.
+    pub fresh: Option<usize>,
+}
+
 #[derive(Debug, Default)]
 pub struct Group {
     pub epoch: u64,
@@ -17,6 +28,7 @@ pub struct Group {
     pub barrier: u64,
     /// What the proposer's wall clock showed when the epoch in force began.
     pub begun_unix_ms: u64,
+    pub view: View,
     nodes: Vec<Node>,
 }
 
@@ -27,15 +39,29 @@ struct Node {
 }
 
 impl Group {
-    pub fn new(nodes: usize) -> Self {
+    pub fn new(nodes: usize, stores: usize) -> Self {
+        let view = View { identities: vec![1; stores], ..View::default() };
         let nodes = vec![Node { reported: 1, holds_until_us: 0 }; nodes];
-        Self { epoch: 1, barrier: 1, begun_unix_ms: 0, nodes }
+        Self { epoch: 1, barrier: 1, begun_unix_ms: 0, view, nodes }
     }
 
     /// Nothing is collected under an epoch before the next begins.
     pub fn next_epoch(&mut self, unix_ms: u64) {
         self.epoch += 1;
         self.begun_unix_ms = unix_ms;
+    }
+
+    /// A shard is bound to a fresh store.
+    pub fn replaced(&mut self, store: usize) {
+        self.view.revision += 1;
+        self.view.identities[store] += 1;
+        self.view.fresh = Some(store);
+    }
+
+    /// It was brought all that the others hold.
+    pub fn filled(&mut self) {
+        self.view.revision += 1;
+        self.view.fresh = None;
     }
 
     /// Whether the node gets a lease, which it counts from when it sent this.

@@ -2,8 +2,8 @@
 //!
 //! Three stores keep a few keys of one slot by the rules of `protocol::holding`; some proxies run
 //! [`Write`](ringway::protocol::write::Write) and [`Read`](ringway::protocol::read::Read) for
-//! clients, replay hints, compare replicas and collect tombstones. As in the world of the group,
-//! faults come first and healing after, and one seed is one run.
+//! clients, replay hints, compare replicas, collect tombstones, and fill a store that replaced another.
+//! As in the world of the group, faults come first and healing after, and one seed is one run.
 //!
 //! | file | what is in it |
 //! |---|---|
@@ -11,7 +11,7 @@
 //! | `store` | a store: what it holds, what a kill takes from it, what it refuses |
 //! | `proxy`, `upkeep` | the runners: clients' operations; hints, mending, collection |
 //! | `group` | leases, epochs and barriers, as little of them as stores and writes see |
-//! | `faults` | kills, stops, divisions, clocks |
+//! | `faults` | kills, stops, replaced stores, divisions, clocks |
 //! | `checks/` | what must hold, one file each |
 //! | `rules` | the rules, each of which can be switched off |
 //!

@@ -11,7 +11,7 @@ use ringway::protocol::write::{self, Fault, Kind, Write};
 use ringway::version::{HybridClock, Proposer, Version};
 
 use super::checks::Deleted;
-use super::group::LEASE_MS;
+use super::group::{LEASE_MS, View};
 use super::rules::Rule;
 use super::store::{Key, Reply, Request};
 use super::upkeep::{Collection, Survey};
@@ -39,6 +39,7 @@ pub struct Proxy {
     pub stopped_until_us: u64,
     pub side: u8,
     pub epoch: u64,
+    pub view: View,
     /// By its own boottime.
     pub lease_until_ms: u64,
     pub operations: BTreeMap<u64, Operation>,
@@ -47,10 +48,11 @@ pub struct Proxy {
 }
 
 /// What is the same for the whole of an operation.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Head {
     pub key: Key,
     pub epoch: u64,
+    pub view: View,
     pub begun_boot_ms: u64,
     pub begun: u64,
     /// What it writes.
@@ -74,8 +76,15 @@ pub enum Task {
     Collect(Collection),
 }
 
+impl Head {
+    pub fn letter(&self, proxy: usize, operation: u64, store: usize, request: Request) -> Letter {
+        let identity = self.view.identities[store];
+        Letter { proxy, operation, key: self.key, epoch: self.epoch, identity, request }
+    }
+}
+
 impl Proxy {
-    pub fn new(clock: Clock) -> Self {
+    pub fn new(clock: Clock, stores: usize) -> Self {
         Self {
             clock,
             hlc: HybridClock::default(),
@@ -84,6 +93,7 @@ impl Proxy {
             stopped_until_us: 0,
             side: 0,
             epoch: 1,
+            view: View { identities: vec![1; stores], ..View::default() },
             lease_until_ms: 0,
             operations: BTreeMap::new(),
             hints: BTreeMap::new(),
@@ -122,13 +132,26 @@ impl World {
         self.group.look(self.now_us);
         let (epoch, is_near) = (self.group.epoch, self.proxies[at].side == 0);
         let lease_until_ms = is_granted.then_some(sent_boot_ms + LEASE_MS);
-        self.carry(is_near, || Event::Granted { proxy: at, starts, epoch, lease_until_ms });
+        let view = self.group.view.clone();
+        let granted =
+            || Event::Granted { proxy: at, starts, epoch, view: view.clone(), lease_until_ms };
+        self.carry(is_near, granted);
     }
 
-    pub fn granted(&mut self, at: usize, starts: u64, epoch: u64, until_ms: Option<u64>) {
+    pub fn granted(
+        &mut self,
+        at: usize,
+        starts: u64,
+        epoch: u64,
+        view: View,
+        until_ms: Option<u64>,
+    ) {
         let proxy = &mut self.proxies[at];
         if proxy.starts == starts && proxy.is_up {
             proxy.epoch = proxy.epoch.max(epoch);
+            if view.revision > proxy.view.revision {
+                proxy.view = view;
+            }
             proxy.lease_until_ms = proxy.lease_until_ms.max(until_ms.unwrap_or(0));
         }
     }
@@ -172,7 +195,10 @@ impl World {
         let is_up = |store: usize| self.stores[store].is_up;
         let up: Set = (0..self.stores.len()).filter(|store| is_up(*store)).collect();
         let up = if self.chance(20) { Set::first(self.stores.len()) } else { up };
-        let replicas = Replicas { up, ..Replicas::all_up(self.stores.len()) };
+        let fresh =
+            self.proxies[at].view.fresh.filter(|_| self.rules.keep(Rule::FreshProvesNothing));
+        let fresh = fresh.into_iter().collect();
+        let replicas = Replicas { count: self.stores.len(), up, fresh };
         let kind = match asked {
             Asked::Delete => Kind::Delete,
             _ => Kind::Put { is_held: self.rng.bool() },
@@ -190,9 +216,10 @@ impl World {
         let head = self.head(at, key, level);
         let value = (asked == Asked::Put).then_some(self.counter + 1);
         let is_write = asked != Asked::Read;
+        let begun = head.begun;
         let operation = self.start(at, Operation { head: Head { value, ..head }, task });
         if is_write {
-            let event = history::Event { kind: Told::Write(value), begun: head.begun, ended: None };
+            let event = history::Event { kind: Told::Write(value), begun, ended: None };
             self.histories.entry(key).or_default().insert(operation, event);
         }
         self.drive(at, operation);
@@ -217,6 +244,7 @@ impl World {
         Head {
             key,
             epoch: self.proxies[at].epoch,
+            view: self.proxies[at].view.clone(),
             begun_boot_ms: self.proxies[at].clock.boot_ms(self.now_us),
             begun: self.tick(),
             value: None,
@@ -236,8 +264,7 @@ impl World {
 
     /// Sends one request of an operation to some stores.
     pub fn ask(&mut self, at: usize, number: u64, head: &Head, to: Set, request: &Request) {
-        let Head { key, epoch, .. } = *head;
-        let letter = Letter { proxy: at, operation: number, key, epoch, request: request.clone() };
+        let letter = |store: usize| head.letter(at, number, store, request.clone());
         // The worst moment to be stopped: the lease was looked at, and nothing is sent yet.
         let mut later_us = 0;
         if request.is_write() && self.chance(4) {
@@ -257,13 +284,13 @@ impl World {
             let store = self.rng.usize(0..self.stores.len());
             self.kill_store(store, 0);
         }
-        to.iter().for_each(|store| self.send(later_us, store, &letter));
+        to.iter().for_each(|store| self.send(later_us, store, &letter(store)));
     }
 
     pub fn answer(&mut self, at: usize, number: u64, store: usize, reply: Reply) {
         let rules = self.rules;
         let Some(operation) = self.proxies[at].operations.get_mut(&number) else { return };
-        let head = operation.head;
+        let level = operation.head.level;
         match (&mut operation.task, reply) {
             (Task::Write(write), Reply::Staged(newest)) => {
                 let newest =
@@ -276,7 +303,7 @@ impl World {
             }
             (Task::Write(write), Reply::Committed { is_applied: false, .. })
                 if !rules.keep(Rule::OneVersion)
-                    && head.level != Level::One
+                    && level != Level::One
                     && write.outcome().is_none() =>
             {
                 self.stamp_anew(at, number);
@@ -437,7 +464,7 @@ impl World {
                     if head.value.is_none() {
                         self.deleted.acknowledged(head.key, version);
                     }
-                    let checked = self.visible.check(&self.stores);
+                    let checked = self.visible.check(&self.stores, self.group.view.fresh);
                     self.check("visible", checked);
                 }
             }

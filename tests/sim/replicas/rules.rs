@@ -22,18 +22,21 @@ pub enum Rule {
     DurableBeforeAnswer,
     /// A tombstone is dropped only when all replicas hold it.
     TombstonesEverywhere,
+    /// A replica that replaced another is no witness before it is filled.
+    FreshProvesNothing,
     /// A store refuses what began under an older epoch than it was told.
     StoresFence,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 7] = [
+    pub const ALL: [Rule; 8] = [
         Self::OneVersion,
         Self::AskBeforeChoosing,
         Self::RepairBeforeAnswer,
         Self::HintsAreNoAcks,
         Self::DurableBeforeAnswer,
         Self::TombstonesEverywhere,
+        Self::FreshProvesNothing,
         Self::StoresFence,
     ];
 }

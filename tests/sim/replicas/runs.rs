@@ -14,12 +14,13 @@ const SEEDS: u64 = 150;
 const BROKEN_SEEDS_MAX: u64 = 1_000;
 
 /// What must happen in some run at least.
-const HAPPENS: [&str; 21] = [
+const HAPPENS: [&str; 23] = [
     "acknowledged",
     "collected",
     "copy",
     "division",
     "epoch",
+    "filled",
     "hint",
     "hint settled",
     "lease lost",
@@ -32,6 +33,7 @@ const HAPPENS: [&str; 21] = [
     "read",
     "read repair",
     "refused",
+    "replaced",
     "replayed",
     "stale epoch",
     "superseded",
@@ -103,7 +105,7 @@ fn caught_without(rule: Rule) -> Option<(u64, Violation)> {
     let by: &[&str] = match rule {
         Rule::HintsAreNoAcks | Rule::DurableBeforeAnswer => &["visible", "linearizable"],
         Rule::OneVersion | Rule::RepairBeforeAnswer => &["linearizable"],
-        Rule::AskBeforeChoosing => &["linearizable", "visible"],
+        Rule::AskBeforeChoosing | Rule::FreshProvesNothing => &["linearizable", "visible"],
         _ => &["linearizable", "deleted", "converged", "visible"],
     };
     (0..BROKEN_SEEDS_MAX).find_map(|seed| {

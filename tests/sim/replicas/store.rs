@@ -71,6 +71,8 @@ pub struct Store {
     pub disk: Kept,
     /// Operation and key.
     pub staged: BTreeSet<(u64, Key)>,
+    /// Changes when the store is replaced by another.
+    pub identity: u64,
     pub is_up: bool,
     /// Which start of it this is.
     pub starts: u64,
@@ -90,7 +92,7 @@ impl Kept {
 
 impl Store {
     pub fn new() -> Self {
-        Self { is_up: true, ..Self::default() }
+        Self { identity: 1, is_up: true, ..Self::default() }
     }
 
     pub fn kill(&mut self) {
@@ -98,6 +100,12 @@ impl Store {
         self.staged.clear();
         self.starts += 1;
         self.is_up = false;
+    }
+
+    /// A fresh store stands in its place, which has nothing.
+    pub fn replace(&mut self) {
+        let (identity, starts) = (self.identity + 1, self.starts + 1);
+        *self = Self { identity, starts, ..Self::new() };
     }
 
     pub fn sync(&mut self) {

@@ -15,7 +15,7 @@ use ringway::version::Version;
 use super::proxy::{Head, Operation, Task};
 use super::rules::Rule;
 use super::store::{Key, Reply, Request};
-use super::world::{Event, Letter, STRICT_KEYS, World};
+use super::world::{Event, STRICT_KEYS, World};
 
 /// `tombstone_min_age`: above what two wall clocks are apart.
 const AGE_MS_MIN: u64 = 300;
@@ -56,6 +56,10 @@ impl World {
             .hints
             .first_key_value()
             .map(|((replica, key), version)| (*replica, *key, *version));
+        if let Some(fresh) = self.proxies[at].view.fresh {
+            self.fill(at, fresh);
+        }
+        let proxy = &self.proxies[at];
         match self.rng.u8(0..10) {
             0..4 => {
                 let Some((replica, key, version)) = hint else { return };
@@ -74,11 +78,24 @@ impl World {
         }
     }
 
+    /// Compares a few of the keys that the fresh store was not seen to have.
+    fn fill(&mut self, at: usize, fresh: usize) {
+        if self.group.view.fresh != Some(fresh) {
+            return;
+        }
+        let left: Vec<Key> = (0..=STRICT_KEYS).filter(|key| !self.filled.contains(key)).collect();
+        if left.is_empty() {
+            self.group.filled();
+            self.count("filled");
+        }
+        left.into_iter().take(6).for_each(|key| self.survey(at, key, None));
+    }
+
     fn survey(&mut self, at: usize, key: Key, hint: Option<(usize, Version)>) {
         let head = self.head(at, key, Level::Quorum);
         let held = vec![None; self.stores.len()];
         let task = Task::Survey(Survey { held, hint, is_done: false });
-        let number = self.start(at, Operation { head, task });
+        let number = self.start(at, Operation { head: head.clone(), task });
         self.ask(at, number, &head, Set::first(self.stores.len()), &Request::Ask);
     }
 
@@ -90,14 +107,15 @@ impl World {
             begun_unix_ms: self.group.begun_unix_ms,
             is_done: false,
         };
-        let number = self.start(at, Operation { head, task: Task::Collect(collection) });
+        let task = Task::Collect(collection);
+        let number = self.start(at, Operation { head: head.clone(), task });
         self.ask(at, number, &head, Set::first(self.stores.len()), &Request::Tell);
     }
 
     /// A store has answered a survey or a collection.
     pub fn heard(&mut self, at: usize, number: u64, store: usize, reply: Reply) {
         let Some(mut operation) = self.proxies[at].operations.remove(&number) else { return };
-        let head = operation.head;
+        let head = operation.head.clone();
         let every = Set::first(self.stores.len());
         match (&mut operation.task, reply) {
             (Task::Survey(survey), Reply::Held(held)) if !survey.is_done => {
@@ -133,7 +151,7 @@ impl World {
     /// Its time is over: a survey does with what it has.
     pub fn survey_ends(&mut self, at: usize, number: u64) {
         let Some(mut operation) = self.proxies[at].operations.remove(&number) else { return };
-        let head = operation.head;
+        let head = operation.head.clone();
         if let Task::Survey(survey) = &mut operation.task
             && !survey.is_done
         {
@@ -161,6 +179,7 @@ impl World {
         survey: &Survey,
     ) -> Option<(usize, Key, Version)> {
         let Some((target, version)) = survey.hint else {
+            self.look_whether_filled(head, survey);
             if let Some(mend) = mend(&survey.held) {
                 if !mend.to.is_empty() {
                     self.count("mended");
@@ -180,6 +199,19 @@ impl World {
                 self.ask(at, number, head, Set::only(target), &Request::Bring(record));
                 None
             }
+        }
+    }
+
+    /// Whether the fresh store has of a key what all others have.
+    fn look_whether_filled(&mut self, head: &Head, survey: &Survey) {
+        let view = &self.group.view;
+        let Some(fresh) = view.fresh.filter(|_| head.view.identities == view.identities) else {
+            return;
+        };
+        let held: Option<Vec<Held>> = survey.held.iter().copied().collect();
+        let Some(held) = held else { return };
+        if held.iter().filter_map(|held| held.record()).all(|record| held[fresh].covers(record)) {
+            self.filled.insert(head.key);
         }
     }
 
@@ -227,11 +259,11 @@ impl World {
         // Often it reaches one of them much later than the others.
         let request = Request::Raise(collected);
         let last = self.rng.usize(0..self.stores.len());
-        let letter =
-            Letter { proxy: at, operation: number, key: head.key, epoch: head.epoch, request };
+
         for store in 0..self.stores.len() {
             let is_late = store == last && self.chance(50);
             let later_us = if is_late { self.rng.u64(0..4_000_000) } else { 0 };
+            let letter = head.letter(at, number, store, request.clone());
             self.send(later_us, store, &letter);
         }
     }

@@ -1,11 +1,11 @@
 //! One run: a queue of events, a network that is unkind, stores and proxies.
 
-use std::collections::{BTreeMap, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use ringway::version::Version;
 
 use super::checks::{Deleted, Visible, converged};
-use super::group::Group;
+use super::group::{Group, View};
 use super::proxy::{Asked, Proxy};
 use super::rules::{Rule, Rules};
 use super::store::{Key, Reply, Request, Store};
@@ -34,6 +34,8 @@ pub struct Letter {
     pub operation: u64,
     pub key: Key,
     pub epoch: u64,
+    /// Which store is meant, by the view that the operation began with.
+    pub identity: u64,
     pub request: Request,
 }
 
@@ -80,6 +82,7 @@ pub enum Event {
         proxy: usize,
         starts: u64,
         epoch: u64,
+        view: View,
         lease_until_ms: Option<u64>,
     },
     Upkeep(usize),
@@ -117,6 +120,8 @@ pub struct World {
     pub histories: BTreeMap<Key, BTreeMap<u64, history::Event>>,
     pub visible: Visible,
     pub deleted: Deleted,
+    /// The keys of which the fresh store was seen to have what the others have.
+    pub filled: BTreeSet<Key>,
     pub coverage: Coverage,
     violation: Option<Violation>,
     /// Tells apart what happens in one moment.
@@ -165,8 +170,8 @@ impl World {
             rng,
             rules,
             stores: std::iter::repeat_with(Store::new).take(STORES).collect(),
-            proxies: clocks.into_iter().map(Proxy::new).collect(),
-            group: Group::new(proxies),
+            proxies: clocks.into_iter().map(|clock| Proxy::new(clock, STORES)).collect(),
+            group: Group::new(proxies, STORES),
             is_healed: false,
             is_calm,
             collects_at_us: 0,
@@ -175,6 +180,7 @@ impl World {
             histories: BTreeMap::new(),
             visible: Visible::default(),
             deleted: Deleted::default(),
+            filled: BTreeSet::new(),
             coverage: Coverage::new(),
             violation: None,
             ticks: 0,
@@ -217,8 +223,8 @@ impl World {
             Event::Renewal { proxy, starts, reported, sent_boot_ms } => {
                 self.renewal(proxy, starts, reported, sent_boot_ms);
             }
-            Event::Granted { proxy, starts, epoch, lease_until_ms } => {
-                self.granted(proxy, starts, epoch, lease_until_ms);
+            Event::Granted { proxy, starts, epoch, view, lease_until_ms } => {
+                self.granted(proxy, starts, epoch, view, lease_until_ms);
             }
             Event::Upkeep(proxy) => self.upkeep(proxy),
             Event::NextEpoch(proxy) => self.next_epoch(proxy),
@@ -234,6 +240,10 @@ impl World {
         let rules = self.rules;
         let store = &mut self.stores[at];
         if !store.is_up {
+            return;
+        }
+        if letter.identity != store.identity {
+            self.reply(at, &letter, &Reply::Stale);
             return;
         }
         if !store.admits(letter.epoch, rules) {
@@ -363,7 +373,7 @@ impl World {
             let judged = linearizable(&events).map_err(|why| format!("key {key}: {why}"));
             self.check("linearizable", judged);
         }
-        let checked = self.visible.check(&self.stores);
+        let checked = self.visible.check(&self.stores, self.group.view.fresh);
         self.check("visible", checked);
         let checked = converged(&self.stores);
         self.check("converged", checked);

@@ -1,0 +1,409 @@
+//! How are all replicas of a pool compared, and brought to the newest?
+//!
+//! Fold by fold: sums of folds, of slots, pages of keys, and copies. A key that differs in a page
+//! may be one that is just being written: so all its replicas are asked once more before anything
+//! is concluded. A shard that does not answer is left out for the rest of the pass, since to wait
+//! for it at each of 256 folds would take minutes; and the pass is not *whole* for it.
+//!
+//! A pass can be broken off at any point. The fold that it came to stands in a file of the node's
+//! folder, and the next scheduled pass of the pool goes on from there.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use super::copy::bring;
+use super::fill::conclude;
+use super::metrics::Cause;
+use super::passes::{EXAMPLES_MAX, Pass, PassEnd, PassKind};
+use super::pool::PoolNow;
+use super::world::World;
+use crate::disk::atomic::replace;
+use crate::ids::{PoolName, Token};
+use crate::protocol::anti_entropy::{
+    Circle, Difference, FOLD_SLOTS, FOLDS, Members, Merge, Run, differ, mend,
+};
+use crate::protocol::quorum::majority;
+use crate::protocol::read::Record;
+use crate::protocol::replica::Sum;
+use crate::ring::ShardIx;
+use crate::version::Stamp;
+
+/// Keys of one page.
+const PAGE_KEYS: usize = 500;
+
+/// Keys that are mended at once.
+const MENDS_MAX: usize = 8;
+
+/// A key that differs is looked at again after this: a write that is under way has ended by then.
+const SECOND_LOOK: Duration = Duration::from_millis(250);
+
+/// Bytes of one sum, and about those of a key in a page: what reading them is reckoned at.
+const SUM_BYTES: u64 = 24;
+const ENTRY_BYTES: u64 = 256;
+
+/// Folds between two notes of how far a pass has come.
+const NOTE_FOLDS: u32 = 8;
+
+/// A pass under way.
+struct Progress {
+    pass: Pass,
+    begun_us: u64,
+    /// Shards that failed to answer.
+    away: BTreeSet<usize>,
+    /// Shards of which some slot was compared with too few others to be sure that it lacks nothing
+    /// that was acknowledged.
+    unsure: BTreeSet<usize>,
+    /// Of what could not be brought, the oldest.
+    unrepaired: Option<Stamp>,
+}
+
+/// What came of one key.
+#[derive(Debug, Default)]
+struct Mended {
+    differs: bool,
+    copied: u64,
+    bytes: u64,
+    failed: u64,
+    stuck: bool,
+    stamp: Stamp,
+}
+
+/// Runs a pass to its end.
+pub(super) async fn run(world: Rc<World>, name: PoolName, pass: Pass) {
+    let begun_us = world.now_us();
+    let lost_before = world.parts.hints.counts().lost;
+    let mut progress = Progress {
+        pass,
+        begun_us,
+        away: BTreeSet::new(),
+        unsure: BTreeSet::new(),
+        unrepaired: None,
+    };
+    let first = match progress.pass.kind {
+        PassKind::Scheduled => note_of(&world, &name),
+        PassKind::Asked | PassKind::Fill => 0,
+    };
+    let failed = folds(&world, &name, &mut progress, first).await.err();
+    progress.pass.end = failed.map_or(PassEnd::Done, PassEnd::Failed);
+    let whole = progress.pass.end == PassEnd::Done && !progress.pass.dry_run;
+    if whole {
+        world.counts.unrepaired(&name, progress.unrepaired);
+    }
+    if whole && first == 0 {
+        let sure =
+            |shard: &usize| !progress.away.contains(shard) && !progress.unsure.contains(shard);
+        if let Some(pool) = world.pool(&name)
+            && progress.pass.failed == 0
+        {
+            let sure: Vec<usize> = (0..pool.seats.len()).filter(sure).collect();
+            conclude(&world, &pool, &sure, lost_before).await;
+        }
+    }
+    tell(&progress.pass);
+    show(&world, &name, &mut progress);
+}
+
+fn show(world: &World, name: &PoolName, progress: &mut Progress) {
+    progress.pass.took_ms = world.now_us().saturating_sub(progress.begun_us) / 1000;
+    world.passes.show(name, &progress.pass);
+}
+
+fn tell(pass: &Pass) {
+    let Pass { pool, keys_differing, copied, bytes, failed, away, .. } = pass;
+    match &pass.end {
+        PassEnd::Failed(why) => tracing::warn!(%pool, "repair was broken off: {why}"),
+        _ if *keys_differing > 0 || *failed > 0 || !away.is_empty() => tracing::info!(
+            %pool,
+            keys_differing,
+            copied,
+            bytes,
+            failed,
+            away = away.join(", "),
+            "repair has compared all replicas"
+        ),
+        _ => tracing::debug!(%pool, "repair has found all replicas alike"),
+    }
+}
+
+/// Goes through the folds from `first` on.
+async fn folds(
+    world: &Rc<World>,
+    name: &PoolName,
+    progress: &mut Progress,
+    first: u32,
+) -> Result<(), String> {
+    progress.pass.slots = first * FOLD_SLOTS;
+    for fold in first..FOLDS {
+        let pool = world.pool(name).ok_or("the pool is no more")?;
+        one_fold(world, &pool, u8::try_from(fold).expect("256 folds"), progress).await;
+        progress.pass.slots += FOLD_SLOTS;
+        let named = progress.away.iter().map(|shard| pool.seats[*shard].shard.to_string());
+        progress.pass.away = named.collect();
+        show(world, name, progress);
+        if progress.pass.kind == PassKind::Scheduled && (fold + 1) % NOTE_FOLDS == 0 {
+            note(world, name, (fold + 1) % FOLDS);
+        }
+    }
+    Ok(())
+}
+
+/// Asks shards for the sums of a fold, at once. Who does not answer is away from now on.
+async fn sums(
+    world: &Rc<World>,
+    pool: &Rc<PoolNow>,
+    fold: u8,
+    shards: &[u16],
+    in_one: u32,
+    progress: &mut Progress,
+) -> BTreeMap<u16, Vec<Sum>> {
+    let mut asked = JoinSet::new();
+    for shard in shards {
+        let at = usize::from(*shard);
+        if progress.away.contains(&at) {
+            continue;
+        }
+        if pool.agreed.shards[at].store.is_none() {
+            progress.away.insert(at);
+            continue;
+        }
+        let (world, pool, shard) = (Rc::clone(world), Rc::clone(pool), *shard);
+        asked.spawn_local(async move {
+            let replica = pool.replica(at).expect("looked at above");
+            let from = u32::from(fold) * FOLD_SLOTS;
+            let timer = world.timer();
+            let begun_us = world.now_us();
+            let sums = replica.digests(&world.means, &timer, from, FOLD_SLOTS, in_one).await;
+            world.answered(&pool, begun_us);
+            (shard, sums)
+        });
+    }
+    let mut found = BTreeMap::new();
+    while let Some(joined) = asked.join_next().await {
+        match joined {
+            Ok((shard, Ok(sums))) => {
+                found.insert(shard, sums);
+            }
+            Ok((shard, Err(fault))) => {
+                tracing::debug!(pool = %pool.name(), shard, %fault, "no digests");
+                progress.away.insert(usize::from(shard));
+            }
+            // A task of ours that panicked: the shard has not answered.
+            Err(error) => tracing::error!(%error, "asking for digests"),
+        }
+    }
+    let slots = u64::from(FOLD_SLOTS / in_one);
+    world.pay(pool, found.len() as u64 * slots * SUM_BYTES).await;
+    found
+}
+
+async fn one_fold(world: &Rc<World>, pool: &Rc<PoolNow>, fold: u8, progress: &mut Progress) {
+    let agreed = Rc::clone(pool);
+    let set_of = |slot: u16| -> Vec<u16> {
+        let replicas = agreed.agreed.replicas(Token(u64::from(slot) << 48));
+        replicas.iter().map(|ShardIx(shard)| *shard).collect()
+    };
+    let circle = Circle::new(set_of);
+    let shards = match circle.members(fold) {
+        Members::Same(shards) => {
+            let found = sums(world, pool, fold, &shards, FOLD_SLOTS, progress).await;
+            judge_answers(pool, &shards, &found, progress);
+            if !differ(found.values().filter_map(|sums| sums.first().copied())) {
+                return;
+            }
+            shards
+        }
+        Members::Mixed(shards) => shards,
+    };
+    let found = sums(world, pool, fold, &shards, 1, progress).await;
+    for slot in 0..=u8::MAX {
+        let members = circle.shards((u16::from(fold) << 8) | u16::from(slot));
+        judge_answers(pool, &members, &found, progress);
+    }
+    for run in circle.differing(fold, &found) {
+        progress.pass.slots_differing += u32::from(run.last - run.first) + 1;
+        compare(world, pool, &run, progress).await;
+    }
+}
+
+/// Notes which shards of a replica set cannot be said to lack nothing, given who answered.
+///
+/// A write that was acknowledged stands on a majority of the N, and of those at most one is the
+/// shard that is looked at, or the store that it replaced. So with N − majority + 1 of the others,
+/// one of them has it. What a fresh store says counts for nothing.
+fn judge_answers(
+    pool: &PoolNow,
+    members: &[u16],
+    found: &BTreeMap<u16, Vec<Sum>>,
+    progress: &mut Progress,
+) {
+    let replicas = members.len();
+    let needed = replicas - majority(replicas) + 1;
+    for shard in members {
+        let others = members.iter().filter(|other| {
+            let knows = !pool.agreed.shards[usize::from(**other)].fresh;
+            *other != shard && knows && found.contains_key(other)
+        });
+        if replicas > 1 && (others.count() < needed || !found.contains_key(shard)) {
+            progress.unsure.insert(usize::from(*shard));
+        }
+    }
+}
+
+/// Lays the keys of a run side by side.
+async fn compare(world: &Rc<World>, pool: &Rc<PoolNow>, run: &Run, progress: &mut Progress) {
+    let shards: Vec<usize> = run.shards.iter().map(|shard| usize::from(*shard)).collect();
+    let mut merge = Merge::new(shards.len(), run.tokens());
+    let mut cursors: Vec<Option<String>> = vec![None; shards.len()];
+    let mut mends: JoinSet<Mended> = JoinSet::new();
+    let compared_before = progress.pass.keys;
+    loop {
+        while let Some(at) = merge.wants() {
+            let replica = pool.replica(shards[at]).expect("it has answered");
+            let (timer, cursor) = (world.timer(), cursors[at].take());
+            let page = replica
+                .keys(&world.means, &timer, run.tokens(), cursor.as_deref(), PAGE_KEYS)
+                .await;
+            let taken = match page {
+                Ok(page) => {
+                    world.pay(pool, page.keys.len() as u64 * ENTRY_BYTES).await;
+                    let is_last = page.next.is_none();
+                    cursors[at] = page.next;
+                    merge.page(at, page.keys, is_last).map_err(|error| error.to_string())
+                }
+                Err(fault) => Err(fault.to_string()),
+            };
+            if let Err(why) = taken {
+                // Without it nothing can be said of this run; with it away, the next ones can.
+                let shard = &pool.seats[shards[at]].shard;
+                tracing::debug!(pool = %pool.name(), %shard, why, "no page of keys");
+                progress.away.insert(shards[at]);
+                progress.unsure.extend(&shards);
+                finish(&mut mends, 0, progress).await;
+                return;
+            }
+        }
+        match merge.next() {
+            Some(difference) => {
+                finish(&mut mends, MENDS_MAX - 1, progress).await;
+                if progress.pass.examples.len() < EXAMPLES_MAX {
+                    progress.pass.examples.push(difference.newest.key.clone());
+                }
+                let (world, pool) = (Rc::clone(world), Rc::clone(pool));
+                let (shards, dry_run) = (shards.clone(), progress.pass.dry_run);
+                mends.spawn_local(mended(world, pool, shards, difference, dry_run));
+            }
+            None if merge.is_done() => break,
+            None => {}
+        }
+        progress.pass.keys = compared_before + merge.compared();
+        show(world, pool.name(), progress);
+    }
+    progress.pass.keys = compared_before + merge.compared();
+    finish(&mut mends, 0, progress).await;
+}
+
+/// Waits until at most `left` keys are being mended.
+async fn finish(mends: &mut JoinSet<Mended>, left: usize, progress: &mut Progress) {
+    while mends.len() > left {
+        let Some(done) = mends.join_next().await else { return };
+        let Ok(Mended { differs, copied, bytes, failed, stuck, stamp }) = done else {
+            progress.pass.failed += 1;
+            continue;
+        };
+        let pass = &mut progress.pass;
+        pass.keys_differing += u64::from(differs);
+        pass.copied += copied;
+        pass.bytes += bytes;
+        pass.failed += failed;
+        pass.stuck += u64::from(stuck);
+        if failed > 0 {
+            let oldest = progress.unrepaired.map_or(stamp, |oldest| oldest.min(stamp));
+            progress.unrepaired = Some(oldest);
+        }
+    }
+}
+
+/// Brings one key to where it lacks.
+async fn mended(
+    world: Rc<World>,
+    pool: Rc<PoolNow>,
+    shards: Vec<usize>,
+    difference: Difference,
+    dry_run: bool,
+) -> Mended {
+    let Difference { newest, holders, older, absent } = difference;
+    let record = Record { version: newest.version, is_tombstone: newest.tombstone };
+    let place = (newest.key.as_str(), newest.token);
+    let lacking: Vec<usize> = older.iter().chain(&absent).map(|at| shards[*at]).collect();
+    let all_fresh = lacking.iter().all(|shard| pool.agreed.shards[*shard].fresh);
+    // A fresh store lacks it for certain; of others it may be on its way.
+    let (record, from, to, stuck) = match all_fresh && !dry_run {
+        true => (record, shards[holders[0]], lacking, Vec::new()),
+        false => {
+            tokio::time::sleep(SECOND_LOOK).await;
+            let looked = world.look(&pool, place.0, place.1).await;
+            let held: Vec<_> = looked.iter().map(|(_, held)| held.clone().ok()).collect();
+            let Some(mend) = mend(&held).filter(|mend| !mend.is_alike()) else {
+                return Mended::default();
+            };
+            let shard = |at: &usize| looked[*at].0;
+            let [to, stuck] = [&mend.to, &mend.stuck].map(|at| at.iter().map(shard).collect());
+            (mend.newest, shard(&mend.holders[0]), to, stuck)
+        }
+    };
+    let mut done = Mended { differs: true, stamp: record.version.stamp, ..Mended::default() };
+    world.counts.differing(pool.name());
+    if !stuck.is_empty() {
+        done.stuck = true;
+        tracing::error!(
+            pool = %pool.name(),
+            key = newest.key,
+            version = %record.version,
+            shard = %pool.seats[stuck[0]].shard,
+            "a replica has forgotten deletions that are newer than a value which others have, and \
+             takes it no more: please report this"
+        );
+    }
+    if dry_run {
+        return done;
+    }
+    for shard in to {
+        match bring(&world, &pool, place, record, (from, shard)).await {
+            Ok(brought) => {
+                done.copied += u64::from(brought.applied);
+                done.bytes += brought.bytes;
+                let id = &pool.seats[shard].shard;
+                world.counts.brought(pool.name(), id, Cause::AntiEntropy, brought.bytes);
+            }
+            Err(error) => {
+                done.failed += 1;
+                world.counts.failure(pool.name());
+                let (shard, key) = (&pool.seats[shard].shard, &newest.key);
+                tracing::debug!(pool = %pool.name(), %shard, key, %error, "not brought");
+            }
+        }
+    }
+    done
+}
+
+fn note_file(world: &World, pool: &PoolName) -> PathBuf {
+    world.parts.folder.join(format!("repair-{pool}.next"))
+}
+
+/// The fold at which a scheduled pass goes on.
+fn note_of(world: &World, pool: &PoolName) -> u32 {
+    let text = std::fs::read_to_string(note_file(world, pool)).unwrap_or_default();
+    // A note that cannot be read costs a pass from the beginning.
+    text.trim().parse().ok().filter(|fold| *fold < FOLDS).unwrap_or(0)
+}
+
+fn note(world: &World, pool: &PoolName, fold: u32) {
+    let file = note_file(world, pool);
+    if let Err(error) = replace(&file, format!("{fold}\n").as_bytes(), 0o600) {
+        tracing::debug!("{}: {error}", file.display());
+    }
+}
