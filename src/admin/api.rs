@@ -94,7 +94,7 @@ impl Api {
         let here = Here {
             routes_digest: served.routes.to_string(),
             epochs: pools
-                .map(|pool| (pool.name.clone(), pool.epoch, pool.ring.digest().to_string()))
+                .map(|pool| (pool.name.clone(), pool.epoch, pool.digest.to_string()))
                 .collect(),
         };
         let group = member.group.status();

@@ -165,8 +165,8 @@ fn ring_pool(state: &ClusterState, view: &View, name: &PoolName, pool: &PoolStat
         name: name.clone(),
         epoch: pool.epoch.0,
         barrier: pool.barrier.0,
-        digest: match (table, ring) {
-            (Some(table), _) => short(&table.digest()),
+        digest: match (served, ring) {
+            (Some(served), _) => short(&served.agreed.digest),
             (None, ring) => ring.map(|ring| short(&ring.digest())).unwrap_or_default(),
         },
         spec: pool.spec.clone(),

@@ -132,10 +132,7 @@ pub fn of_pool(pool: &Pool, state: Option<&PoolState>, now_ms: u64) -> PoolStatu
         kind: format!("{:?}", agreed.spec.kind).to_lowercase(),
         epoch: agreed.epoch.0,
         barrier: state.map_or(0, |state| state.barrier.0),
-        digest: match &agreed.table {
-            Some(table) => short(&table.digest()),
-            None => short(&agreed.ring.digest()),
-        },
+        digest: short(&agreed.digest),
         panic: pool.health.in_panic(Class::Read),
         copies: None,
         shards,

@@ -63,7 +63,11 @@ impl Healing {
         #[allow(clippy::disallowed_methods, reason = "seeds are drawn here, and handed down")]
         let seed = fastrand::u64(..);
         let healer = Healer::start(HealParts {
-            served: Box::new(move || served(&publisher, &agreed.borrow(), &own)),
+            served: Box::new(move || {
+                // Not held for longer: whoever agrees on something waits for it.
+                let state = Arc::clone(&agreed.borrow());
+                served(&publisher, &state, &own)
+            }),
             wishes,
             hints: self.sink(),
             folder: config.node.data_dir.clone(),

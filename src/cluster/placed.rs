@@ -3,7 +3,7 @@
 //! A table depends on the one before it, and a release may plan otherwise than the next. So nobody
 //! plans when a command is applied: the *leader* plans, right before it puts the command into the log,
 //! and the entry bears for each pool whose sets change the table that it was planned on, the
-//! difference, and the digest of what comes out ([`Command::Placed`](super::Command::Placed)). To
+//! difference, and the digest of what comes out ([`Command::Placed`]). To
 //! apply it is to add the difference to the very same table, and to look at the digest.
 //!
 //! - The table is another than the one it was planned on: another change came between. The command

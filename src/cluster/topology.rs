@@ -53,7 +53,7 @@ pub struct PoolTopology {
     pub table: Option<Arc<SlotTable>>,
     /// The same, by the ring's indices.
     sets: Option<Arc<SlotSets>>,
-    /// Its shards, in the order of the ring's [`ShardIx`](crate::ring::ShardIx).
+    /// Its shards, in the order of the ring's [`ShardIx`].
     pub shards: Vec<ShardTopology>,
 }
 

@@ -310,10 +310,10 @@ fn ring_families(view: &View) -> [Group; 3] {
     for pool in &view.pools {
         let name = pool.agreed.name.as_str();
         epoch.push(&[name], Sample::Gauge(pool.agreed.epoch.0 as f64));
-        let hex = pool.agreed.ring.digest().to_string();
+        let hex = pool.agreed.digest.to_string();
         digest.push(&[name, &hex[..16]], Sample::Gauge(1.0));
-        for (shard, part) in pool.shards.iter().zip(&pool.agreed.ring.shares().shards) {
-            share.push(&[name, shard.id.as_str()], Sample::Gauge(part.primary.as_f64()));
+        for (shard, part) in pool.shards.iter().zip(pool.agreed.shares()) {
+            share.push(&[name, shard.id.as_str()], Sample::Gauge(part.as_f64()));
         }
     }
     [epoch, digest, share]

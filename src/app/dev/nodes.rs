@@ -64,13 +64,15 @@ impl Nodes {
     /// When one cannot start.
     pub async fn start_all(&mut self) -> Result<(), AppError> {
         let names: Vec<String> = self.nodes.keys().cloned().collect();
-        for name in names {
-            self.start_node(&name).await?;
-        }
-        let several = self.nodes.len() > 1;
-        for node in self.nodes.values().take(usize::from(several)) {
-            let membership = node.running.as_ref().and_then(Node::membership);
-            membership.expect("one of several").found_if_unborn(&node.config).await?;
+        let several = names.len() > 1;
+        for (index, name) in names.iter().enumerate() {
+            self.start_node(name).await?;
+            // Before the others ask to be taken in.
+            if several && index == 0 {
+                let node = &self.nodes[name];
+                let membership = node.running.as_ref().and_then(Node::membership);
+                membership.expect("one of several").found_if_unborn(&node.config).await?;
+            }
         }
         for (name, node) in self.running() {
             let Some(membership) = node.membership() else { continue };

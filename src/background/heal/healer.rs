@@ -10,6 +10,7 @@ use prometheus::proto::MetricFamily;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::LocalSet;
 
+use super::doubt::Doubt;
 use super::metrics::{Counts, export};
 use super::passes::{Pass, PassKind, PassRuns, Passes};
 use super::pool::{HealParts, PoolNow};
@@ -240,6 +241,7 @@ async fn schedule(world: Rc<World>) {
     let mut periods: std::collections::BTreeMap<PoolName, u64> = std::collections::BTreeMap::new();
     let mut waits: std::collections::BTreeMap<PoolName, (u64, u64)> =
         std::collections::BTreeMap::new();
+    let mut doubts: std::collections::BTreeMap<PoolName, Doubt> = std::collections::BTreeMap::new();
     loop {
         // Jittered: nodes that were started together shall not go in step.
         let jitter_ms = world.rng.borrow_mut().u64(0..250);
@@ -254,6 +256,16 @@ async fn schedule(world: Rc<World>) {
                 let is_new = before.is_some_and(|before| before != now);
                 if is_new && is_ours(&name, now, pool.place) {
                     ask(&world, &pool, PassKind::Scheduled);
+                }
+                let doubt = doubts
+                    .entry(name.clone())
+                    .or_insert_with(|| Doubt::at_start(now_us, pool.place.0));
+                doubt.look(now_us, hints(&world, &pool), world.passes.of(&name).as_ref());
+                if doubt.is_due(now_us) && pool.agreed.filled {
+                    match ask(&world, &pool, PassKind::Doubt) {
+                        true => doubt.settle(),
+                        false => doubt.put_off(now_us),
+                    }
                 }
             }
             if !needs_pass(&world, &pool) {
@@ -279,10 +291,17 @@ fn needs_pass(world: &World, pool: &PoolNow) -> bool {
     })
 }
 
-fn ask(world: &World, pool: &PoolNow, kind: PassKind) {
-    // One that runs does as well.
+/// Hints of this node for all shards of a pool.
+fn hints(world: &World, pool: &PoolNow) -> usize {
+    let pending = |shard: &ShardId| world.parts.hints.pending_of(pool.name(), shard).count;
+    pool.agreed.shards.iter().map(|shard| pending(&shard.id)).sum()
+}
+
+/// Asks for a pass; tells whether one begins. One that runs does as well, as a rule.
+fn ask(world: &World, pool: &PoolNow, kind: PassKind) -> bool {
     let asked = world.passes.ask(pool.name(), kind, false, world.unix_ms());
-    if let Err(refused) = asked {
+    if let Err(refused) = &asked {
         tracing::debug!("{refused}");
     }
+    asked.is_ok()
 }

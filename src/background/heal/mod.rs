@@ -27,6 +27,7 @@
 mod binder;
 mod collector;
 mod copy;
+mod doubt;
 mod fill;
 mod healer;
 mod metrics;

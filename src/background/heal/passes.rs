@@ -21,6 +21,8 @@ pub enum PassKind {
     Asked,
     /// A shard is fresh, or has missed more than hints say.
     Fill,
+    /// Something may be missing that no hint tells of.
+    Doubt,
 }
 
 /// How a pass stands.

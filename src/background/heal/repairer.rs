@@ -88,7 +88,7 @@ pub(super) async fn run(world: Rc<World>, name: PoolName, pass: Pass) {
     };
     let first = match progress.pass.kind {
         PassKind::Scheduled => note_of(&world, &name),
-        PassKind::Asked | PassKind::Fill => 0,
+        PassKind::Asked | PassKind::Fill | PassKind::Doubt => 0,
     };
     let failed = folds(&world, &name, &mut progress, first).await.err();
     progress.pass.end = failed.map_or(PassEnd::Done, PassEnd::Failed);

@@ -1,6 +1,6 @@
 //! How do the threads that serve requests know of the lease, and how are their operations counted?
 //!
-//! The rules of a [`LeaseHolder`](super::LeaseHolder) are stepped by whoever renews. Requests must
+//! The rules of a [`LeaseHolder`] are stepped by whoever renews. Requests must
 //! not wait for that, so what they ask is here, as numbers that one side writes and the others
 //! read: when the lease ends, and below which epochs it is not good. An operation's pin is counted
 //! in the [`Pins`] of its own thread, which nobody else takes but the renewal, about once a second.

@@ -8,7 +8,7 @@ use openraft::error::{InitializeError, RaftError};
 use tokio::time::{Duration, Instant};
 
 use super::ask::{ATTEMPT, PATIENCE};
-use super::error::{FoundError, JoinError, OpenError};
+use super::error::{FoundError, JoinError, OpenError, ProposeError};
 use super::identity::Member;
 use super::part::{FIRST_GENERATION, Group, lock};
 use super::types::Peer;
@@ -81,8 +81,19 @@ impl Group {
         // A node that is alone speaks for all; the level that its pools need is agreed with them.
         let needs = seed.iter().map(Command::feature_level).max();
         if let Some(level) = needs.filter(|needs| *needs > self.state().feature_level()) {
-            let command = Command::RaiseFeatureLevel { level };
-            self.propose(actor, command).await.map_err(FoundError::Seed)?;
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                let command = Command::RaiseFeatureLevel { level };
+                match self.propose(actor, command).await {
+                    Ok(_) => break,
+                    // A node that waited for this cluster has joined already, and has not said yet
+                    // which levels it speaks.
+                    Err(ProposeError::Refused(_)) if Instant::now() < deadline => {
+                        tokio::time::sleep(Duration::from_millis(PAUSE_MS)).await;
+                    }
+                    Err(error) => return Err(FoundError::Seed(error)),
+                }
+            }
         }
         for command in seed {
             self.propose(actor, command).await.map_err(FoundError::Seed)?;

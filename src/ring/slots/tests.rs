@@ -1,3 +1,6 @@
+//! Tables against what must hold of every slot, the goals at a size that a debug build bears, and
+//! pinned digests.
+
 use proptest::prelude::{Just, Strategy, prop, prop_assert, prop_assert_eq, proptest};
 use proptest::test_runner::Config as ProptestConfig;
 
