@@ -64,6 +64,7 @@ fn the_cluster_takes_what_the_examples_want() {
     for name in EXAMPLES {
         let mut state = ClusterState::default();
         for command in changes(&state, &example(name).config.desired()) {
+            let command = state.planned(command);
             state.apply_command(&command).expect("a checked configuration is accepted");
         }
         assert!(!state.pools().is_empty());
@@ -482,6 +483,7 @@ proptest! {
                 prop_assert!(!loaded.config.describe().is_empty());
                 let mut state = ClusterState::default();
                 for command in changes(&state, &loaded.config.desired()) {
+                    let command = state.planned(command);
                     prop_assert!(state.apply_command(&command).is_ok());
                 }
                 loaded.warnings

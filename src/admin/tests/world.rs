@@ -156,6 +156,7 @@ impl World {
     pub fn keeping() -> Self {
         let mut state = ClusterState::default();
         for command in seed().into_iter().chain([kept_pool()]) {
+            let command = state.planned(command);
             state.apply_command(&command).expect("a good pool");
         }
         let agreed = watch::Sender::new(Arc::new(state));

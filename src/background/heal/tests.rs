@@ -211,6 +211,7 @@ fn state(shards: &[SocketAddr], tombstone_min_age_ms: u64) -> ClusterState {
     let shards = shards.iter().enumerate().map(shard).collect();
     let mut state = ClusterState::default();
     let create = Command::CreatePool { pool: pool(), spec, shards };
+    let create = state.planned(create);
     state.apply_command(&create).expect("a good pool");
     let (term, barriers) = (Term(1), vec![(pool(), Epoch(1))]);
     state.apply_command(&Command::RaiseBarriers { term, barriers }).expect("it is there");

@@ -292,6 +292,7 @@ fn topology(stores: &[FakeStore], consistency: Consistency, epoch: u64) -> Arc<T
         .collect();
     let mut state = ClusterState::default();
     let mut apply = |command: Command| {
+        let command = state.planned(command);
         state.apply_command(&command).expect("it is applied");
     };
     apply(Command::CreatePool { pool: pool.clone(), spec, shards });
