@@ -1,7 +1,7 @@
 //! How does what a replica has missed survive a crash of the node that knows?
 //!
 //! In a file of the node's folder, written by a thread of its own: whoever leaves a hint hands it
-//! over and goes on. [`HintSink`] is that hand; [`HintLog`] owns the thread; [`file`](self::file)
+//! over and goes on. [`HintSink`] is that hand; [`HintLog`] owns the thread; [`mod@file`]
 //! is the format. What is in the file is in memory too, as a
 //! [`HintBook`](crate::protocol::handoff::HintBook), for whoever replays.
 //!
