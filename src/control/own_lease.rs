@@ -5,10 +5,13 @@
 //! process was stopped for longer than one, and an operation that began before knows it.
 //!
 //! A node's versions bear its *incarnation*: which start of it chose them. A cluster counts starts
-//! through Raft; here a file in the node's folder does, and is durable before anything is served.
+//! through Raft; here a file in the node's folder does, and is durable before anything is served. It
+//! begins at a number that was drawn: two such nodes before the same stores, or one whose folder was
+//! lost, must not choose one version for two writes.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -46,12 +49,20 @@ pub fn begin_incarnation(data_dir: &Path) -> Result<Incarnation, ControlError> {
     let error = |error| ControlError::Io { path: path.clone(), error };
     let last = match std::fs::read_to_string(&path) {
         Ok(text) => parse(&text).ok_or_else(|| ControlError::Incarnation { path: path.clone() })?,
-        Err(missing) if missing.kind() == io::ErrorKind::NotFound => Incarnation(0),
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => drawn().map_err(error)?,
         Err(other) => return Err(error(other)),
     };
     let begun = last.next();
     atomic::replace(&path, line(begun).as_bytes(), 0o600).map_err(error)?;
     Ok(begun)
+}
+
+/// Where a new folder begins to count: far from where others do, and below 2^53, so that every
+/// reader of JSON takes it for the same number.
+fn drawn() -> io::Result<Incarnation> {
+    let mut bytes = [0; 4];
+    File::open("/dev/urandom")?.read_exact(&mut bytes)?;
+    Ok(Incarnation(u64::from(u32::from_le_bytes(bytes) >> 3) << 24))
 }
 
 fn line(incarnation: Incarnation) -> String {
@@ -143,10 +154,15 @@ mod tests {
     #[test]
     fn each_start_has_an_incarnation_of_its_own() {
         let folder = tempfile::tempdir().expect("a folder");
-        for expected in 1..4 {
+        let first = begin_incarnation(folder.path()).expect("counted");
+        assert!(first.0 < 1 << 53);
+        for later in 1..4 {
             let begun = begin_incarnation(folder.path()).expect("counted");
-            assert_eq!(begun, Incarnation(expected));
+            assert_eq!(begun, Incarnation(first.0 + later));
         }
+        let other = tempfile::tempdir().expect("a folder");
+        let other = begin_incarnation(other.path()).expect("counted");
+        assert!(other.0.abs_diff(first.0) > 1000, "two folders do not count alike");
         let path = folder.path().join(FILE);
         let good = std::fs::read_to_string(&path).expect("a file");
         for damage in ["", "ringway-incarnation 9 0000000000000000\n", &good[..good.len() - 1]] {

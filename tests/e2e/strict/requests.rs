@@ -207,9 +207,9 @@ const TARGETS: &[(&str, Fate)] = &[
     ("http://h/k#l", Answered(400)),
     ("http://h/k/../l", Answered(400)),
     ("/_ringway", Answered(404)),
-    ("/_ringway/list", Answered(404)),
-    ("/_ringw%61y/list", Answered(404)),
-    ("http://h/_ringway/list", Answered(404)),
+    ("/_ringway/list", Answered(400)),
+    ("/_ringw%61y/list", Answered(400)),
+    ("http://h/_ringway/list", Answered(400)),
     // No target at all, or for another server.
     ("/k l", Refused(400)),
     ("/k\u{0}", Refused(400)),
