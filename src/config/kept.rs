@@ -20,6 +20,10 @@ const REPLICAS_DEFAULT: u8 = 3;
 /// The most hints of one pool: a day's writes of a busy one.
 const HINTS_MAX: u64 = 100_000_000;
 
+/// The least `tombstone_min_age`: longer than a store keeps what is staged and not committed, so that
+/// no late commit meets a key whose deletion is forgotten.
+const TOMBSTONE_MIN_AGE_LEAST: Duration = Duration::from_mins(15);
+
 const MIB: u64 = 1024 * 1024;
 
 /// What a pool says about the data that it keeps.
@@ -68,7 +72,7 @@ pub(super) fn kept<'a>(pool: &Section<'a>, kind: Option<Kind>) -> Kept<'a> {
         .map(|level| (level.as_str(), level));
     pool.set("consistency", &mut consistency, |spot| spot.one_of(&levels, &["serial"]));
     let mut min_age = Duration::from_millis(TOMBSTONE_MIN_AGE_MS_DEFAULT);
-    pool.set("tombstone_min_age", &mut min_age, |spot| spot.duration_from(Duration::from_secs(1)));
+    pool.set("tombstone_min_age", &mut min_age, |spot| spot.duration_from(TOMBSTONE_MIN_AGE_LEAST));
     if let Some(section) = pool.sub("repair", &schema::REPAIR) {
         section.set("interval", &mut settings.repair_interval, |spot| {
             spot.or_word("off", |spot| spot.duration_from(Duration::from_secs(1)))

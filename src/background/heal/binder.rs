@@ -65,6 +65,14 @@ pub(super) async fn run(world: Rc<World>) {
 async fn bind(world: &World, pool: &PoolNow, shard: usize, said: &Said) {
     let id = &pool.seats[shard].shard;
     let replica = pool.anybody(shard);
+    let Ok(state) = replica.state(&world.means, &world.timer()).await else { return };
+    let has_copies = state.pool.is_some_and(|held| held.values + held.tombstones > 0);
+    if has_copies && pool.agreed.shards[shard].fresh {
+        // What was deleted since it left is forgotten by the others, and would come back with it.
+        let why = "it stands for a lost store, and what answers there has copies of this pool from \
+                   before: stop that store, empty its folder, and start it again";
+        return tell(pool, shard, said, Some(why.to_owned()));
+    }
     let trouble = match replica.bind(&world.means, &world.timer(), id).await {
         Ok(store) => {
             let wish = Wish::Bind { pool: pool.name().clone(), shard: id.clone(), store };
@@ -73,6 +81,9 @@ async fn bind(world: &World, pool: &PoolNow, shard: usize, said: &Said) {
                     // What answers there is its own from now on.
                     world.counts.foreign(pool.name(), id, None);
                     tracing::info!(pool = %pool.name(), shard = %id, %store, "bound to its store");
+                    if has_copies && !pool.agreed.filled {
+                        adopt(world, pool).await;
+                    }
                     None
                 }
                 Err(WishError::Refused(refusal)) => Some(refusal.to_string()),
@@ -84,6 +95,28 @@ async fn bind(world: &World, pool: &PoolNow, shard: usize, said: &Said) {
         Err(Fault::NotSent(_) | Fault::Unsure(_)) => None,
         Err(Fault::Refused(refused)) => Some(refused.to_string()),
     };
+    tell(pool, shard, said, trouble);
+}
+
+/// A pool whose stores have copies from before, since the node's folder was lost or the pool was
+/// dropped and made again, keeps them: so its shards must stay as they are.
+async fn adopt(world: &World, pool: &PoolNow) {
+    let wish = Wish::Fill { pool: pool.name().clone() };
+    match world.parts.wishes.ask(wish).await {
+        Ok(()) => tracing::warn!(
+            pool = %pool.name(),
+            "its stores have copies from before, which are the pool's again"
+        ),
+        Err(error) => tracing::warn!(
+            pool = %pool.name(),
+            %error,
+            "its stores have copies from before: change no shards before the first write"
+        ),
+    }
+}
+
+fn tell(pool: &PoolNow, shard: usize, said: &Said, trouble: Option<String>) {
+    let id = &pool.seats[shard].shard;
     let place = (pool.name().clone(), id.clone());
     match trouble {
         None => drop(said.borrow_mut().remove(&place)),

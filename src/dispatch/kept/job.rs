@@ -271,6 +271,7 @@ impl Job {
                 .content
             {
                 Content::Passing { window, length } => {
+                    begins(window, place)?;
                     let (key, fields) = (self.key(), &self.fields);
                     let begun =
                         replica.begin_stage(&self.means, timer, key, stage, fields, *length);
@@ -298,6 +299,7 @@ impl Job {
             let (means, key, fields) = (&self.means, self.key(), &self.fields);
             match &self.content {
                 Content::Passing { window, length } => {
+                    begins(window, place)?;
                     let begun =
                         replica.begin_put(means, timer, key, version, fields, None, *length);
                     let mut upload = begun.await?;
@@ -398,6 +400,15 @@ impl Job {
             unreachable!("that is what looking brings")
         };
         Reply::Staged(held.map(|held| held.version()))
+    }
+}
+
+/// Whether a body that passes through can be sent from its beginning. A store that refused it for
+/// its epoch may have had a part of it; it is left out then, and gets a hint.
+fn begins(window: &Window, place: usize) -> Result<(), Fault> {
+    match window.is_whole_for(place) {
+        true => Ok(()),
+        false => Err(Fault::Refused(Refused::Said(Refusal::Busy))),
     }
 }
 

@@ -99,6 +99,12 @@ impl Window {
         self.moved();
     }
 
+    /// Whether an upload to this place may begin: nothing of the body was taken for it. What was is
+    /// gone, so that a second try would send the rest of the body as the whole.
+    pub(super) fn is_whole_for(&self, place: usize) -> bool {
+        self.inner.borrow().next.get(place) == Some(&Some(0))
+    }
+
     /// The next piece for an upload, which has sent those before. Pending until the client has sent
     /// more.
     pub(super) fn poll_next(&self, place: usize) -> Poll<Result<Rc<Vec<u8>>, NoPiece>> {
@@ -181,7 +187,9 @@ mod tests {
         let window = Window::new([0, 2].into_iter().collect());
         window.push(b"ab");
         window.push(b"cd");
+        assert!(window.is_whole_for(0) && !window.is_whole_for(1));
         assert_eq!(next(&window, 0).as_deref(), Some(&b"abcd"[..]));
+        assert!(!window.is_whole_for(0) && window.is_whole_for(2));
         assert_eq!(next(&window, 0), None);
         // The piece is being sent: it is not added to.
         window.push(b"ef");

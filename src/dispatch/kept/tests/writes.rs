@@ -243,3 +243,31 @@ fn a_node_that_is_behind_catches_up_and_goes_on_only_with_the_same_stores() {
         }
     });
 }
+
+/// A body that passes through was sent once, to a store that refused it for its epoch. Sent again it
+/// was what the window still had: nothing, ended in good order; and all stores took that for the
+/// value.
+#[test]
+fn a_body_that_was_begun_is_not_sent_again_from_its_middle() {
+    on_a_worker(|| async {
+        let whole = vec![7; 300_000];
+        for framing in [Framing::Length(whole.len() as u64), Framing::Chunked] {
+            for level in Level::EVERY {
+                let bench = Bench::new(Consistency::Quorum).await;
+                for store in &bench.stores {
+                    store.does(Does::Knows(2));
+                }
+                let topology = topology(&bench.stores, Consistency::Quorum, 2);
+                let view = View::build(topology, None, 1, |_| Arc::clone(&bench.pool.settings));
+                *bench.newer.borrow_mut() = Some(Arc::new(view));
+                let request = KeptRequest { framing, ..bench.request(Act::Put, level) };
+                let put = bench.carry_out(&request, &[&whole], false).await;
+                let held = bodies(&bench);
+                for body in held.iter().flatten() {
+                    assert_eq!(body.len(), whole.len(), "{level}, {framing:?}: {put:?}");
+                }
+                assert!(put.is_err() || held.iter().flatten().count() > 0, "{put:?}");
+            }
+        }
+    });
+}
