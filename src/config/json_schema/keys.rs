@@ -387,7 +387,7 @@ const SECTIONS: &[Described] = &[
             .usually("quorum"),
             key(
                 "tombstone_min_age",
-                Duration("1s", "24h"),
+                Duration("15m", "24h"),
                 "How long a deleted object is remembered at least.",
             )
             .usually("1h"),
