@@ -65,7 +65,12 @@ pub(super) async fn run(world: Rc<World>) {
 async fn bind(world: &World, pool: &PoolNow, shard: usize, said: &Said) {
     let id = &pool.seats[shard].shard;
     let replica = pool.anybody(shard);
-    let Ok(state) = replica.state(&world.means, &world.timer()).await else { return };
+    let state = match replica.state(&world.means, &world.timer()).await {
+        Ok(state) => state,
+        Err(Fault::Refused(refused)) => return tell(pool, shard, said, Some(refused.to_string())),
+        // It is not there yet.
+        Err(Fault::NotSent(_) | Fault::Unsure(_)) => return,
+    };
     let has_copies = state.pool.is_some_and(|held| held.values + held.tombstones > 0);
     if has_copies && pool.agreed.shards[shard].fresh {
         // What was deleted since it left is forgotten by the others, and would come back with it.

@@ -18,6 +18,7 @@ use super::world::World;
 use crate::drivers::native::Fault;
 use crate::ids::{ClusterId, PoolName, Token};
 use crate::protocol::quorum::Set;
+use crate::protocol::replica::words::WATERMARK_KEYS_MAX;
 use crate::protocol::replica::{Entry, SLOTS, slot_of};
 use crate::protocol::tombstone::{Facts, Listed, Slot, collectable};
 use crate::version::Version;
@@ -156,14 +157,20 @@ async fn one_slot(
             return Ok(0);
         }
     };
-    let old: Vec<(String, Version)> =
+    let mut old: Vec<(String, Version)> =
         old.into_iter().map(|(key, version)| (key.to_owned(), version)).collect();
+    old.sort_by_key(|(_, version)| *version);
     let mut dropped = 0;
     if !old.is_empty() {
-        for shard in shards {
-            let replica = pool.replica(shard).expect("all are bound");
-            let done = replica.watermark(&world.means, &world.timer(), slot, None, &old).await?;
-            dropped += done.dropped;
+        // The oldest first, as many as a store takes at once: whatever is below what was told to all
+        // of them is the same on all of them.
+        for some in old.chunks(WATERMARK_KEYS_MAX) {
+            for shard in &shards {
+                let replica = pool.replica(*shard).expect("all are bound");
+                let (means, timer) = (&world.means, world.timer());
+                let done = replica.watermark(means, &timer, slot, None, some).await?;
+                dropped += done.dropped;
+            }
         }
     }
     Ok(dropped)

@@ -360,21 +360,27 @@ async fn mended(
     let lacking: Vec<usize> = older.iter().chain(&absent).map(|at| shards[*at]).collect();
     let all_fresh = lacking.iter().all(|shard| pool.agreed.shards[*shard].fresh);
     // A fresh store lacks it for certain; of others it may be on its way.
-    let (record, from, to, stuck) = match all_fresh && !dry_run {
-        true => (record, shards[holders[0]], lacking, Vec::new()),
+    let (record, from, to, stuck, unseen) = match all_fresh && !dry_run {
+        true => (record, shards[holders[0]], lacking, Vec::new(), 0),
         false => {
             tokio::time::sleep(SECOND_LOOK).await;
             let looked = world.look(&pool, place.0, place.1).await;
             let held: Vec<_> = looked.iter().map(|(_, held)| held.clone().ok()).collect();
+            // One that lacked it and is silent now lacks it still, for all that is known.
+            let is_unseen =
+                |(shard, held): &&(usize, Result<_, _>)| held.is_err() && lacking.contains(shard);
+            let unseen = looked.iter().filter(is_unseen).count() as u64;
             let Some(mend) = mend(&held).filter(|mend| !mend.is_alike()) else {
-                return Mended::default();
+                let stamp = record.version.stamp;
+                return Mended { failed: unseen, stamp, ..Mended::default() };
             };
             let shard = |at: &usize| looked[*at].0;
             let [to, stuck] = [&mend.to, &mend.stuck].map(|at| at.iter().map(shard).collect());
-            (mend.newest, shard(&mend.holders[0]), to, stuck)
+            (mend.newest, shard(&mend.holders[0]), to, stuck, unseen)
         }
     };
-    let mut done = Mended { differs: true, stamp: record.version.stamp, ..Mended::default() };
+    let stamp = record.version.stamp;
+    let mut done = Mended { differs: true, failed: unseen, stamp, ..Mended::default() };
     world.counts.differing(pool.name());
     if !stuck.is_empty() {
         done.stuck = true;

@@ -159,6 +159,8 @@ impl Line {
             Some(store) if self.facts.store != Some(store) && self.may_have_been_done => {
                 Err(Doubt::Broke.into())
             }
+            // Whoever answers in place of the store, a balancer between, does not know what it did.
+            Some(_) if self.facts.store.is_none() => Err(Doubt::Store.into()),
             Some(store) if self.facts.store != Some(store) => {
                 Err(Refused::Foreign(self.facts.store).into())
             }

@@ -235,8 +235,10 @@ async fn refusals_say_that_nothing_was_done_and_doubts_that_it_may_have_been() {
         answer("502 Bad Gateway", "", "a balancer's page"),
         answer("200 OK", "", ""),
         other,
+        "HTTP/1.1 504 Gateway Timeout\r\nContent-Length: 0\r\n\r\n".to_owned(),
     ];
-    let asked = store(listener, vec![told[..7].to_vec(), vec![told[7].clone()]]);
+    let each = |at: usize| vec![told[at].clone()];
+    let asked = store(listener, vec![told[..7].to_vec(), each(7), each(8)]);
     let (replica, means, timer) = (bench.replica(), &bench.means, &bench.timer);
     let mut faults = Vec::new();
     for _ in &told {
@@ -256,6 +258,8 @@ async fn refusals_say_that_nothing_was_done_and_doubts_that_it_may_have_been() {
             format!("{:?}", Fault::Unsure(Doubt::Store)),
             format!("{:?}", Fault::Unsure(Doubt::BadAnswer("no_version"))),
             format!("{:?}", Fault::Refused(Refused::Foreign(Some(StoreId([8; 16]))))),
+            // A balancer that gave up: the store may have done it.
+            format!("{:?}", Fault::Unsure(Doubt::Store)),
         ]
     );
     asked.await.expect("all was asked");
