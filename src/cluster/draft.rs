@@ -308,8 +308,17 @@ impl ClusterState {
             let same = |was: &ShardSpec| shards.get(id).is_some_and(|is| is.url == was.url);
             before.shards.get(id).is_some_and(same) && before.store(id).store == store_of(id)
         });
-        if before.ring_spec().deciding() != after.ring_spec().deciding() {
+        // A replica set is made of stores: with another in a shard's place its majorities need not
+        // meet those of before, so that whoever counts the former one must be kept out.
+        let is_replaced = |(id, state): (&ShardId, &StoreState)| {
+            state.store.is_none() && before.store(id).store.is_some()
+        };
+        let stores_differ = before.filled && after.stores.iter().any(is_replaced);
+        let places_differ = before.ring_spec().deciding() != after.ring_spec().deciding();
+        if places_differ || stores_differ {
             after.epoch = before.epoch.next();
+        }
+        if places_differ {
             // Of a balanced pool the ring alone says nothing about where a key was.
             if before.slots.is_none() {
                 after.past.push(Arc::new(PastRing::of(before)));

@@ -55,11 +55,19 @@ impl ClusterState {
         store: StoreId,
         mark: StoreMark,
     ) -> Result<Applied, Refusal> {
-        let mut state = self.kept_shard(name, shard)?.store(shard);
+        let pool = self.kept_shard(name, shard)?;
+        let mut state = pool.store(shard);
         if state.store != Some(store) {
             return Err(Refusal::OtherStore { pool: name.clone(), shard: shard.clone() });
         }
+        // A node that has not heard of the replacement may still count the former store, and what it
+        // acknowledges until then the pass that filled this one has not seen. A node without a
+        // cluster is the only one.
+        let may_be_missed = self.identity.is_some() && pool.barrier < pool.epoch;
         match mark {
+            StoreMark::Filled if state.fresh && may_be_missed => {
+                return Err(Refusal::StillFresh { pool: name.clone(), shard: shard.clone() });
+            }
             StoreMark::CatchingUp => state.catching_up = true,
             StoreMark::CaughtUp if state.fresh => {
                 return Err(Refusal::StillFresh { pool: name.clone(), shard: shard.clone() });

@@ -124,6 +124,15 @@ impl Agreed {
         Ok(())
     }
 
+    /// As the leader puts it into the log.
+    fn change_planned(&self, command: Command) {
+        let planned = {
+            let both = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            both.0.planned(command)
+        };
+        self.change(&planned).expect("it may be");
+    }
+
     fn store(&self, shard: usize) -> StoreState {
         let both = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         both.0.pools()[&pool()].store(&id(shard))
@@ -475,7 +484,7 @@ async fn a_fresh_store_is_filled_before_it_counts() {
         assert!(!three.agreed.store(2).fresh, "nobody has replaced it");
 
         let replace = Change::ReplaceShard { pool: pool(), shard: id(2), url: None };
-        three.agreed.change(&Command::ChangeNow { changes: vec![replace] }).expect("replaced");
+        three.agreed.change_planned(Command::ChangeNow { changes: vec![replace] });
         assert!(three.agreed.store(2).fresh);
         three.until("it is filled", async || !three.agreed.store(2).fresh).await;
         assert!(three.are_alike().await);
