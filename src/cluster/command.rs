@@ -392,6 +392,10 @@ pub enum Change {
         /// Where the fresh store is, if elsewhere.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         url: Option<BaseUrl>,
+        /// It is known that the objects of the lost one are lost with it: needed where the pool has
+        /// one copy of each.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lose: bool,
     },
     /// Removes a pool, with whatever it keeps.
     DropPool {

@@ -61,8 +61,8 @@ impl<'a> Draft<'a> {
             Change::CreatePool { pool, spec, shards } => self.create_pool(pool, spec, shards)?,
             Change::SetPool { pool, spec } => self.set_pool(pool, spec)?,
             Change::RemovePool { pool } => self.remove_pool(pool)?,
-            Change::ReplaceShard { pool, shard, url } => {
-                self.replace_shard(pool, shard, url.as_ref())?;
+            Change::ReplaceShard { pool, shard, url, lose } => {
+                self.replace_shard(pool, shard, url.as_ref(), *lose)?;
             }
             Change::DropPool { pool } => self.drop_pool(pool)?,
         }
@@ -193,6 +193,7 @@ impl<'a> Draft<'a> {
         name: &PoolName,
         shard: &ShardId,
         url: Option<&BaseUrl>,
+        lose: bool,
     ) -> Result<(), Refusal> {
         if let Some(url) = url {
             self.shard(name, shard)?.url = url.clone();
@@ -204,12 +205,17 @@ impl<'a> Draft<'a> {
             return Err(Refusal::NotKept(name.clone()));
         }
         let filled = filled && !drafted.anew;
+        let has_others = drafted.spec.replicas() > 1;
         let state = drafted.stores.entry(shard.clone()).or_default();
+        if filled && !has_others && !lose && state.store.is_some() {
+            return Err(Refusal::OnlyCopy { pool: name.clone(), shard: shard.clone() });
+        }
         if let Some(lost) = state.store.take() {
-            // What it acknowledged, the fresh one does not know.
+            // What it acknowledged, the fresh one does not know. Where nobody else does either, there
+            // is nothing to be filled with.
             state.former = Some(lost);
-            state.fresh |= filled;
-            state.catching_up |= filled;
+            state.fresh |= filled && has_others;
+            state.catching_up |= filled && has_others;
         }
         Ok(())
     }

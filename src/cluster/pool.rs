@@ -221,6 +221,12 @@ impl PoolState {
         ring_spec(&self.spec, &self.shards)
     }
 
+    /// Whether no node can act by an earlier epoch any more.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        is_settled(self.barrier, self.epoch)
+    }
+
     /// What is held against a shard.
     #[must_use]
     pub fn verdict(&self, shard: &ShardId) -> Verdict {
@@ -236,6 +242,12 @@ impl PoolState {
     pub(super) fn build_ring(&self) -> Result<Ring, RingError> {
         Ring::build(&self.ring_spec())
     }
+}
+
+/// Whether no node can act by an earlier epoch of a pool any more: the barrier has passed, or there is
+/// no earlier one, of this pool or of another that had its name.
+pub(super) fn is_settled(barrier: Epoch, epoch: Epoch) -> bool {
+    barrier >= epoch || epoch <= Epoch(1)
 }
 
 /// What the ring of a pool that is so described is made of.

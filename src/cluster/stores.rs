@@ -11,9 +11,16 @@ use crate::ids::{PoolName, ShardId, StoreId};
 
 impl ClusterState {
     pub(super) fn mark_filled(&mut self, name: &PoolName) -> Result<Applied, Refusal> {
-        if !self.kept(name)?.filled
-            && let Some(pool) = self.pools.get_mut(name)
-        {
+        let pool = self.kept(name)?;
+        if pool.filled {
+            return Ok(Applied::default());
+        }
+        // A node that still goes by an earlier epoch, of this pool or of one that had its name, would
+        // not see what is written from here on, and be asked all the same.
+        if self.identity.is_some() && !pool.is_settled() {
+            return Err(Refusal::NotSettled { pool: name.clone(), epoch: pool.epoch });
+        }
+        if let Some(pool) = self.pools.get_mut(name) {
             Arc::make_mut(pool).filled = true;
         }
         Ok(Applied::default())
@@ -63,7 +70,7 @@ impl ClusterState {
         // A node that has not heard of the replacement may still count the former store, and what it
         // acknowledges until then the pass that filled this one has not seen. A node without a
         // cluster is the only one.
-        let may_be_missed = self.identity.is_some() && pool.barrier < pool.epoch;
+        let may_be_missed = self.identity.is_some() && !pool.is_settled();
         match mark {
             StoreMark::Filled if state.fresh && may_be_missed => {
                 return Err(Refusal::StillFresh { pool: name.clone(), shard: shard.clone() });

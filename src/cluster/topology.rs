@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::persist::StateError;
 use super::placed::Slots;
-use super::pool::{AdminState, PoolSpec, PoolState, ShardSpec, Verdict};
+use super::pool::{AdminState, PoolSpec, PoolState, ShardSpec, Verdict, is_settled};
 use super::state::{ClusterState, Identity};
 use crate::ids::{BaseUrl, Digest, Epoch, PoolName, Revision, ShardId, StoreId, Token, Zone};
 use crate::ring::slots::{SlotSets, SlotTable};
@@ -113,6 +113,12 @@ impl Topology {
 }
 
 impl PoolTopology {
+    /// Whether no node can act by an earlier epoch any more.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        is_settled(self.barrier, self.epoch)
+    }
+
     /// The shards that hold a token, the primary first: indices into [`Self::shards`].
     #[inline]
     #[must_use]

@@ -65,6 +65,16 @@ impl Wish {
         }
     }
 
+    /// Whether it would be refused now and may be later: then it is not proposed, or every write that
+    /// waits for it would be an entry of the log.
+    #[must_use]
+    pub fn is_early(&self, state: &ClusterState) -> bool {
+        match self {
+            Self::Fill { pool } => state.pools().get(pool).is_some_and(|pool| !pool.is_settled()),
+            Self::Bind { .. } | Self::Mark { .. } | Self::Change { .. } => false,
+        }
+    }
+
     /// Whether it is so.
     #[must_use]
     pub fn holds(&self, state: &ClusterState) -> bool {

@@ -8,8 +8,9 @@ use std::fmt::Write as _;
 use super::cluster_log::Log;
 use goldenscript::{ArgumentConsumer, Command as Line, Context};
 use ringway::cluster::{
-    AdminState, Applied, ClusterState, Command, Desired, DesiredPool, Kind, Mode, Placement,
-    PoolReport, PoolSpec, ShardSpec, changes, report,
+    AdminState, Applied, ClusterState, Command, Consistency, Desired, DesiredPool, KeptSpec, Kind,
+    Mode, Placement, PoolReport, PoolSpec, ShardSpec, TOMBSTONE_MIN_AGE_MS_DEFAULT, changes,
+    report,
 };
 use ringway::ids::{BaseUrl, Epoch, PoolName, ShardId, Weight, Zone};
 
@@ -100,7 +101,7 @@ impl Runner {
         if self.state.identity().is_some() {
             return self.log(command.clone(), None);
         }
-        let applied = self.state.apply_command(command)?;
+        let applied = self.state.apply_command(&self.state.planned(command.clone()))?;
         Ok(show_applied(&applied))
     }
 
@@ -213,6 +214,17 @@ pub fn pool_spec(args: &mut ArgumentConsumer<'_>, mut spec: PoolSpec) -> Outcome
     }
     if let Some(immutable) = args.take_key("immutable") {
         spec.immutable = immutable.parse()?;
+    }
+    // Of a pool that keeps data.
+    if let Some(replicas) = args.take_key("replicas") {
+        spec.kind = Kind::Replicated;
+        spec.placement = Placement::Balanced;
+        spec.kept = Some(KeptSpec {
+            replicas: replicas.parse()?,
+            consistency: Consistency::Quorum,
+            tombstone_min_age_ms: TOMBSTONE_MIN_AGE_MS_DEFAULT,
+            key: "path".to_owned(),
+        });
     }
     Ok(spec)
 }

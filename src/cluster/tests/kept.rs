@@ -51,7 +51,12 @@ fn now(change: Change) -> Command {
 }
 
 fn replace(id: &str) -> Command {
-    now(Change::ReplaceShard { pool: pool_name("p"), shard: shard_id(id), url: None })
+    now(Change::ReplaceShard {
+        pool: pool_name("p"),
+        shard: shard_id(id),
+        url: None,
+        lose: false,
+    })
 }
 
 fn filled() -> Command {
@@ -253,6 +258,30 @@ fn a_replaced_store_is_fresh_until_it_is_filled() {
     assert!(!of(&state, "c").catching_up);
 }
 
+/// So many may be replaced that each slot keeps as many stores as one of them must have what was
+/// acknowledged: of four, two, though no quorum is left meanwhile; of one, none.
+#[test]
+fn as_many_stores_may_be_replaced_as_others_can_fill() {
+    for (replicas, may) in [(2, 1), (3, 1), (4, 2), (5, 2)] {
+        let ids = ["a", "b", "c", "d", "e"];
+        let shards = &ids[..usize::from(replicas)];
+        let mut state = ClusterState::default();
+        let listed = shards.iter().map(|id| (shard_id(id), shard(id, 1))).collect();
+        let pool = pool_name("p");
+        let create = Command::CreatePool { pool, spec: kept(replicas), shards: listed };
+        give(&mut state, create).expect("a pool");
+        for (number, id) in (1..).zip(shards) {
+            give(&mut state, bind(id, number)).expect("bound");
+        }
+        give(&mut state, filled()).expect("a first write");
+        for id in &shards[..may] {
+            give(&mut state, replace(id)).expect("the others know");
+        }
+        let more = give(&mut state, replace(shards[may])).expect_err("nobody would know");
+        assert!(matches!(more, Refusal::TooManyFresh { .. }), "{replicas}: {more}");
+    }
+}
+
 /// A change of pools and shards at once, as a file brings it, step by step.
 #[test]
 fn a_file_leads_to_more_replicas_and_back() {
@@ -326,7 +355,7 @@ fn the_entries_of_level_3_stay_readable_and_are_what_we_write() {
     };
     let url = BaseUrl::parse("http://fresh").expect("a URL");
     let (p, a) = (pool_name("p"), shard_id("a"));
-    let replace = Change::ReplaceShard { pool: p.clone(), shard: a.clone(), url: Some(url) };
+    let replace = Change::ReplaceShard { pool: p.clone(), shard: a.clone(), url: Some(url), lose: false };
     let drop = Change::DropPool { pool: p };
     let commands = [
         create(&["a", "b", "c"]),
