@@ -13,7 +13,7 @@ use super::past::{PAST_EPOCHS_MAX, PastRing};
 use super::pool::{PoolSpec, PoolState, ShardSpec, ring_spec};
 use super::refusal::{PoolEpochs, Refusal};
 use super::state::ClusterState;
-use crate::ids::{BaseUrl, Epoch, PoolName, ShardId};
+use crate::ids::{BaseUrl, Birth, Epoch, PoolName, ShardId};
 
 /// Removed pools of which the last epoch is remembered by name.
 const RETIRED_MAX: usize = 256;
@@ -291,8 +291,15 @@ impl ClusterState {
         let Drafted { spec, shards, mut stores, anew } = drafted;
         let Some(before) = before.filter(|_| !anew) else {
             let last = before.map_or_else(|| self.last_epoch(name), |before| before.epoch);
+            let epoch = last.next();
+            let generation = self.speaks_as().map(|own| own.generation).unwrap_or_default();
+            let born = match spec.kept {
+                Some(_) => Birth { generation, epoch },
+                None => Birth::default(),
+            };
             return PoolState {
-                epoch: last.next(),
+                epoch,
+                born,
                 // Whatever ran by the name's earlier epochs ran in another pool: nobody shall hold
                 // a lease by them, and nothing of this pool waits for a barrier so low.
                 barrier: last,

@@ -9,7 +9,7 @@ use super::command::{FIRST_LEVEL, HTTPS_LEVEL, KEPT_LEVEL, KETAMA_LEVEL};
 use super::kept::{KeptSpec, StoreState};
 use super::past::PastRing;
 use super::placed::Slots;
-use crate::ids::{BaseUrl, Epoch, FeatureLevel, KetamaName, ShardId, Weight, Zone};
+use crate::ids::{BaseUrl, Birth, Epoch, FeatureLevel, KetamaName, ShardId, Weight, Zone};
 use crate::ring::{Member, Ring, RingError, RingSpec};
 
 /// What an operator set for a shard. What nodes observe of it is kept apart, and shown apart.
@@ -192,6 +192,10 @@ pub struct PoolState {
     /// above `epoch`.
     #[serde(default)]
     pub barrier: Epoch,
+    /// When it came to be, of a pool that keeps data: what its stores keep bears that, so that nothing
+    /// of a pool that had its name before is taken for its own.
+    #[serde(default, skip_serializing_if = "Birth::is_unknown")]
+    pub born: Birth,
     /// What concerns it as a whole.
     pub spec: PoolSpec,
     /// Its shards.

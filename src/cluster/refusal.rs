@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::Bound;
 use crate::ids::{
-    ClusterId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, PeerAddress, PlanId, PoolName,
-    Revision, ShardId, StoreId,
+    Birth, ClusterId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, PeerAddress, PlanId,
+    PoolName, Revision, ShardId, StoreId,
 };
 use crate::ring::RingError;
 use crate::ring::slots::PlanError;
@@ -317,6 +317,14 @@ pub enum Refusal {
         pool: PoolName,
         /// Its epoch.
         epoch: Epoch,
+    },
+    /// There is no need to take over what stores keep.
+    #[error("pool `{pool}` is not what stores keep since {born}, or has data of its own")]
+    NotAdopted {
+        /// The pool.
+        pool: PoolName,
+        /// When that one came to be.
+        born: Birth,
     },
     /// No table could be planned.
     #[error("pool `{pool}`: {error}")]

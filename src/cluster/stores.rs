@@ -7,7 +7,7 @@ use super::kept::StoreState;
 use super::pool::PoolState;
 use super::refusal::{Applied, Refusal};
 use super::state::ClusterState;
-use crate::ids::{PoolName, ShardId, StoreId};
+use crate::ids::{Birth, PoolName, ShardId, StoreId};
 
 impl ClusterState {
     pub(super) fn mark_filled(&mut self, name: &PoolName) -> Result<Applied, Refusal> {
@@ -22,6 +22,23 @@ impl ClusterState {
         }
         if let Some(pool) = self.pools.get_mut(name) {
             Arc::make_mut(pool).filled = true;
+        }
+        Ok(Applied::default())
+    }
+
+    pub(super) fn adopt_pool(&mut self, name: &PoolName, born: Birth) -> Result<Applied, Refusal> {
+        let pool = self.kept(name)?;
+        if pool.filled && pool.born == born {
+            return Ok(Applied::default());
+        }
+        // In a cluster no state is lost, and what this state has made itself needs no adoption.
+        let is_former = self.alone.is_some_and(|own| born.generation < own.generation);
+        if self.identity.is_some() || pool.filled || !is_former {
+            return Err(Refusal::NotAdopted { pool: name.clone(), born });
+        }
+        if let Some(pool) = self.pools.get_mut(name) {
+            let pool = Arc::make_mut(pool);
+            (pool.born, pool.filled) = (born, true);
         }
         Ok(Applied::default())
     }

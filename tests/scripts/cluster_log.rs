@@ -334,6 +334,9 @@ fn show_cluster(state: &ClusterState) -> String {
     }
     for (name, pool) in state.pools() {
         output += &format!("pool {name}: epoch {}, barrier {}", pool.epoch, pool.barrier);
+        if !pool.born.is_unknown() {
+            output += &format!(", born {}", pool.born);
+        }
         output += if pool.filled { ", filled\n" } else { "\n" };
         for (shard, store) in &pool.stores {
             let id = store.store.map_or("no store".to_owned(), |id| format!("store {}", id.0[0]));

@@ -16,7 +16,7 @@ use super::pool::PoolNow;
 use super::turns::{is_ours, period};
 use super::world::World;
 use crate::drivers::native::Fault;
-use crate::ids::{ClusterId, PoolName, Token};
+use crate::ids::{PoolName, Token};
 use crate::protocol::quorum::Set;
 use crate::protocol::replica::words::WATERMARK_KEYS_MAX;
 use crate::protocol::replica::{Entry, SLOTS, slot_of};
@@ -58,9 +58,7 @@ async fn round(world: &Rc<World>, pool: &Rc<PoolNow>) {
     let settled = |shard: &crate::cluster::ShardTopology| {
         shard.store.is_some() && !shard.fresh && !shard.catching_up
     };
-    // A node without a cluster is all the nodes that there are.
-    let is_alone = pool.cluster == ClusterId([0; 16]);
-    let epoch_is_settled = is_alone || pool.agreed.barrier >= pool.agreed.epoch;
+    let epoch_is_settled = pool.alone || pool.agreed.barrier >= pool.agreed.epoch;
     if !epoch_is_settled || !pool.agreed.shards.iter().all(settled) {
         return;
     }

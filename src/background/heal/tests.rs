@@ -1,5 +1,7 @@
 //! Healing against real stores, over loopback, with an agreed state that grants every wish.
 
+mod births;
+
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -145,9 +147,12 @@ impl Agreed {
         let settings = KeptSettings { repair_interval: None, ..settings };
         let connect = Duration::from_secs(5);
         let tls: Arc<ShardTls> = tls;
+        let alone = both.1.speaks_as();
         Served {
-            cluster: ClusterId([7; 16]),
-            generation: Generation(1),
+            cluster: alone.map_or(ClusterId([7; 16]), |own| own.id),
+            generation: alone.map_or(Generation(1), |own| own.generation),
+            alone: alone.is_some(),
+            is_current: true,
             place: (0, 1),
             pools: vec![KeptPool { agreed, settings, tls, connect }],
         }

@@ -3,7 +3,7 @@
 use std::io::Write;
 
 use crate::drivers::http::{Address, write_framing};
-use crate::ids::{ClusterId, PoolName, ShardId, StoreId, Token};
+use crate::ids::{Birth, ClusterId, PoolName, ShardId, StoreId, Token};
 use crate::net::http1::framing::Framing;
 use crate::net::http1::head::write_field;
 use crate::protocol::replica::{Op, PoolEpoch, StageId, Target, words};
@@ -14,6 +14,7 @@ use crate::version::Version;
 pub(super) struct Standing<'a> {
     pub(super) pool: &'a PoolName,
     pub(super) cluster: ClusterId,
+    pub(super) birth: Birth,
     pub(super) epoch: PoolEpoch,
     pub(super) store: Option<StoreId>,
 }
@@ -80,8 +81,9 @@ impl Ask<'_> {
         self.write_query(out);
         out.extend_from_slice(b" HTTP/1.1\r\n");
         write_field(out, b"Host", address.authority().as_bytes());
-        let Standing { cluster, epoch, store, .. } = standing;
+        let Standing { cluster, birth, epoch, store, .. } = standing;
         write!(out, "{}: {cluster}\r\n", words::CLUSTER).expect(all);
+        write!(out, "{}: {birth}\r\n", words::BIRTH).expect(all);
         write!(out, "{}: {epoch}\r\n", words::EPOCH).expect(all);
         if let Some(store) = store {
             write!(out, "{}: {store}\r\n", words::STORE).expect(all);
