@@ -16,7 +16,7 @@ use super::problem::{KEPT_ALLOWED, Problem};
 use super::routing::Routed;
 use super::seam::{Reply, Upload, Watch};
 use super::seen::Seen;
-use crate::cluster::{Consistency, KeptSpec};
+use crate::cluster::KeptSpec;
 use crate::dispatch::kept::conditions::Conditions;
 use crate::dispatch::kept::{Act, KeptRequest, Wanted, run};
 use crate::dispatch::outcome::{Failure, Note};
@@ -124,11 +124,7 @@ fn understand<'w>(
         return Err(Problem::kept_request("unexpected-content", detail));
     }
     let level = match &routed.level {
-        None => match kept.consistency {
-            Consistency::One => Level::One,
-            Consistency::Quorum => Level::Quorum,
-            Consistency::All => Level::All,
-        },
+        None => kept.consistency,
         Some(text) => {
             let lower = text.to_ascii_lowercase();
             lower.parse().map_err(|_| Problem::kept_level(text))?
