@@ -67,6 +67,7 @@ impl Exchange<'_> {
                     conditions: said.conditions.clone(),
                     range: said.range,
                     if_range: said.if_range,
+                    trace: self.part.get().and_then(|part| part.trace()).cloned(),
                 }
             }
             Err(problem) => return self.tell(&problem, seen, note, body, answer).await,

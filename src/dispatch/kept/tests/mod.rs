@@ -207,6 +207,7 @@ impl Bench {
             conditions: Conditions::default(),
             range: None,
             if_range: None,
+            trace: None,
         }
     }
 
