@@ -90,7 +90,7 @@ fn why(pool: &Pool, shard: usize, class: Class, now_ms: u64) -> Option<String> {
     if agreed.verdict.foreign {
         return Some("another store answers there".to_owned());
     }
-    if !pool.health.usable(shard, class) {
+    if !pool.health.seen_up(shard, class) {
         let view = pool.health.view(shard);
         let own = match class {
             Class::Read => view.read,
@@ -100,11 +100,9 @@ fn why(pool: &Pool, shard: usize, class: Class, now_ms: u64) -> Option<String> {
             Standing::Ejected { .. } => "ejected",
             Standing::Up | Standing::Down => "down",
         };
-        let agreed_ms = view.agreed_down_since_ms[class];
-        return Some(match (own.why, agreed_ms) {
-            (Some(why), _) => format!("{standing} {}: {why}", since(own.since_ms, now_ms)),
-            (None, Some(since_ms)) => format!("agreed down {}", since(since_ms, now_ms)),
-            (None, None) => standing.to_owned(),
+        return Some(match own.why {
+            Some(why) => format!("{standing} {}: {why}", since(own.since_ms, now_ms)),
+            None => standing.to_owned(),
         });
     }
     agreed.fresh.then(|| "it replaced another and is being filled".to_owned())

@@ -482,13 +482,17 @@ pub(super) fn has_same_replicas(one: &Pool, other: &Pool, token: Token) -> bool 
 }
 
 /// What is known of a key's replicas, as far as this class of request goes.
+///
+/// This node's own evidence counts here, and not what is agreed. Whom most nodes do not reach, this
+/// one may; a verdict is lifted some time after its cause has gone; and whoever is asked in vain
+/// costs a hint, which he gets anyway if he is not asked.
 pub(super) fn replicas(pool: &Pool, token: Token, class: Class) -> Replicas {
     let members = pool.agreed.replicas(token);
     let (mut up, mut fresh) = (Set::EMPTY, Set::EMPTY);
     for (place, shard) in members.iter().enumerate() {
         let at = usize::from(shard.0);
         let agreed = &pool.agreed.shards[at];
-        if pool.is_asked(at) && pool.health.usable(at, class) {
+        if pool.is_asked(at) && pool.health.seen_up(at, class) {
             up.insert(place);
         }
         if agreed.fresh {

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::observation::{Class, Observation, PerClass, ProbeFailure};
 use super::pool::PoolHealth;
-use super::report::{Census, Change, ShardView};
+use super::report::{Census, Change, ShardView, Standing};
 use super::settings::HealthSettings;
 use super::shard::Marks;
 use crate::ids::{BaseUrl, ShardId};
@@ -181,6 +181,21 @@ impl SharedHealth {
     #[must_use]
     pub fn usable(&self, shard: usize, class: Class) -> bool {
         self.marked(shard, USABLE, class)
+    }
+
+    /// Whether this node's own evidence lets requests of `class` go to `shard`, whatever is agreed
+    /// about it. One relaxed load as long as it is [usable](Self::usable), and else the lock.
+    #[must_use]
+    pub fn seen_up(&self, shard: usize, class: Class) -> bool {
+        if self.usable(shard, class) {
+            return true;
+        }
+        let view = self.view(shard);
+        let own = match class {
+            Class::Read => view.read,
+            Class::Write => view.write,
+        };
+        own.standing == Standing::Up
     }
 
     /// Whether a verdict says that `shard` is down for requests of `class`: the cluster's, or, on a
