@@ -26,6 +26,7 @@ mod http2;
 mod http2_floods;
 mod http_client;
 mod kept;
+mod kept_uploads;
 mod limits;
 mod operators;
 mod outlet;

@@ -305,3 +305,45 @@ fn topology(stores: &[FakeStore], consistency: Consistency, epoch: u64) -> Arc<T
     apply(Command::MarkFilled { pool });
     Arc::new(Topology::build(&state, None).expect("a topology"))
 }
+
+/// What is made, moved and let go of for each exchange of each request. Grown once unseen, it costs more
+/// than all that is computed.
+#[test]
+fn futures_are_no_larger_than_they_need_to_be() {
+    on_a_worker(|| async {
+        let bench = Bench::new(Consistency::Quorum).await;
+        let content = super::job::Content::Held(bench.worker.buffers.text());
+        let job = super::job::Job::new(
+            &bench.worker,
+            &bench.pool,
+            KEY.as_bytes(),
+            bench.request(Act::Put, Level::Quorum).token,
+            Vec::new(),
+            None,
+            content,
+        );
+        let version = old(1);
+        let sizes = [
+            ("stage", size_of_val(&Rc::clone(&job).stage(0)), 1024),
+            ("commit", size_of_val(&Rc::clone(&job).commit(0, version)), 1024),
+            ("put", size_of_val(&Rc::clone(&job).put(0, version)), 1024),
+            ("look", size_of_val(&Rc::clone(&job).look(0)), 1024),
+            ("look_and_fetch", size_of_val(&Rc::clone(&job).look_and_fetch(0)), 1024),
+            (
+                "copy",
+                size_of_val(&Rc::clone(&job).copy(0, crate::protocol::quorum::Set::EMPTY, version)),
+                1024,
+            ),
+        ];
+        let request = bench.request(Act::Get, Level::One);
+        let mut body = Pieces { left: Vec::new(), given: Vec::new(), breaks_off: false };
+        let (mut told, mut note) = (Told::default(), Note::default());
+        let timer = bench.worker.timers.register();
+        let run =
+            run(&bench.worker, &timer, &bench.pool, &request, &mut body, &mut told, &mut note);
+        println!("{sizes:?} run {}", size_of_val(&run));
+        for (name, size, most) in sizes {
+            assert!(size <= most, "{name}: {size} bytes");
+        }
+    });
+}
