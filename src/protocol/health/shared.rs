@@ -328,6 +328,16 @@ impl SharedHealth {
         (0..self.seats.len()).map(|shard| inner.machine.view(shard)).collect()
     }
 
+    /// What is known of one of them.
+    ///
+    /// # Panics
+    /// If nobody sits there.
+    #[must_use]
+    pub fn view(&self, shard: usize) -> ShardView {
+        assert!(shard < self.seats.len(), "a place of this pool");
+        self.lock().machine.view(shard)
+    }
+
     /// The pool in numbers.
     #[must_use]
     pub fn census(&self) -> Census {
