@@ -8,6 +8,7 @@ use std::rc::Rc;
 use super::super::outcome::{Failure, KeptFailure, Note, TryError};
 use super::super::relay::Relay;
 use super::super::seam::{About, Answer};
+use super::super::trace::Round;
 use super::super::view::Pool;
 use super::super::worker::Worker;
 use super::job::Job;
@@ -20,7 +21,6 @@ use crate::net::http1::head::{write_field, write_number};
 use crate::net::http1::response::ResponseHead;
 use crate::net::timers::Timer;
 use crate::net::wire::Pace;
-use crate::protocol::health::Class;
 use crate::version::Version;
 
 /// What became of a request, as the answer tells it.
@@ -217,7 +217,7 @@ impl Serving<'_> {
         let call = async |replica: &Replica<'_>, timer: &Timer| {
             replica.get(&job.means, timer, (&job.key, job.token), range, Some(version)).await
         };
-        job.ask(place, Class::Read, call).await
+        job.ask(place, Round::Fetch, call).await
     }
 
     /// Passes what comes from one replica on; counts what of it has reached the client's side.
