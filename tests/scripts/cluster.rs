@@ -8,11 +8,11 @@ use std::fmt::Write as _;
 use super::cluster_log::Log;
 use goldenscript::{ArgumentConsumer, Command as Line, Context};
 use ringway::cluster::{
-    AdminState, Applied, ClusterState, Command, Consistency, Desired, DesiredPool, KeptSpec, Kind,
-    Mode, Placement, PoolReport, PoolSpec, ShardSpec, TOMBSTONE_MIN_AGE_MS_DEFAULT, changes,
-    report,
+    AdminState, Applied, ClusterState, Command, Desired, DesiredPool, KeptSpec, Kind, Mode,
+    Placement, PoolReport, PoolSpec, ShardSpec, TOMBSTONE_MIN_AGE_MS_DEFAULT, changes, report,
 };
 use ringway::ids::{BaseUrl, Epoch, PoolName, ShardId, Weight, Zone};
+use ringway::level::Level;
 
 pub type Outcome<T> = Result<T, Box<dyn Error>>;
 
@@ -221,7 +221,7 @@ pub fn pool_spec(args: &mut ArgumentConsumer<'_>, mut spec: PoolSpec) -> Outcome
         spec.placement = Placement::Balanced;
         spec.kept = Some(KeptSpec {
             replicas: replicas.parse()?,
-            consistency: Consistency::Quorum,
+            consistency: Level::Quorum,
             tombstone_min_age_ms: TOMBSTONE_MIN_AGE_MS_DEFAULT,
             key: "path".to_owned(),
         });

@@ -77,7 +77,7 @@ pub(super) async fn run(world: Rc<World>) {
 
 async fn look_at(world: &Rc<World>, pool: &Rc<PoolNow>, said: &Said, look: u64) {
     let is_bound = |shard: usize| pool.agreed.shards[shard].store.is_some();
-    let asks_all = !pool.agreed.filled || look % BOUND_LOOKS == 0;
+    let asks_all = !pool.agreed.filled || look.is_multiple_of(BOUND_LOOKS);
     let asked: Vec<usize> =
         (0..pool.seats.len()).filter(|shard| asks_all || !is_bound(*shard)).collect();
     let told = states(world, pool, asked).await;
@@ -149,7 +149,7 @@ async fn take_over(
         }
     };
     // To look at each slot of each store costs them something.
-    if look % BOUND_LOOKS != 0 {
+    if !look.is_multiple_of(BOUND_LOOKS) {
         return former.is_none();
     }
     for (shard, store, birth, epoch) in copies {
