@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 use goldenscript::{ArgumentConsumer, Command as Line};
 use ringway::cluster::{
     Actor, AdminState, Change, ClusterState, Command, Envelope, FEATURE_LEVEL, Plan, Role,
-    Settings, StoreMark, Verdict, voters,
+    Settings, Verdict, voters,
 };
 use ringway::ids::{
     BaseUrl, ClusterId, CommandId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce,
-    PeerAddress, PlanId, PoolName, Revision, ShardId, StoreId, Term, Weight, Zone,
+    PeerAddress, PlanId, PoolName, Revision, ShardId, Term, Weight, Zone,
 };
 use ringway::ring::ShardIx;
 
@@ -75,8 +75,8 @@ impl Runner {
         let actor = Actor::new(by.unwrap_or("admin@n1"))?;
         self.log.index = self.log.index.max(self.state.revision().0) + 1;
         let at_ms = 1000 * self.log.index;
+        // As it is read from the log; the leader has planned the tables of balanced pools.
         let command = self.state.planned(command);
-        // As it is read from the log.
         let entry = Envelope { id, actor, at_ms, command }.encode();
         let entry = Envelope::decode(&entry)?;
         Ok(show_applied(&self.state.apply(Revision(self.log.index), &entry)?))
@@ -162,18 +162,6 @@ fn command(name: &str, args: &mut ArgumentConsumer<'_>, shown: Option<PlanId>) -
             let barrier = (pool_name(args)?, Epoch(number(args)?));
             Command::RaiseBarriers { term: Term(1), barriers: vec![barrier] }
         }
-        // bind POOL SHARD N: store N answers at the shard's address.
-        "bind" => {
-            let (pool, shard) = (pool_name(args)?, ShardId::new(&word(args)?)?);
-            Command::BindStore { pool, shard, store: store(args)? }
-        }
-        // filled POOL SHARD N: its store has been brought all that it lacked.
-        "filled" => {
-            let (pool, shard) = (pool_name(args)?, ShardId::new(&word(args)?)?);
-            Command::MarkStore { pool, shard, store: store(args)?, mark: StoreMark::Filled }
-        }
-        // write POOL: its first write.
-        "write" => Command::MarkFilled { pool: pool_name(args)? },
         // settings [lease_ms=N]
         "settings" => Command::SetSettings { settings: settings(args)? },
         // level N
@@ -193,8 +181,8 @@ fn command(name: &str, args: &mut ArgumentConsumer<'_>, shown: Option<PlanId>) -
 }
 
 /// `add POOL SHARD...`, `remove POOL ID...`, `weight|zone|url|state POOL ID VALUE`, `create` and
-/// `set` as outside of a cluster, `drop POOL`, `lose POOL` with what it keeps, `replace POOL ID`,
-/// `replace-lost POOL ID` with what it alone has.
+/// `set` as outside of a cluster, `drop POOL`, `replace POOL ID [HOST]`, `replace-lost POOL ID` with what it
+/// alone has, `discard POOL` (with what it keeps).
 fn changes(args: &mut ArgumentConsumer<'_>) -> Outcome<Vec<Change>> {
     let kind = word(args)?;
     let pool = pool_name(args)?;
@@ -240,12 +228,13 @@ fn changes(args: &mut ArgumentConsumer<'_>) -> Outcome<Vec<Change>> {
             Change::CreatePool { spec, shards: shards(args)?, pool }
         }
         "set" => Change::SetPool { spec: pool_spec(args, default_spec(&pool))?, pool },
-        "drop" => Change::RemovePool { pool },
-        "lose" => Change::DropPool { pool },
         "replace" | "replace-lost" => {
             let (shard, lose) = (ShardId::new(&word(args)?)?, kind == "replace-lost");
-            Change::ReplaceShard { pool, shard, url: None, lose }
+            let host = args.next_pos().map(|host| BaseUrl::parse(&format!("http://{host}")));
+            Change::ReplaceShard { pool, shard, url: host.transpose()?, lose }
         }
+        "discard" => Change::DropPool { pool },
+        "drop" => Change::RemovePool { pool },
         other => return Err(format!("no change `{other}`").into()),
     };
     Ok(vec![change])
@@ -257,10 +246,6 @@ fn word(args: &mut ArgumentConsumer<'_>) -> Outcome<String> {
 
 fn number(args: &mut ArgumentConsumer<'_>) -> Outcome<u64> {
     Ok(word(args)?.parse()?)
-}
-
-fn store(args: &mut ArgumentConsumer<'_>) -> Outcome<StoreId> {
-    Ok(StoreId([word(args)?.parse()?; 16]))
 }
 
 fn role(text: &str) -> Outcome<Role> {
@@ -333,15 +318,7 @@ fn show_cluster(state: &ClusterState) -> String {
             &format!("node {id} {name} at {address}, {role}, incarnation {}\n", node.incarnation);
     }
     for (name, pool) in state.pools() {
-        output += &format!("pool {name}: epoch {}, barrier {}", pool.epoch, pool.barrier);
-        if !pool.born.is_unknown() {
-            output += &format!(", born {}", pool.born);
-        }
-        output += if pool.filled { ", filled\n" } else { "\n" };
-        for (shard, store) in &pool.stores {
-            let id = store.store.map_or("no store".to_owned(), |id| format!("store {}", id.0[0]));
-            output += &format!("  {shard}: {id}{}\n", if store.fresh { ", fresh" } else { "" });
-        }
+        output += &format!("pool {name}: epoch {}, barrier {}\n", pool.epoch, pool.barrier);
         for (shard, Verdict { reads_down, writes_down, foreign: _ }) in &pool.verdicts {
             output += &format!("  {shard}: reads down {reads_down}, writes down {writes_down}\n");
         }
