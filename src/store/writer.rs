@@ -257,16 +257,18 @@ impl Writer {
         let core = Arc::clone(&self.core);
         let durable = !matches!(self.fsync, Fsync::Interval(_));
         let outcome = core.index.change(durable, |change| {
-            let mut batch = Batch { core: &core, room, now_ms, moved: false, freed: vec![] };
+            let mut batch =
+                Batch { core: &core, room, now_ms, moved: false, freed: vec![], hurt: false };
             let apply = |job: &mut Job| batch.apply(change, &mut job.work);
             let results = jobs.iter_mut().map(apply).collect::<Result<_, _>>()?;
-            let (moved, freed) = (batch.moved, batch.freed);
+            let (moved, freed, hurt) = (batch.moved, batch.freed, batch.hurt);
             if moved {
                 core.blobs.sync_folder()?;
             }
-            Ok((results, freed))
+            Ok((results, freed, hurt))
         });
-        let ((results, freed), has_committed): ((Vec<_>, Vec<_>), bool) = match outcome {
+        let ((results, freed, hurt), has_committed): ((Vec<_>, Vec<_>, bool), bool) = match outcome
+        {
             Ok(outcome) => outcome,
             Err(error) => return self.give_up(jobs, &error),
         };
@@ -281,6 +283,9 @@ impl Writer {
             #[allow(clippy::cast_precision_loss, reason = "a batch is far below 2^53")]
             core.metrics.commit_writes.observe(jobs.len() as f64);
             core.show_totals();
+            if hurt {
+                core.show_damaged();
+            }
             if !durable {
                 self.undurable_since.get_or_insert(started);
             }
@@ -332,6 +337,8 @@ pub(super) struct Batch<'a> {
     pub(super) moved: bool,
     /// Files that the transaction makes superfluous.
     pub(super) freed: Vec<BodyId>,
+    /// Whether a value was found damaged, or one that was is no more.
+    pub(super) hurt: bool,
 }
 
 /// What the disk has room for.

@@ -204,6 +204,7 @@ pub(super) fn held_of(held: &crate::drivers::native::Held) -> Held {
     use crate::drivers::native::Held as Told;
     match held {
         Told::Value(value) => Held::Value(value.version),
+        Told::Damaged(version) => Held::Damaged(*version),
         Told::Tombstone(version) => Held::Tombstone(*version),
         Told::Absent(version) => Held::Absent { watermark: *version },
     }

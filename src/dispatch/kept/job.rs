@@ -14,7 +14,8 @@ use super::exchanges::Reply;
 use super::window::{NoPiece, Window};
 use crate::disk::hints::HintSink;
 use crate::drivers::native::{
-    Committal, Committed, Doubt, Fault, Fetch, Got, Held, Means, Refused, Replica, Staged, Value,
+    Committal, Committed, Doubt, Fault, Fetch, Got, Held, Means, Origin, Refused, Replica, Staged,
+    Value,
 };
 use crate::ids::{ShardId, StoreId, Token};
 use crate::metrics::Stripe;
@@ -297,11 +298,12 @@ impl Job {
     pub(super) async fn put(self: Rc<Self>, place: usize, version: Version) -> Reply {
         let result = self.ask(place, Class::Write, async |replica: &Replica<'_>, timer: &Timer| {
             let (means, key, fields) = (&self.means, self.key(), &self.fields);
+            let origin = Origin::default();
             match &self.content {
                 Content::Passing { window, length } => {
                     begins(window, place)?;
                     let begun =
-                        replica.begin_put(means, timer, key, version, fields, None, *length);
+                        replica.begin_put(means, timer, key, version, fields, origin, *length);
                     let mut upload = begun.await?;
                     while let Some(piece) = next_piece(window, place).await? {
                         upload.write(&piece).await?;
@@ -309,9 +311,9 @@ impl Job {
                     upload.put().await
                 }
                 Content::Held(body) => {
-                    replica.put(means, timer, key, version, fields, None, body).await
+                    replica.put(means, timer, key, version, fields, origin, body).await
                 }
-                Content::None => replica.put(means, timer, key, version, fields, None, b"").await,
+                Content::None => replica.put(means, timer, key, version, fields, origin, b"").await,
             }
         });
         let result = result.await;

@@ -183,7 +183,7 @@ impl Writing {
                 let pool = self.job.pool();
                 let shard = self.job.shard(&pool, place);
                 pool.shards[shard].metrics.acks.inc(self.job.stripe);
-                machine.committed(place, done.applied, done.newest);
+                machine.committed(place, done.effect, done.newest);
             }
             Event::Reply(place, Reply::Committed(Err(fault))) => {
                 machine.commit_failed(place, fault_of(&fault));

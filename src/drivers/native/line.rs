@@ -251,6 +251,11 @@ impl Line {
         self.is_sent && self.facts.persistence == Persistence::KeepAlive
     }
 
+    /// Whether the same was asked before, and nothing is known of that.
+    pub(super) fn may_have_been_done(&self) -> bool {
+        self.may_have_been_done
+    }
+
     /// What an answer says that is none of those that were expected.
     pub(super) async fn refusal(mut self, timer: &Timer) -> Fault {
         // Read, so that the connection lives on.

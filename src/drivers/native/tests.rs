@@ -14,6 +14,7 @@ use crate::net::buffer::Buffers;
 use crate::net::timers::{Timer, Timers};
 use crate::net::tls::ShardTls;
 use crate::net::upstream::{Endpoint, Keep, UpstreamKey, Upstreams};
+use crate::protocol::holding::Effect;
 use crate::protocol::replica::{PoolEpoch, Refusal, StageId};
 use crate::version::{Proposer, Stamp, Version};
 
@@ -145,7 +146,7 @@ async fn a_write_in_two_rounds_is_asked_and_understood() {
     let staged = replica.stage(means, timer, KEY, stage(), kept, b"hello").await;
     assert_eq!(staged.expect("it is staged"), Staged { newest: version(5) });
     let committed = replica.commit(means, timer, KEY, stage(), version(6)).await;
-    let expected = Committed { applied: true, newest: version(6) };
+    let expected = Committed { effect: Effect::Applied, newest: version(6) };
     assert_eq!(committed.expect("it is committed"), Committal::Committed(expected));
     let committed = replica.commit(means, timer, KEY, stage(), version(6)).await;
     assert_eq!(committed.expect("it is answered"), Committal::NotStaged);
@@ -297,13 +298,14 @@ async fn a_body_of_unknown_length_is_sent_piece_by_piece() {
     let full = answer("507 Insufficient Storage", "Ringway-Error: full\r\n", "{}");
     let asked = store(listener, vec![vec![answer("200 OK", &applied, "")], vec![full]]);
     let (replica, means, timer) = (bench.replica(), &bench.means, &bench.timer);
-    let put = replica.begin_put(means, timer, KEY, version(6), b"", Some(1), None).await;
+    let origin = Origin { modified_ms: Some(1), digest: Some("00ff") };
+    let put = replica.begin_put(means, timer, KEY, version(6), b"", origin, None).await;
     let mut put = put.expect("a connection");
     for piece in [&b"hel"[..], b"", b"lo"] {
         put.write(piece).await.expect("it is taken");
     }
     let done = put.put().await.expect("it is answered");
-    assert_eq!(done, Committed { applied: false, newest: version(9) });
+    assert_eq!(done, Committed { effect: Effect::Superseded, newest: version(9) });
     means.upstreams.clear();
     let stage = replica.begin_stage(means, timer, KEY, stage(), b"", Some(5)).await;
     let mut stage = stage.expect("a connection");

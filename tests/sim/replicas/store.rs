@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringway::protocol::holding::{Decision, Held, decide, may_drop};
+use ringway::protocol::holding::{Decision, Effect, Held, decide, may_drop};
 use ringway::protocol::read::Record;
 use ringway::version::Version;
 
@@ -41,7 +41,7 @@ pub enum Reply {
     Staged(Version),
     Held(Held),
     Committed {
-        is_applied: bool,
+        effect: Effect,
         newest: Version,
     },
     NotStaged,
@@ -165,6 +165,6 @@ impl Store {
             self.live.records.insert(key, record);
         }
         let newest = self.live.held(key).newest();
-        Reply::Committed { is_applied: decision.is_applied(), newest }
+        Reply::Committed { effect: decision.effect(), newest }
     }
 }

@@ -236,6 +236,11 @@ impl Bench {
         self.carry_out(&self.request(Act::Get, level), &[], false).await
     }
 
+    fn shard_name(&self, store: &FakeStore) -> String {
+        let place = self.stores.iter().position(|other| other.id == store.id);
+        self.pool.shards[place.expect("one of them")].id.to_string()
+    }
+
     /// Hints left for a store.
     fn hints_for(&self, store: &FakeStore) -> usize {
         self.hints.flush();
