@@ -206,7 +206,11 @@ fn pool_families(
         "ringway_repair_oldest_unrepaired_seconds",
         "Age of the oldest write that a replica is known to lack.",
     );
-    let known: Vec<_> = lock(&counts.pools).iter().map(|(name, of)| (name.clone(), *of)).collect();
+    let mut known = lock(&counts.pools).clone();
+    // A pool that was never compared may have hints already.
+    for (pool, _, _) in hints.pending() {
+        known.entry(pool).or_default();
+    }
     for (pool, of) in &known {
         let labels = [pool.as_str()];
         differing.push(&labels, Sample::Counter(of.differing));

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ids::StoreId;
+use crate::level::Level;
 
 fn store(number: u8) -> StoreId {
     StoreId([number; 16])
@@ -13,7 +14,7 @@ fn kept(replicas: u8) -> PoolSpec {
         placement: Placement::Balanced,
         kept: Some(KeptSpec {
             replicas,
-            consistency: Consistency::Quorum,
+            consistency: Level::Quorum,
             tombstone_min_age_ms: TOMBSTONE_MIN_AGE_MS_DEFAULT,
             key: "path".to_owned(),
         }),
@@ -169,7 +170,7 @@ fn what_is_kept_stays_where_it_is() {
     let url = BaseUrl::parse("http://elsewhere").expect("a URL");
     let mut spec = kept(3);
     spec.mode = Mode::Primary;
-    spec.kept.as_mut().expect("kept").consistency = Consistency::One;
+    spec.kept.as_mut().expect("kept").consistency = Level::One;
     for change in [
         Change::SetUrl { pool: p(), shard: shard_id("a"), url },
         Change::SetState { pool: p(), shard: shard_id("a"), state: AdminState::Maint },

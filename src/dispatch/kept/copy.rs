@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
+use super::super::trace::Round;
 use super::exchanges::Reply;
 use super::job::{Content, Job};
 use crate::drivers::native::{
     Committed, Doubt, Fault, Fetch, Got, Held, Origin, Refused, Replica,
 };
 use crate::net::timers::Timer;
-use crate::protocol::health::Class;
 use crate::protocol::quorum::Set;
 use crate::protocol::replica::Refusal;
 use crate::version::Version;
@@ -44,7 +44,7 @@ impl Job {
         let get = async |replica: &Replica<'_>, timer: &Timer| {
             replica.get(&self.means, timer, key, None, Some(version)).await
         };
-        let mut fetch = match self.ask(source, Class::Read, get).await? {
+        let mut fetch = match self.ask(source, Round::Fetch, get).await? {
             Got::Value(fetch) => fetch,
             Got::Nothing(Held::Damaged(_)) => {
                 return Err(Fault::Refused(Refused::Said(Refusal::Damaged)));
@@ -67,7 +67,7 @@ impl Job {
                 let means = &self.means;
                 replica.put(means, timer, key, version, &fields, origin, &body).await
             };
-            return self.ask(to, Class::Write, put).await;
+            return self.ask(to, Round::Put, put).await;
         }
         let fetch = std::cell::RefCell::new(Some(fetch));
         let put = async |replica: &Replica<'_>, timer: &Timer| {
@@ -82,7 +82,7 @@ impl Job {
             }
             upload.put().await
         };
-        self.ask(to, Class::Write, put).await
+        self.ask(to, Round::Put, put).await
     }
 }
 

@@ -15,11 +15,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::super::outcome::{Failure, KeptFailure};
+use super::super::outcome::{Failure, KeptFailure, Note};
+use super::super::trace::{Round, Trace, Trying};
 use super::super::view::Pool;
 use super::super::worker::Worker;
+use super::away;
+use super::words::{Word, word_for};
 use crate::drivers::native::Fault;
 use crate::net::timers::Timer;
+use crate::protocol::health::Class;
 use crate::protocol::quorum::{Reason, TooFew, majority};
 use crate::protocol::replica::{Entry, Page};
 
@@ -65,12 +69,14 @@ pub struct Listing {
 /// Lists keys of a pool.
 ///
 /// # Errors
-/// [`Failure`].
+/// [`Failure`]; `note` says who is away if it is for their sake.
 pub async fn list(
     worker: &Worker,
     timer: &Timer,
     pool: &Arc<Pool>,
     asked: &Asked,
+    trace: Option<&Rc<Trace>>,
+    note: &mut Note,
 ) -> Result<Listing, Failure> {
     let kept = &worker.kept;
     let no_lease = |_| Failure::Kept(KeptFailure::NotApplied(Reason::NoLease, None));
@@ -78,7 +84,10 @@ pub async fn list(
     let mut listing = Listing::default();
     let mut after = asked.after.clone();
     for _ in 0..ROUNDS_MAX {
-        let pages = pages(worker, timer, pool, &asked.prefix, after.as_deref()).await?;
+        let pages = pages(worker, timer, pool, (&asked.prefix, after.as_deref()), trace).await;
+        let pages = pages.inspect_err(|_| {
+            note.away = away::of_pool(pool, Class::Read, timer.timers().now_ms());
+        })?;
         let merged = merge(pages, after.as_deref());
         let is_last = merged.until.is_none();
         for entry in merged.entries {
@@ -181,8 +190,8 @@ async fn pages(
     worker: &Worker,
     timer: &Timer,
     pool: &Arc<Pool>,
-    prefix: &str,
-    after: Option<&str>,
+    (prefix, after): (&str, Option<&str>),
+    trace: Option<&Rc<Trace>>,
 ) -> Result<Vec<Page>, Failure> {
     let means = Rc::new(worker.means());
     let mut asking: Vec<_> = (0..pool.shards.len())
@@ -191,7 +200,13 @@ async fn pages(
             let means = Rc::clone(&means);
             Box::pin(async move {
                 let timer = means.timers.register();
-                pool.replica(shard).list(&means, &timer, prefix, after, BATCH).await
+                let span =
+                    trace.map(|trace| Trying::begin_round(trace, shard, Round::List, &timer));
+                let page = pool.replica(shard).list(&means, &timer, prefix, after, BATCH).await;
+                if let Some(span) = &span {
+                    span.end_round(page.as_ref().map(Word::word).map_err(word_for));
+                }
+                page
             })
         })
         .collect();

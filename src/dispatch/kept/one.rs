@@ -71,12 +71,14 @@ impl Serving<'_> {
             }
             let Held::Value(value) = held else {
                 has_nothing = true;
+                note.reached(1, None);
                 let agreed = &pool.agreed.shards[shard];
                 if agreed.catching_up || agreed.fresh {
                     continue;
                 }
                 break;
             };
+            note.reached(1, Some(value.version));
             match self.request.conditions.judge(value.version, value.modified_ms) {
                 Verdict::Proceed => {}
                 Verdict::NotModified => {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use super::super::outcome::{Failure, KeptFailure, Note, TryError};
 use super::super::relay::Relay;
 use super::super::seam::{About, Answer};
+use super::super::trace::Round;
 use super::super::view::Pool;
 use super::super::worker::Worker;
 use super::exchanges::Reply;
@@ -23,7 +24,6 @@ use crate::net::http1::head::{write_field, write_number};
 use crate::net::http1::response::ResponseHead;
 use crate::net::timers::Timer;
 use crate::net::wire::Pace;
-use crate::protocol::health::Class;
 use crate::version::Version;
 
 /// How long a replica whose body broke off is asked why.
@@ -229,7 +229,7 @@ impl Serving<'_> {
         let call = async |replica: &Replica<'_>, timer: &Timer| {
             replica.get(&job.means, timer, (&job.key, job.token), range, Some(version)).await
         };
-        job.ask(place, Class::Read, call).await
+        job.ask(place, Round::Fetch, call).await
     }
 
     /// Whether a replica whose body broke off says now that it was damaged. One that is gone says

@@ -5,7 +5,7 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::super::outcome::{Failure, KeptFailure};
+use super::super::outcome::{Failure, KeptFailure, Note};
 use super::super::seam::{Body, BodyError, Part};
 use super::exchanges::{Exchanges, Reply};
 use super::job::{Content, Job};
@@ -19,6 +19,7 @@ use crate::net::timers::Timer;
 use crate::net::wire::Turn;
 use crate::protocol::quorum::{Set, needed};
 use crate::protocol::write::{Fault, Outcome, Output, Write};
+use crate::version::Version;
 
 /// How long a round may take whose body is complete, in milliseconds: as long as an operation may be
 /// pinned to an epoch.
@@ -317,7 +318,8 @@ impl Guard {
         mut self,
         timer: &Timer,
         body: &mut B,
-    ) -> Result<(crate::version::Version, usize), Failure> {
+        note: &mut Note,
+    ) -> Result<(Version, usize), Failure> {
         let job = Rc::clone(&self.writing().job);
         let mut feeding = pin!(async {
             match &job.content {
@@ -342,6 +344,7 @@ impl Guard {
             writing.take(event);
         };
         let acks = writing.acks();
+        note.reached(acks, writing.machine.version());
         let refused = job.refused.get();
         Err(Failure::Kept(match (outcome, broke_off) {
             (Outcome::Acknowledged { version, .. }, _) => return Ok((version, acks)),

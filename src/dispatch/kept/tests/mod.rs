@@ -17,8 +17,8 @@ use super::conditions::Conditions;
 use super::{Act, KeptRequest, run};
 use crate::cluster::lease::{Grant, LeaseHolder, LeaseSettings, SharedLease};
 use crate::cluster::{
-    AdminState, ClusterState, Command, Consistency, KeptSpec, Kind, Mode, Placement, PoolSpec,
-    ShardSpec, Topology,
+    AdminState, ClusterState, Command, KeptSpec, Kind, Mode, Placement, PoolSpec, ShardSpec,
+    Topology,
 };
 use crate::control::clock::boottime_ms;
 use crate::control::wishes::Wishes;
@@ -136,7 +136,7 @@ fn on_a_worker<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
 }
 
 impl Bench {
-    async fn new(level: Consistency) -> Self {
+    async fn new(level: Level) -> Self {
         let mut stores = Vec::new();
         for number in 1..=3 {
             stores.push(FakeStore::start(number).await);
@@ -207,6 +207,7 @@ impl Bench {
             conditions: Conditions::default(),
             range: None,
             if_range: None,
+            trace: None,
         }
     }
 
@@ -263,7 +264,7 @@ async fn until(mut holds: impl FnMut() -> bool) {
 
 /// The pool in its first epoch, or in its second: with other weights, which moves no replica of a
 /// pool that has as many shards as replicas.
-fn topology(stores: &[FakeStore], consistency: Consistency, epoch: u64) -> Arc<Topology> {
+fn topology(stores: &[FakeStore], consistency: Level, epoch: u64) -> Arc<Topology> {
     let pool = PoolName::new("objects").expect("a name");
     let id = |number: usize| ShardId::new(&format!("s{number}")).expect("a name");
     let shard = |store: &FakeStore| ShardSpec {

@@ -2,7 +2,6 @@
 
 use super::store::Does;
 use super::{Bench, KEY, old, on_a_worker, until};
-use crate::cluster::Consistency;
 use crate::dispatch::kept::{Act, KeptRequest, Wanted};
 use crate::dispatch::outcome::{Failure, KeptFailure};
 use crate::level::Level;
@@ -12,7 +11,7 @@ use crate::protocol::quorum::Reason;
 fn a_quorum_read_answers_the_newest_and_a_majority_has_it_by_then() {
     on_a_worker(|| async {
         for size in [5, 300_000] {
-            let bench = Bench::new(Consistency::Quorum).await;
+            let bench = Bench::new(Level::Quorum).await;
             let newest = vec![9; size];
             let stores = bench.replicas();
             stores[0].hold(KEY, old(1), Some(b"older"));
@@ -40,7 +39,7 @@ fn a_quorum_read_answers_the_newest_and_a_majority_has_it_by_then() {
 #[test]
 fn a_newer_tombstone_hides_the_value_and_is_brought_to_a_majority() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::Quorum).await;
+        let bench = Bench::new(Level::Quorum).await;
         let stores = bench.replicas();
         stores[0].hold(KEY, old(1), Some(b"older"));
         stores[1].hold(KEY, old(2), None);
@@ -58,7 +57,7 @@ fn a_newer_tombstone_hides_the_value_and_is_brought_to_a_majority() {
 fn a_body_that_breaks_is_continued_from_another_replica() {
     on_a_worker(|| async {
         for level in [Level::One, Level::Quorum] {
-            let bench = Bench::new(Consistency::Quorum).await;
+            let bench = Bench::new(Level::Quorum).await;
             for store in bench.replicas() {
                 store.hold(KEY, old(1), Some(b"0123456789ab"));
                 store.does(Does::CutsBodies(4));
@@ -78,7 +77,7 @@ fn a_body_that_breaks_is_continued_from_another_replica() {
 #[test]
 fn a_read_at_one_asks_the_next_until_one_answers() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::One).await;
+        let bench = Bench::new(Level::One).await;
         let stores = bench.replicas();
         stores[0].does(Does::Breaks);
         stores[1].does(Does::Breaks);
@@ -100,7 +99,7 @@ fn a_read_at_one_asks_the_next_until_one_answers() {
 #[test]
 fn conditions_and_parts_are_of_the_version_that_is_answered() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::Quorum).await;
+        let bench = Bench::new(Level::Quorum).await;
         bench.put(Level::All, b"0123456789").await.expect("it is written");
         for level in Level::EVERY {
             let told = bench.get(level).await.expect("an answer");
@@ -142,7 +141,7 @@ fn conditions_and_parts_are_of_the_version_that_is_answered() {
 #[test]
 fn a_replica_that_is_late_is_repaired_behind_the_answer() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::Quorum).await;
+        let bench = Bench::new(Level::Quorum).await;
         let stores = bench.replicas();
         for store in &stores[..2] {
             store.hold(KEY, old(2), Some(b"newest"));
@@ -161,7 +160,7 @@ fn a_replica_that_is_late_is_repaired_behind_the_answer() {
 fn spoilt_bytes_are_brought_to_nobody() {
     on_a_worker(|| async {
         for size in [5, 300_000] {
-            let bench = Bench::new(Consistency::Quorum).await;
+            let bench = Bench::new(Level::Quorum).await;
             let whole = vec![9; size];
             let stores = bench.replicas();
             stores[0].hold(KEY, old(1), Some(b"older"));
@@ -192,7 +191,7 @@ fn a_damaged_replica_is_passed_over_and_brought_the_value_anew() {
         for size in [5, 300_000] {
             let whole = vec![9; size];
             let some_damaged = async |count: usize| {
-                let bench = Bench::new(Consistency::Quorum).await;
+                let bench = Bench::new(Level::Quorum).await;
                 let stores = bench.replicas();
                 stores.iter().for_each(|store| store.hold(KEY, old(2), Some(&whole)));
                 stores[..count].iter().for_each(|store| {
@@ -237,7 +236,7 @@ fn a_damaged_replica_is_passed_over_and_brought_the_value_anew() {
 fn a_body_that_proves_to_be_spoilt_is_not_continued() {
     on_a_worker(|| async {
         for level in [Level::One, Level::Quorum] {
-            let bench = Bench::new(Consistency::Quorum).await;
+            let bench = Bench::new(Level::Quorum).await;
             for store in bench.replicas() {
                 store.hold(KEY, old(1), Some(b"0123456789ab"));
                 store.does(Does::SpoilsBodies(4));
