@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 
 use crate::store::engine::Share;
 use crate::store::patience::Busy;
-use crate::store::replica::damage::{Suspect, is_loss};
+use crate::store::replica::damage::{BY_READING, Suspect, is_loss};
 
 /// The body of an answer.
 pub struct Body {
@@ -133,7 +133,7 @@ fn read(
         if let Some(Watch { suspect, hasher: Some(hasher) }) = &mut reading.watch {
             hasher.update(&piece);
             let is_last = piece.len() as u64 == left;
-            if is_last && *hasher.finalize().as_bytes() != suspect.digest().0 {
+            if is_last && !suspect.is_of(&hasher.finalize()) {
                 let why = "its bytes are not those that were taken in";
                 return Err(io::Error::new(io::ErrorKind::InvalidData, why));
             }
@@ -181,7 +181,7 @@ impl http_body::Body for Body {
                 }
                 (Err(error), Some(suspect)) if is_loss(&error) => {
                     let why = error.to_string();
-                    let noting = tokio::spawn(async move { suspect.is_damaged(&why).await });
+                    let noting = tokio::spawn(async move { suspect.note(BY_READING, &why).await });
                     self.source = Source::Failing { noting, error: Some(error) };
                 }
                 (Err(error), _) => {

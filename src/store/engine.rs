@@ -469,6 +469,8 @@ impl Core {
             Room::Puts
         } else if reserve.covers_deletes() {
             Room::Deletes
+        } else if reserve.covers_epochs() {
+            Room::Epochs
         } else {
             Room::Nothing
         };
@@ -481,7 +483,7 @@ impl Core {
     /// Shows how many values are damaged.
     pub(super) fn show_damaged(&self) {
         let view = self.index.view();
-        let counts = view.pools().map(|pool| view.damaged(pool.name()));
+        let counts = view.pools().map(|pool| view.damaged(pool));
         match counts.sum::<Result<u64, IndexError>>() {
             Ok(count) => self.metrics.replica.damaged.set(i64::try_from(count).unwrap_or(i64::MAX)),
             Err(error) => tracing::warn!(%error, "damaged values cannot be counted"),

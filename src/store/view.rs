@@ -8,7 +8,6 @@ use redb::{
     Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable, ReadableTableMetadata,
 };
 
-use crate::ids::PoolName;
 use crate::store::index::IndexError;
 use crate::store::list::{Page, Query};
 use crate::store::record::{BodyId, Record};
@@ -60,8 +59,8 @@ impl View {
     ///
     /// # Errors
     /// When the index cannot be read.
-    pub(super) fn damaged(&self, pool: &PoolName) -> Result<u64, IndexError> {
-        match self.tx.open_table(PoolTables::of(pool.as_str()).hurt()) {
+    pub(super) fn damaged(&self, pool: &PoolView) -> Result<u64, IndexError> {
+        match self.tx.open_table(PoolTables::of(pool.name().as_str()).hurt()) {
             Ok(hurt) => Ok(hurt.len()?),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
             Err(error) => Err(error.into()),

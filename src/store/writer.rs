@@ -341,15 +341,17 @@ pub(super) struct Batch<'a> {
     pub(super) hurt: bool,
 }
 
-/// What the disk has room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the disk has room for, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Room {
-    /// Everything.
-    Puts,
-    /// Deletes, which make room.
-    Deletes,
     /// Nothing.
     Nothing,
+    /// To note that a pool has come to a later epoch: else nobody could read of it any more.
+    Epochs,
+    /// Deletes as well, which make room.
+    Deletes,
+    /// Everything.
+    Puts,
 }
 
 impl Batch<'_> {
@@ -378,7 +380,7 @@ impl Batch<'_> {
         match &mut write.action {
             Action::Put(meta, body) => self.put(change, &write.key, std::mem::take(meta), body),
             Action::Delete if current.is_none() => Ok(Ok(Written::Missing)),
-            Action::Delete if self.room == Room::Nothing => Ok(Err(WriteError::Full)),
+            Action::Delete if self.room < Room::Deletes => Ok(Err(WriteError::Full)),
             Action::Delete => {
                 let old = change.remove(&write.key)?;
                 self.note_freed(old.as_ref());

@@ -74,8 +74,23 @@ struct Mended {
     stamp: Stamp,
 }
 
+/// Sees to it that a pass ends for all who look, also if its task meets a defect: else no other would
+/// ever be begun.
+struct Shown {
+    world: Rc<World>,
+    name: PoolName,
+    id: u64,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.world.passes.abandon(&self.name, self.id);
+    }
+}
+
 /// Runs a pass to its end.
 pub(super) async fn run(world: Rc<World>, name: PoolName, pass: Pass) {
+    let _shown = Shown { world: Rc::clone(&world), name: name.clone(), id: pass.id };
     let begun_us = world.now_us();
     let lost_before = world.parts.hints.counts().lost;
     let mut progress = Progress {
@@ -107,7 +122,7 @@ pub(super) async fn run(world: Rc<World>, name: PoolName, pass: Pass) {
         let sure: Vec<usize> = (0..pool.seats.len()).filter(sure).collect();
         conclude(&world, &pool, &sure, lost_before).await;
     }
-    tell(&progress.pass);
+    tell(&world, &name, &progress.pass);
     show(&world, &name, &mut progress);
 }
 
@@ -116,10 +131,18 @@ fn show(world: &World, name: &PoolName, progress: &mut Progress) {
     world.passes.show(name, &progress.pass);
 }
 
-fn tell(pass: &Pass) {
+fn tell(world: &World, name: &PoolName, pass: &Pass) {
     let Pass { pool, keys_differing, copied, bytes, failed, away, .. } = pass;
+    let why = match &pass.end {
+        PassEnd::Failed(why) => Some(why.clone()),
+        _ if !away.is_empty() => Some(format!("no answer everywhere from {}", away.join(", "))),
+        _ if *failed > 0 && !pass.dry_run => Some("not all could be brought".to_owned()),
+        _ => None,
+    };
+    world.held_up(name, "the comparison of replicas", why);
     match &pass.end {
-        PassEnd::Failed(why) => tracing::warn!(%pool, "repair was broken off: {why}"),
+        // Said already.
+        PassEnd::Failed(_) => {}
         _ if *keys_differing > 0 || *failed > 0 || !away.is_empty() => tracing::info!(
             %pool,
             keys_differing,

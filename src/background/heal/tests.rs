@@ -152,7 +152,7 @@ impl Agreed {
             cluster: ClusterId([7; 16]),
             generation: Generation(1),
             place: (0, 1),
-            pools: vec![KeptPool { agreed, settings, tls, connect }],
+            pools: vec![KeptPool { agreed, settings, tls, connect, has_lease: true }],
         }
     }
 }
@@ -240,6 +240,15 @@ impl Three {
         tombstone_min_age_ms: u64,
         door: impl AsyncFn(usize, SocketAddr) -> SocketAddr,
     ) -> Self {
+        Self::start_with(tombstone_min_age_ms, door, || {}).await
+    }
+
+    /// The same; the healer does something whenever it looks at what is agreed.
+    async fn start_with(
+        tombstone_min_age_ms: u64,
+        door: impl AsyncFn(usize, SocketAddr) -> SocketAddr,
+        looks: impl Fn() + Send + 'static,
+    ) -> Self {
         let (mut shards, mut addresses) = (Vec::new(), Vec::new());
         for number in 0..3 {
             let shard = Shard::new().await;
@@ -251,10 +260,13 @@ impl Three {
         let hints = HintLog::open(folder.path(), 1000).expect("an empty folder");
         let (wishes, asked) = Wishes::new();
         tokio::spawn(grant(Arc::clone(&agreed), asked));
-        let parts = || {
+        let parts = |looks: Box<dyn Fn() + Send>| {
             let agreed = Arc::clone(&agreed);
             HealParts {
-                served: Box::new(move || agreed.served()),
+                served: Box::new(move || {
+                    looks();
+                    agreed.served()
+                }),
                 wishes: wishes.clone(),
                 hints: hints.sink(),
                 folder: folder.path().to_owned(),
@@ -263,14 +275,14 @@ impl Three {
                 seed: 7,
             }
         };
-        let healer = Healer::start(parts()).expect("a thread");
+        let healer = Healer::start(parts(Box::new(looks))).expect("a thread");
         let means = Means {
             timers: Timers::new(Instant::now()),
             upstreams: Rc::new(Upstreams::default()),
             buffers: Buffers::new(),
         };
-        let world =
-            World::new(parts(), means, Arc::new(Passes::default()), Arc::<Counts>::default());
+        let (parts, passes) = (parts(Box::new(|| {})), Arc::new(Passes::default()));
+        let world = World::new(parts, means, passes, Arc::<Counts>::default());
         let ticking = Rc::clone(&world);
         tokio::task::spawn_local(async move {
             loop {

@@ -32,6 +32,8 @@ struct Inner {
     /// The number of the first of them.
     first: u64,
     bytes: usize,
+    /// What the client has sent by now.
+    pushed: u64,
     is_ended: bool,
     /// What each upload takes next, by its place; `None` for one that is over, or left behind.
     next: Vec<Option<u64>>,
@@ -51,7 +53,8 @@ impl Window {
     pub(super) fn new(to: Set) -> Self {
         let places = to.iter().max().map_or(0, |last| last + 1);
         let next = (0..places).map(|place| to.contains(place).then_some(0)).collect();
-        let inner = Inner { pieces: VecDeque::new(), first: 0, bytes: 0, is_ended: false, next };
+        let (pieces, is_ended) = (VecDeque::new(), false);
+        let inner = Inner { pieces, first: 0, bytes: 0, pushed: 0, is_ended, next };
         Self { inner: RefCell::new(inner), moves: Cell::new(0) }
     }
 
@@ -73,6 +76,7 @@ impl Window {
     pub(super) fn push(&self, mut bytes: &[u8]) {
         let inner = &mut *self.inner.borrow_mut();
         inner.bytes += bytes.len();
+        inner.pushed += bytes.len() as u64;
         // The last piece is added to as long as no upload has taken it: one that has, and is through
         // with it, would miss what came later.
         let end = inner.first + inner.pieces.len() as u64;
@@ -91,6 +95,11 @@ impl Window {
         }
         inner.let_go();
         self.moved();
+    }
+
+    /// Bytes that the client has sent by now.
+    pub(super) fn pushed(&self) -> u64 {
+        self.inner.borrow().pushed
     }
 
     /// The client has sent all.
@@ -198,6 +207,7 @@ mod tests {
         assert_eq!(window.inner.borrow().bytes, 2);
         assert_eq!((window.ahead(), window.behind()), (Set::only(2), Set::only(0)));
         window.end();
+        assert_eq!(window.pushed(), 6);
         assert_eq!(window.poll_next(2), Poll::Ready(Err(NoPiece::End)));
         assert_eq!(next(&window, 0).as_deref(), Some(&b"ef"[..]));
         assert_eq!(window.poll_next(0), Poll::Ready(Err(NoPiece::End)));

@@ -34,4 +34,4 @@ pub use calls::{Committal, Committed, Fetch, Got, Held, Origin, Replica, Staged,
 pub use fault::{Doubt, Fault, Refused};
 pub use kept::{KEPT_BYTES_MAX, KEPT_NAME_BYTES_MAX, is_kept};
 pub use line::Means;
-pub use upload::Upload;
+pub use upload::{Upload, syncing};

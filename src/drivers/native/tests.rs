@@ -341,3 +341,50 @@ async fn pages_are_asked_with_everything_escaped() {
     let first = "GET /base/_ringway/replica/objects/list?limit=7&prefix=a%252F%26&after=a%20b HTTP";
     assert!(asked[0].starts_with(first), "{}", asked[0]);
 }
+
+/// The store has a large body on its disk before it answers, and a slow disk takes a while: each try
+/// was given up after the same time, and such a value could never be written, or repaired.
+#[tokio::test]
+async fn a_large_body_is_waited_for_as_long_as_a_disk_takes() {
+    const BYTES: usize = 64 * 1024 * 1024;
+    let listener = listener().await;
+    let bench = Bench::at(&listener);
+    let slow = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("somebody connects");
+        let (mut piece, mut came) = (vec![0; 1024 * 1024], 0);
+        while came < BYTES {
+            came += stream.read(&mut piece).await.expect("bytes come");
+        }
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let held = format!("Ringway-Version: {}\r\n", version(9));
+        stream.write_all(answer("200 OK", &held, "").as_bytes()).await.expect("it is read");
+    });
+    let (means, timer) = (&bench.means, &bench.timer);
+    let wait = Duration::from_secs(60);
+    let times = Times { connect: wait, answer: Duration::from_millis(200), idle: wait };
+    let replica = Replica { times, ..bench.replica() };
+    let staged = async {
+        let stage = replica.begin_stage(means, timer, KEY, stage(), b"", Some(BYTES as u64)).await;
+        let mut stage = stage.expect("a connection");
+        let piece = vec![7; 1024 * 1024];
+        for _ in 0..BYTES / piece.len() {
+            stage.write(&piece).await.expect("it is taken");
+        }
+        stage.staged().await
+    };
+    let ticking = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            means.timers.refresh();
+            means.timers.advance();
+        }
+    };
+    let staged = tokio::select! {
+        biased;
+        staged = staged => staged,
+        () = ticking => unreachable!("it goes on for ever"),
+    };
+    assert_eq!(staged.expect("it is answered").newest, version(9));
+    slow.await.expect("all came");
+    assert_eq!(syncing(8_000_000), Duration::from_secs(1));
+}

@@ -6,6 +6,8 @@
 //! the pieces before may have got spoilt ones: a node that sees a body break off asks whether it was
 //! damaged before it takes the rest from elsewhere. A part of a large body is compared with nothing.
 //!
+//! What nobody asks for is read by [`scrub`](super::scrub).
+//!
 //! What was found is written down with the record (see [`Kept`](super::record::Kept)), so that the
 //! store does not answer with it any more, and remembers across restarts what it lacks.
 
@@ -15,7 +17,7 @@ use std::sync::Arc;
 
 use redb::ReadableTable;
 
-use crate::ids::{ClusterId, Digest, PoolName};
+use crate::ids::{ClusterId, PoolName};
 use crate::protocol::replica::PoolEpoch;
 use crate::store::engine::Store;
 use crate::store::index::{Index, IndexError};
@@ -25,11 +27,13 @@ use crate::store::replica::write::{KeptAction, KeptDone, KeptWrite};
 use crate::version::Version;
 
 /// What comes upon damage.
-pub(in crate::store) const FOUND: [&str; 2] = ["start", "read"];
+pub(in crate::store) const FOUND: [&str; 3] = ["start", "read", "scrub"];
 /// Index of [`FOUND`].
 pub(in crate::store) const AT_START: usize = 0;
 /// Index of [`FOUND`].
-const BY_READING: usize = 1;
+pub(in crate::store) const BY_READING: usize = 1;
+/// Index of [`FOUND`].
+pub(in crate::store) const BY_SCRUBBING: usize = 2;
 
 /// A value that is being read, to be noted as damaged if it proves to be.
 #[derive(Clone)]
@@ -52,14 +56,19 @@ impl Suspect {
         Self { store: Arc::clone(store), pool: pool.clone(), key: key.clone(), version, value }
     }
 
-    /// What its bytes should be.
-    pub(in crate::store) fn digest(&self) -> Digest {
-        self.value.digest
+    /// Whether its bytes should have this digest.
+    pub(in crate::store) fn is_of(&self, found: &blake3::Hash) -> bool {
+        *found.as_bytes() == self.value.digest.0
+    }
+
+    /// Its body, and how long that is.
+    pub(super) fn body(&self) -> (BodyId, u64) {
+        (self.value.body, self.value.size)
     }
 
     /// Notes that its bytes are lost or spoilt. When this returns, the record says so, if the disk
     /// takes anything at all.
-    pub(in crate::store) async fn is_damaged(self, why: &str) {
+    pub(in crate::store) async fn note(self, by: usize, why: &str) {
         let Self { store, pool, key, version, value } = self;
         let name = String::from_utf8_lossy(key.key()).into_owned();
         // The store acts for itself: by no cluster's word and in no epoch.
@@ -73,7 +82,7 @@ impl Suspect {
         // A write that comes between has replaced the body, and then there is nothing to note.
         match own(store.write_kept(write).await) {
             Ok(true) => {
-                store.metrics().replica.damage_found[BY_READING].inc();
+                store.metrics().replica.damage_found[by].inc();
                 tracing::error!(
                     %pool,
                     key = name,

@@ -92,7 +92,7 @@ fn state(store: &Arc<Store>, parts: &Parts, pool: &str) -> Answer {
             values: facts.values,
             bytes: facts.bytes,
             tombstones: facts.tombstones,
-            damaged: view.damaged(pool.name()).unwrap_or_default(),
+            damaged: view.damaged(pool).unwrap_or_default(),
             stages: store.stages().len() as u64,
         }
     });

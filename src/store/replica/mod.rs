@@ -41,6 +41,7 @@ mod pages;
 pub(super) mod pool;
 mod queries;
 pub(super) mod record;
+pub(super) mod scrub;
 pub(super) mod stages;
 pub(super) mod sums;
 mod values;

@@ -19,7 +19,7 @@ use crate::store::meta::Meta;
 use crate::store::problem::Problem;
 use crate::store::range::{Selection, select};
 use crate::store::record::Place;
-use crate::store::replica::damage::{Suspect, is_loss};
+use crate::store::replica::damage::{BY_READING, Suspect, is_loss};
 use crate::store::replica::fields::{Ask, VERSION, optional, text, version_field};
 use crate::store::replica::http::effect_field;
 use crate::store::replica::record::{Kept, Value};
@@ -211,7 +211,7 @@ const OTHERS: &str = "its bytes are not those that were taken in";
 
 /// Notes the damage, and says so.
 async fn spoilt(suspect: Suspect, version: Version, why: &str) -> Problem {
-    suspect.is_damaged(why).await;
+    suspect.note(BY_READING, why).await;
     damaged(version)
 }
 

@@ -131,7 +131,7 @@ pub(in crate::store) fn apply(
     };
     // The store's own word: by nobody's leave, and in no epoch.
     if let KeptAction::Damage(key, body) = &write.action {
-        if batch.room == Room::Nothing {
+        if batch.room < Room::Deletes {
             return Ok(Err(WriteError::Full.into()));
         }
         let is_news = shard.damage(key, *body)?;
@@ -177,7 +177,7 @@ pub(in crate::store) fn apply(
                 Ok(before) => before,
                 Err(judged) => return Ok(judged),
             };
-            if batch.room == Room::Nothing {
+            if batch.room < Room::Deletes {
                 return Ok(Err(WriteError::Full.into()));
             }
             let modified_ms = version.stamp.unix_ms();

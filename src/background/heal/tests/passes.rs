@@ -3,11 +3,13 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::{Held, Three, locally};
+use super::{Held, Three, id, locally, pool};
+use crate::cluster::{Change, Command};
 use crate::protocol::replica::words::WATERMARK_KEYS_MAX;
 
 /// Stands before a store, and closes a connection on which a request comes that it is deaf to.
@@ -93,6 +95,79 @@ async fn more_tombstones_than_one_request_has_are_collected() {
         three.write("kept", Some(b"kept"), &[0, 1, 2]).await;
         three.until("all have forgotten", async || three.tombstones().await == [0, 0, 0]).await;
         assert!(three.held("kept").await.iter().all(|held| matches!(held, Some(Held::Value(_)))));
+        assert!(three.are_alike().await);
+        three.end().await;
+    })
+    .await;
+}
+
+/// A defect ended one of the loops, without a word, until the node was started again; and a pass that
+/// met one was "running" for ever, so that none was begun any more.
+#[tokio::test]
+async fn healing_goes_on_after_a_defect() {
+    locally(async {
+        let defects = Arc::new(AtomicU64::new(0));
+        let meets = Arc::clone(&defects);
+        let mut three = Three::start_with(3_600_000, async |_, store| store, move || {
+            let left = meets.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+            assert!(left.is_err(), "a defect, as the test wants it");
+        })
+        .await;
+        let orders = three.healer.orders();
+        defects.store(5, Ordering::Relaxed);
+        // Whoever of the loops looks first.
+        let restarts = || {
+            let families = orders.export();
+            let name = "ringway_heal_loop_restarts_total";
+            let family = families.iter().find(|family| family.name() == name);
+            family.map_or(0.0, |family| {
+                family.get_metric().iter().map(|metric| metric.get_counter().get_value()).sum()
+            })
+        };
+        three.until("it has met them", async || restarts() >= 1.0).await;
+        three.until("all of them", async || defects.load(Ordering::Relaxed) == 0).await;
+        let version = three.write("hinted", Some(b"x"), &[0, 1]).await;
+        three.hint("hinted", 2, version);
+        three.write("unknown", Some(b"x"), &[0, 1]).await;
+        three.until("hints are replayed", async || three.held("hinted").await[2].is_some_and(|held| held.record().is_some())).await;
+        let pass = three.repair(false).await;
+        assert!(pass.is_whole(), "{pass:?}");
+        assert!(three.are_alike().await);
+        three.end().await;
+    })
+    .await;
+}
+
+/// The store of two replacements ago came back to its address and was taken for a fresh one: what had
+/// been deleted since, and forgotten by the others, came back with it.
+#[tokio::test]
+async fn a_store_with_copies_from_before_does_not_stand_for_a_lost_one() {
+    locally(async {
+        let mut three = Three::start(3_600_000).await;
+        three.write("k", Some(b"x"), &[0, 1, 2]).await;
+        let replace = || Change::ReplaceShard { pool: pool(), shard: id(2), url: None };
+        three.shards[2].stop().await;
+        let empty = tempfile::tempdir().expect("a folder");
+        let first = std::mem::replace(&mut three.shards[2].folder, empty);
+        three.agreed.change_planned(Command::ChangeNow { changes: vec![replace()] });
+        three.shards[2].start().await;
+        let is_filled = async |three: &Three| {
+            let state = three.agreed.store(2);
+            state.store.is_some() && !state.fresh
+        };
+        three.until("the second is filled", async || is_filled(&three).await).await;
+        // That is lost as well, and the first comes back in its place.
+        three.shards[2].stop().await;
+        three.shards[2].folder = first;
+        three.agreed.change_planned(Command::ChangeNow { changes: vec![replace()] });
+        three.shards[2].start().await;
+        // Looks come every second.
+        tokio::time::sleep(Duration::from_millis(3_500)).await;
+        assert_eq!(three.agreed.store(2).store, None, "it has copies, and is not empty");
+        three.shards[2].stop().await;
+        three.shards[2].lose_all();
+        three.shards[2].start().await;
+        three.until("an empty one is filled", async || is_filled(&three).await).await;
         assert!(three.are_alike().await);
         three.end().await;
     })

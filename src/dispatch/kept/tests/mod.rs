@@ -2,6 +2,7 @@
 //!
 //! Three stores in memory, each of which fails as a test says, and one worker with a lease.
 
+mod lists;
 mod reads;
 mod store;
 mod writes;
@@ -169,6 +170,17 @@ impl Bench {
         let bench = Self { stores, worker, pool, lease, hints, newer, _folder: folder };
         bench.grant(600_000);
         bench
+    }
+
+    /// Has stores answer within so long.
+    fn answer_within(&mut self, limit: Duration) {
+        let mut settings = PoolSettings::clone(&self.pool.settings);
+        settings.timeouts.response_head = limit;
+        let topology = topology(&self.stores, Level::Quorum, 1);
+        let settings = Arc::new(settings);
+        let view = View::build(topology, None, 1, |_| Arc::clone(&settings));
+        self.pool = Arc::clone(&view.pools[0]);
+        *self.newer.borrow_mut() = Some(Arc::new(view));
     }
 
     fn grant(&self, duration_ms: u64) {

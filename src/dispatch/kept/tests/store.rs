@@ -7,7 +7,8 @@ use std::rc::Rc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::ids::StoreId;
+use crate::ids::{StoreId, Token};
+use crate::protocol::replica::{Entry, Page};
 use crate::version::Version;
 
 /// What a store does with requests.
@@ -17,6 +18,8 @@ pub(super) enum Does {
     Well,
     /// Closes the connection under every request.
     Breaks,
+    /// The same, from the request on that has so many before it.
+    BreaksFrom(usize),
     /// Closes the connection under every commit, carried out or not.
     BreaksAtCommit,
     /// Takes connections, and reads nothing.
@@ -31,6 +34,8 @@ pub(super) enum Does {
     CutsBodies(usize),
     /// The same, and has found by then that the value is damaged.
     SpoilsBodies(usize),
+    /// Answers pages that cannot be: keys twice.
+    Garbles,
     /// Refuses commits and puts for a watermark that it did not have before.
     Collects,
 }
@@ -132,7 +137,14 @@ async fn serve(mut stream: TcpStream, id: StoreId, state: Rc<RefCell<State>>) {
         let does = state.borrow().does;
         state.borrow_mut().asked.push(request.first.clone());
         let is_commit = request.first.starts_with("POST");
-        if does == Does::Breaks || (does == Does::BreaksAtCommit && is_commit) {
+        let count = state.borrow().asked.len();
+        let breaks = match does {
+            Does::Breaks => true,
+            Does::BreaksFrom(well) => count > well,
+            Does::BreaksAtCommit => is_commit,
+            _ => false,
+        };
+        if breaks {
             return;
         }
         let (status, fields, body) = answer(&mut state.borrow_mut(), &request);
@@ -223,6 +235,9 @@ fn answer(state: &mut State, request: &Request) -> (u16, String, Vec<u8>) {
     let (page, key) = rest.split_once('/').unwrap_or((rest, ""));
     let field = |name: &str| request.fields.get(name).cloned();
     let version = |name: &str| field(name).map(|text| text.parse::<Version>().expect("a version"));
+    if let Some(query) = rest.strip_prefix("list?") {
+        return list(state, query);
+    }
     let newest = state.records.get(key).map_or(Version::NONE, |record| record.version);
     if let Does::Knows(epoch) = state.does {
         let told = field("ringway-epoch").expect("an epoch");
@@ -319,4 +334,38 @@ fn answer(state: &mut State, request: &Request) -> (u16, String, Vec<u8>) {
         }
         other => panic!("no store is asked {other:?}"),
     }
+}
+
+/// A page of keys, as `limit=7&prefix=a&after=b` asks for it; nothing in it is escaped here.
+fn list(state: &State, query: &str) -> (u16, String, Vec<u8>) {
+    let parameter = |name: &str| {
+        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
+    };
+    let limit: usize = parameter("limit").expect("a limit").parse().expect("a number");
+    let prefix = parameter("prefix").unwrap_or_default();
+    let found: Vec<_> = state
+        .records
+        .iter()
+        .filter(|(key, _)| key.starts_with(prefix))
+        .filter(|(key, _)| parameter("after").is_none_or(|after| after < key.as_str()))
+        .collect();
+    let mut keys: Vec<_> = found
+        .iter()
+        .take(limit)
+        .map(|(key, record)| Entry {
+            key: (*key).clone(),
+            token: Token(0),
+            version: record.version,
+            tombstone: record.tombstone,
+            size: record.body.len() as u64,
+            digest: String::new(),
+            modified_ms: 0,
+        })
+        .collect();
+    let next = (found.len() > limit).then(|| keys[limit - 1].key.clone());
+    if state.does == Does::Garbles {
+        keys.extend(keys.clone());
+    }
+    let page = serde_json::to_vec(&Page { keys, next }).expect("plain values");
+    (200, String::new(), page)
 }

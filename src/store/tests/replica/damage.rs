@@ -76,12 +76,12 @@ async fn a_value_whose_file_is_gone_is_brought_anew() {
     let (server, mut node, folder) = with_two_values(&body).await;
     std::fs::remove_file(&bodies(&folder)[0]).expect("a body");
     is_told_and_mended(&server, &mut node, "k", &body).await;
-    assert_eq!(found(&server), [0, 1]);
+    assert_eq!(found(&server), [0, 1, 0]);
     // Cut short, likewise, also where a part is asked for.
     std::fs::write(&bodies(&folder)[0], &body[..LARGE / 2]).expect("a writable folder");
     assert_eq!(node.keyed("GET", "value", "k", &["Range: bytes=0-9"], b"").await.status, 500);
     is_told_and_mended(&server, &mut node, "k", &body).await;
-    assert_eq!(found(&server), [0, 2]);
+    assert_eq!(found(&server), [0, 2, 0]);
     drop(node);
     server.stop().await;
 }
@@ -97,7 +97,7 @@ async fn a_file_that_is_gone_at_the_start_is_noted_before_anybody_asks() {
         let server = Server::start(options(folder.path())).await;
         let mut node = Node::new(&server, "0.1").await;
         assert_eq!(node.head("k").await.status, 500);
-        assert_eq!(found(&server), [1 - starts, 0], "once is enough");
+        assert_eq!(found(&server), [1 - starts, 0, 0], "once is enough");
         if starts == 1 {
             is_told_and_mended(&server, &mut node, "k", &body).await;
         }
@@ -130,7 +130,7 @@ async fn bytes_that_rot_in_a_file_end_its_body_before_it_is_whole() {
         // By then it is known.
         is_told_and_mended(&server, &mut node, "k", &body).await;
     }
-    assert_eq!(found(&server), [0, 2]);
+    assert_eq!(found(&server), [0, 2, 0]);
     drop(node);
     server.stop().await;
 }
@@ -160,7 +160,7 @@ async fn bytes_that_rot_in_the_index_are_not_sent() {
         let server = Server::start(options(folder.path())).await;
         let mut node = Node::new(&server, "0.1").await;
         is_told_and_mended(&server, &mut node, "k", &body).await;
-        assert_eq!(found(&server), [0, 1]);
+        assert_eq!(found(&server), [0, 1, 0]);
         drop(node);
         server.stop().await;
     }
@@ -189,4 +189,30 @@ async fn a_damaged_value_can_be_overwritten_and_deleted() {
         drop(node);
         server.stop().await;
     }
+}
+
+/// What nobody reads rots unnoticed, until no replica has it.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_reads_is_read_now_and_then() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let mut options = options(folder.path());
+    options.scrub = Some(Duration::from_millis(100));
+    let server = Server::start(options).await;
+    let mut node = Node::new(&server, "0.1").await;
+    assert_eq!(node.bind("objects", "s1").await.status, 200);
+    let body = bytes(1, LARGE);
+    node.put("sound", version(1), b"sound").await.judged(true);
+    node.put("k", version(5), &body).await.judged(true);
+    for number in 0..300 {
+        node.put(&format!("other/{number}"), version(2), &bytes(number, 100)).await.judged(true);
+    }
+    rot(&bodies(&folder)[0], LARGE / 2);
+    until("it is found", || found(&server) == [0, 0, 1]).await;
+    assert_eq!(node.head("k").await.status, 500);
+    node.put("k", version(5), &body).await.judged(true);
+    assert!(node.get("k").await.body == body);
+    std::fs::remove_file(&bodies(&folder)[0]).expect("a body");
+    until("it is found", || found(&server) == [0, 0, 2]).await;
+    drop(node);
+    server.stop().await;
 }
