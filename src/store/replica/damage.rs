@@ -76,7 +76,7 @@ impl Suspect {
             pool: pool.clone(),
             cluster: ClusterId([0; 16]),
             epoch: PoolEpoch::default(),
-            action: KeptAction::Damage(key.clone(), value.body),
+            action: KeptAction::Damage(key.clone(), version, value.body),
             cost_bytes: 0,
         };
         // A write that comes between has replaced the body, and then there is nothing to note.
@@ -132,7 +132,7 @@ pub(in crate::store) fn note_lost(index: &Index, lost: &[BodyId]) -> Result<u64,
     let view = index.view();
     let mut count = 0;
     for pool in view.pools() {
-        let mut found: Vec<(RowKey, BodyId)> = Vec::new();
+        let mut found: Vec<(RowKey, Version, BodyId)> = Vec::new();
         for row in pool.table().iter()? {
             let (key, row) = row?;
             let (kept, _) = Kept::decode(row.value())?;
@@ -141,7 +141,7 @@ pub(in crate::store) fn note_lost(index: &Index, lost: &[BodyId]) -> Result<u64,
                 && lost.contains(&value.body.0)
             {
                 let (token, key) = split(key.value());
-                found.push((RowKey::new(token, key), value.body));
+                found.push((RowKey::new(token, key), kept.version, value.body));
             }
         }
         for some in found.chunks(NOTED_AT_ONCE) {
@@ -149,8 +149,8 @@ pub(in crate::store) fn note_lost(index: &Index, lost: &[BodyId]) -> Result<u64,
             let (noted, _) = index.change(true, |change| {
                 let mut shard = change.shard(name)?.expect("a pool that was bound stays so");
                 let mut noted = 0;
-                for (key, body) in some {
-                    noted += u64::from(shard.damage(key, *body)?);
+                for (key, version, body) in some {
+                    noted += u64::from(shard.damage(key, *version, *body)?);
                 }
                 Ok(noted)
             })?;

@@ -45,8 +45,8 @@ pub enum KeptAction {
     Put(RowKey, Version, Option<u64>, Meta, NewBody),
     /// That the key be deleted.
     Delete(RowKey, Version),
-    /// That the value which has this body be known as damaged. Asked by the store itself.
-    Damage(RowKey, BodyId),
+    /// That the value of this version, which has this body, be known as damaged. Asked by the store itself.
+    Damage(RowKey, Version, BodyId),
     /// That the watermark of a slot be raised to this and to these tombstones, and they be dropped.
     Collect(u16, Version, Vec<(Vec<u8>, Version)>),
 }
@@ -130,11 +130,11 @@ pub(in crate::store) fn apply(
         return Ok(Ok(KeptDone::Done));
     };
     // The store's own word: by nobody's leave, and in no epoch.
-    if let KeptAction::Damage(key, body) = &write.action {
+    if let KeptAction::Damage(key, version, body) = &write.action {
         if batch.room < Room::Deletes {
             return Ok(Err(WriteError::Full.into()));
         }
-        let is_news = shard.damage(key, *body)?;
+        let is_news = shard.damage(key, *version, *body)?;
         batch.hurt |= is_news;
         return Ok(Ok(KeptDone::Damaged(is_news)));
     }
@@ -266,9 +266,13 @@ impl Put<'_> {
         }
         let (value, bytes) = match body {
             NewBody::Small(bytes, digest) => {
-                let (body, size) = (batch.core.blobs.next_id(), bytes.len() as u64);
-                let (place, digest, is_damaged) = (Place::Index, *digest, false);
-                (Value { body, place, size, digest, is_damaged }, &bytes[..])
+                // In the place of the body that it replaces, if that is in the index too: one page is
+                // changed then where two would be.
+                let before = self.before.and_then(|before| before.value);
+                let before = before.filter(|value| value.place == Place::Index);
+                let body = before.map_or_else(|| batch.core.blobs.next_id(), |value| value.body);
+                let (size, place, digest) = (bytes.len() as u64, Place::Index, *digest);
+                (Value { body, place, size, digest, is_damaged: false }, &bytes[..])
             }
             NewBody::Large(incoming) => {
                 match batch.core.blobs.keep(incoming) {
