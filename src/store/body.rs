@@ -34,9 +34,16 @@ pub struct Body {
 #[derive(Debug)]
 enum Source {
     Memory(Bytes),
-    File { left: u64, share: Share, reading: JoinHandle<io::Result<(Reading, Bytes)>> },
+    File {
+        left: u64,
+        share: Share,
+        reading: JoinHandle<io::Result<(Reading, Bytes)>>,
+    },
     /// The rest will not come, and that is being noted.
-    Failing { noting: JoinHandle<()>, error: Option<io::Error> },
+    Failing {
+        noting: JoinHandle<()>,
+        error: Option<io::Error>,
+    },
 }
 
 /// A file, and what was read of it so far.

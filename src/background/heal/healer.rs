@@ -192,14 +192,8 @@ enum Loop {
 }
 
 impl Loop {
-    const ALL: [Loop; 6] = [
-        Self::Tick,
-        Self::Binder,
-        Self::Replayer,
-        Self::Collector,
-        Self::Schedule,
-        Self::Passes,
-    ];
+    const ALL: [Loop; 6] =
+        [Self::Tick, Self::Binder, Self::Replayer, Self::Collector, Self::Schedule, Self::Passes];
 
     /// As the metric names it.
     fn word(self) -> &'static str {

@@ -245,7 +245,11 @@ fn run(
 }
 
 /// Takes a batch into the book, and what that changed onto the disk.
-pub(super) fn take_in(notes: &mut Vec<Note>, shared: &Shared, writer: &mut Writer) -> io::Result<()> {
+pub(super) fn take_in(
+    notes: &mut Vec<Note>,
+    shared: &Shared,
+    writer: &mut Writer,
+) -> io::Result<()> {
     let mut bytes = Vec::new();
     let live = {
         let mut book = shared.book();

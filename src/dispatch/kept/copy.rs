@@ -5,9 +5,7 @@ use std::rc::Rc;
 use super::super::trace::Round;
 use super::exchanges::Reply;
 use super::job::{Content, Job};
-use crate::drivers::native::{
-    Committed, Doubt, Fault, Fetch, Got, Held, Origin, Refused, Replica,
-};
+use crate::drivers::native::{Committed, Doubt, Fault, Fetch, Got, Held, Origin, Refused, Replica};
 use crate::net::timers::Timer;
 use crate::protocol::quorum::Set;
 use crate::protocol::replica::Refusal;

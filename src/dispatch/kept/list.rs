@@ -191,9 +191,10 @@ fn merge(pages: Vec<Page>, after: Option<&str>) -> Merged {
 fn is_sound(page: &Page, prefix: &str, after: Option<&str>) -> bool {
     let keys = || page.keys.iter().map(|entry| entry.key.as_str());
     let is_behind = |key: &str| after.is_none_or(|after| after < key);
-    let goes_on = page.next.as_deref().is_none_or(|next| {
-        is_behind(next) && keys().next_back().is_none_or(|last| last <= next)
-    });
+    let goes_on = page
+        .next
+        .as_deref()
+        .is_none_or(|next| is_behind(next) && keys().next_back().is_none_or(|last| last <= next));
     goes_on
         && keys().all(|key| key.starts_with(prefix) && is_behind(key))
         && page.keys.is_sorted_by(|one, next| one.key < next.key)

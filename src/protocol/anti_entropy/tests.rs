@@ -175,7 +175,10 @@ fn damaged_bytes_are_brought_anew_or_lost() {
     let damaged = Some(Held::Damaged(version(7)));
     let older = Some(Held::Value(version(5)));
     let mended = mend(&[damaged, Some(Held::Value(version(7))), older, None]).expect("held");
-    assert_eq!((&mended.holders[..], &mended.to[..], mended.is_lost), (&[1][..], &[0, 2][..], false));
+    assert_eq!(
+        (&mended.holders[..], &mended.to[..], mended.is_lost),
+        (&[1][..], &[0, 2][..], false)
+    );
     // Who has an older one has nothing to give, and the newer one is not forgotten for it.
     let mended = mend(&[damaged, older]).expect("held");
     assert!(mended.is_lost && mended.to.is_empty() && !mended.is_alike());

@@ -125,9 +125,8 @@ fn an_answer_is_the_newest_of_a_majority_and_a_majority_has_it() {
                 |version: Version| stores.iter().filter(|held| held.newest() >= version).count();
             // Of a value a watermark says nothing, and what is damaged cannot be given.
             let whole = |version: Version| {
-                let has = |held: &&Held| {
-                    held.whole() >= Some(version) || held.record() > Some(version)
-                };
+                let has =
+                    |held: &&Held| held.whole() >= Some(version) || held.record() > Some(version);
                 stores.iter().filter(has).count()
             };
             match answer {

@@ -102,9 +102,7 @@ impl Suspect {
     }
 }
 
-fn own(
-    done: Result<KeptDone, crate::store::replica::write::KeptError>,
-) -> Result<bool, String> {
+fn own(done: Result<KeptDone, crate::store::replica::write::KeptError>) -> Result<bool, String> {
     match done {
         Ok(KeptDone::Damaged(is_news)) => Ok(is_news),
         Ok(other) => Err(format!("the store answered itself {other:?}")),

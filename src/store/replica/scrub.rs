@@ -60,7 +60,8 @@ pub(in crate::store) async fn run(store: Arc<Store>) {
             view.pools().map(|pool| (pool.name().clone(), pool.facts().bytes)).collect()
         };
         let total: u64 = pools.iter().map(|(_, bytes)| bytes).sum();
-        let bytes_per_s = (total / interval.as_secs().max(1)).clamp(BYTES_PER_S_MIN, BYTES_PER_S_MAX);
+        let bytes_per_s =
+            (total / interval.as_secs().max(1)).clamp(BYTES_PER_S_MIN, BYTES_PER_S_MAX);
         for (pool, _) in &pools {
             // From the middle to the end, and from the beginning to the middle.
             let middle = RowKey::new(first, b"");

@@ -108,10 +108,15 @@ async fn healing_goes_on_after_a_defect() {
     locally(async {
         let defects = Arc::new(AtomicU64::new(0));
         let meets = Arc::clone(&defects);
-        let mut three = Three::start_with(3_600_000, async |_, store| store, move || {
-            let left = meets.try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
-            assert!(left.is_err(), "a defect, as the test wants it");
-        })
+        let mut three = Three::start_with(
+            3_600_000,
+            async |_, store| store,
+            move || {
+                let left = meets
+                    .try_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+                assert!(left.is_err(), "a defect, as the test wants it");
+            },
+        )
         .await;
         let orders = three.healer.orders();
         defects.store(5, Ordering::Relaxed);
@@ -129,7 +134,11 @@ async fn healing_goes_on_after_a_defect() {
         let version = three.write("hinted", Some(b"x"), &[0, 1]).await;
         three.hint("hinted", 2, version);
         three.write("unknown", Some(b"x"), &[0, 1]).await;
-        three.until("hints are replayed", async || three.held("hinted").await[2].is_some_and(|held| held.record().is_some())).await;
+        three
+            .until("hints are replayed", async || {
+                three.held("hinted").await[2].is_some_and(|held| held.record().is_some())
+            })
+            .await;
         let pass = three.repair(false).await;
         assert!(pass.is_whole(), "{pass:?}");
         assert!(three.are_alike().await);

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use super::store::Does;
 use super::{Bench, old, on_a_worker};
-use crate::level::Level;
 use crate::dispatch::kept::list::{Asked, Listed, list};
 use crate::dispatch::outcome::{Failure, KeptFailure, Note};
+use crate::level::Level;
 use crate::protocol::quorum::{Reason, TooFew};
 
 /// Each shard has more of these keys than it is asked for at once, so that listing them takes rounds.
@@ -41,8 +41,7 @@ async fn keys(bench: &Bench, limit: usize) -> Result<Vec<String>, Failure> {
         let timer = bench.worker.timers.register();
         let asked = Asked { prefix: "k/".to_owned(), delimiter: None, after, limit };
         let mut note = Note::default();
-        let page =
-            list(&bench.worker, &timer, &bench.pool, &asked, None, &mut note).await?;
+        let page = list(&bench.worker, &timer, &bench.pool, &asked, None, &mut note).await?;
         for line in page.lines {
             let Listed::Key(entry) = line else { panic!("there is no delimiter") };
             found.push(entry.key);

@@ -211,7 +211,8 @@ fn a_damaged_replica_is_passed_over_and_brought_the_value_anew() {
                 let bench = some_damaged(2).await;
                 let told = bench.get(level).await.expect("the third has it");
                 assert_eq!((told.status, &told.body), (200, &whole));
-                let is_whole = |record: super::store::Record| !record.damaged && record.body == whole;
+                let is_whole =
+                    |record: super::store::Record| !record.damaged && record.body == whole;
                 let stores = bench.replicas();
                 until(|| stores.iter().all(|store| store.record(KEY).is_some_and(is_whole))).await;
             }

@@ -338,9 +338,8 @@ fn answer(state: &mut State, request: &Request) -> (u16, String, Vec<u8>) {
 
 /// A page of keys, as `limit=7&prefix=a&after=b` asks for it; nothing in it is escaped here.
 fn list(state: &State, query: &str) -> (u16, String, Vec<u8>) {
-    let parameter = |name: &str| {
-        query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='))
-    };
+    let parameter =
+        |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
     let limit: usize = parameter("limit").expect("a limit").parse().expect("a number");
     let prefix = parameter("prefix").unwrap_or_default();
     let found: Vec<_> = state

@@ -293,10 +293,7 @@ fn what_stores_refuse_for_a_watermark_is_not_acknowledged() {
         bench.replicas()[2].does(Does::Collects);
         let refused = bench.put(Level::One, b"hello").await.expect_err("none has it");
         assert!(
-            matches!(
-                refused,
-                Failure::Kept(KeptFailure::NotApplied(Reason::Forgotten, None))
-            ),
+            matches!(refused, Failure::Kept(KeptFailure::NotApplied(Reason::Forgotten, None))),
             "{refused:?}"
         );
     });

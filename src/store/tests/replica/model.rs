@@ -134,7 +134,7 @@ async fn the_store_is_the_model() {
                         for _ in 0..random.u32(1..3) {
                             let reply = node.commit(key, &stage, at).await;
                             assert_eq!(reply.field("ringway-applied"), Some(effect), "seed {seed}");
-                        assert_eq!(reply.version(), model.newest(key), "seed {seed}");
+                            assert_eq!(reply.version(), model.newest(key), "seed {seed}");
                         }
                     }
                     6..8 if !matches!(model.kept.get(key), Some((held, Some(_))) if *held == at) => {
