@@ -314,18 +314,18 @@ fn topology(stores: &[FakeStore], consistency: Level, epoch: u64) -> Arc<Topolog
 #[test]
 fn futures_are_no_larger_than_they_need_to_be() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::Quorum).await;
+        let bench = Bench::new(Level::Quorum).await;
         let content = Content::Held(bench.worker.buffers.text());
         let put = bench.request(Act::Put, Level::Quorum);
         let job = Job::new(&bench.worker, &bench.pool, &put, None, content);
         let version = old(1);
         let sizes = [
-            ("stage", size_of_val(&Rc::clone(&job).stage(0)), 1024),
-            ("commit", size_of_val(&Rc::clone(&job).commit(0, version)), 1024),
-            ("put", size_of_val(&Rc::clone(&job).put(0, version)), 1024),
-            ("look", size_of_val(&Rc::clone(&job).look(0)), 1024),
-            ("look_and_fetch", size_of_val(&Rc::clone(&job).look_and_fetch(0)), 1024),
-            ("copy", size_of_val(&Rc::clone(&job).copy(0, Set::EMPTY, version)), 1024),
+            ("stage", size_of_val(&Rc::clone(&job).stage(0)), 2560),
+            ("commit", size_of_val(&Rc::clone(&job).commit(0, version)), 2560),
+            ("put", size_of_val(&Rc::clone(&job).put(0, version)), 2560),
+            ("look", size_of_val(&Rc::clone(&job).look(0)), 2560),
+            ("look_and_fetch", size_of_val(&Rc::clone(&job).look_and_fetch(0)), 2560),
+            ("copy", size_of_val(&Rc::clone(&job).copy(0, Set::EMPTY, version)), 2560),
         ];
         let request = bench.request(Act::Get, Level::One);
         let mut body = Pieces { left: Vec::new(), given: Vec::new(), breaks_off: false };
