@@ -12,13 +12,14 @@ use super::metrics::ClientMetrics;
 use super::serve::{Phase, WorkerParts, run_worker};
 use super::site::{ForwardedFields, ForwardedRule, Published, Site, SiteParts};
 use crate::cluster::{
-    AdminState, ClusterState, Command, Consistency, KeptSpec, Kind, Mode, Placement, PoolSpec,
-    Settings, ShardSpec, TOMBSTONE_MIN_AGE_MS_DEFAULT, Topology, Verdict,
+    AdminState, ClusterState, Command, KeptSpec, Kind, Mode, Placement, PoolSpec, Settings,
+    ShardSpec, TOMBSTONE_MIN_AGE_MS_DEFAULT, Topology, Verdict,
 };
 use crate::dispatch::view::{PoolSettings, View};
 use crate::ids::{
     BaseUrl, ClusterId, NodeName, PeerAddress, PoolName, RouteName, ShardId, Term, Weight, Zone,
 };
+use crate::level::Level;
 use crate::limits::{ClientLimits, ClientTimeouts};
 use crate::protocol::health::Class;
 use crate::route::{KeyRule, Methods, RouteMatch, RouteSpec, RouteTable};
@@ -61,7 +62,7 @@ fn create_kept(pool: &str, key: &str) -> Command {
     };
     let kept = KeptSpec {
         replicas: 3,
-        consistency: Consistency::Quorum,
+        consistency: Level::Quorum,
         tombstone_min_age_ms: TOMBSTONE_MIN_AGE_MS_DEFAULT,
         key: key.to_owned(),
     };
