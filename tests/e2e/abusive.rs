@@ -13,14 +13,13 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::support::backend::Backend;
+use crate::support::canary::{Canary, backend, number, percentile, timed};
 use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE, frame, request,
 };
-use crate::support::http::Client;
 use crate::support::ringway::{Serve, shards};
 use crate::support::say::say;
 use crate::support::wait::until_true;
@@ -37,6 +36,8 @@ enum Abuse {
     Priority,
     /// A field section that does not end (CVE-2024-27316).
     Continuation,
+    /// A field section of many small fields, which is answered 431 (or not at all).
+    ManyFields,
     /// A body in frames of one byte, as fast as they are taken.
     TinyData,
     /// A hundred large answers, each through a window that is opened by one byte, if at all.
@@ -45,13 +46,14 @@ enum Abuse {
     Stalled,
 }
 
-const ABUSES: [Abuse; 9] = [
+const ABUSES: [Abuse; 10] = [
     Abuse::RapidReset,
     Abuse::ProvokedReset,
     Abuse::Ping,
     Abuse::Settings,
     Abuse::Priority,
     Abuse::Continuation,
+    Abuse::ManyFields,
     Abuse::TinyData,
     Abuse::ZeroWindow,
     Abuse::Stalled,
@@ -120,6 +122,8 @@ impl Abuser {
         };
         let fields = request("GET", "/reset", &[]);
         let ask = |stream| frame(HEADERS, END_HEADERS | END_STREAM, stream, &fields);
+        // `accept-encoding: gzip, deflate` of the static table, and so a byte for each.
+        let many = [&fields[..], &[0x90; 900]].concat();
         let mut number = 0;
         while is_whole && self.goes_on() {
             let stream = 2 * number + 1;
@@ -140,6 +144,9 @@ impl Abuser {
                     Abuse::Settings => bytes.extend(frame(SETTINGS, 0, 0, b"")),
                     Abuse::Priority => bytes.extend(frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1])),
                     Abuse::Continuation => bytes.extend(frame(CONTINUATION, 0, 1, b"")),
+                    Abuse::ManyFields => {
+                        bytes.extend(frame(HEADERS, END_HEADERS | END_STREAM, stream, &many));
+                    }
                     Abuse::TinyData => bytes.extend(frame(DATA, 0, 1, b"x")),
                     Abuse::ZeroWindow => {
                         let stream = 2 * (number % STREAMS) + 1;
@@ -167,30 +174,27 @@ fn pause(micros: u64) {
 }
 
 /// Two clients who behave.
-struct Canary {
-    http1: Client,
+struct Canaries {
+    http1: Canary,
     http2: Frames,
     stream: u32,
     address: SocketAddr,
 }
 
-impl Canary {
+impl Canaries {
     fn connect(address: SocketAddr) -> Self {
-        let (http1, http2) = (Client::connect(address), Frames::connect(address));
+        let (http1, http2) = (Canary::connect(address), Frames::connect(address));
         Self { http1, http2, stream: 1, address }
     }
 
     /// Asks `count` times with each protocol, and notes how long that took.
     fn ask(&mut self, count: usize, took: &mut Vec<Duration>) {
         for _ in 0..count {
-            let begun = Instant::now();
-            let answer = self.http1.ask("GET", "/canary", "", b"").expect("an answer");
-            took.push(begun.elapsed());
-            assert_eq!(answer.text(), "hi");
-            let begun = Instant::now();
-            self.http2.ask(self.stream, "/canary");
-            let answer = self.http2.answer(self.stream);
-            took.push(begun.elapsed());
+            self.http1.ask(took);
+            let answer = timed(took, || {
+                self.http2.ask(self.stream, "/canary");
+                self.http2.answer(self.stream)
+            });
             assert_eq!(answer, (Some(200), b"hi".to_vec()));
             self.stream += 2;
             // It leaves the machine time for the abuser.
@@ -201,16 +205,6 @@ impl Canary {
             }
         }
     }
-}
-
-/// The time that this many of a hundred do not exceed, in milliseconds.
-fn percentile(took: &mut [Duration], percent: usize) -> f64 {
-    took.sort_unstable();
-    took[(took.len() * percent / 100).min(took.len() - 1)].as_secs_f64() * 1000.0
-}
-
-fn number(name: &str, usual: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
 /// The time that 50, and 99, of a hundred requests of a turn do not exceed, in one turn of four: what
@@ -231,19 +225,7 @@ const TURN: usize = 200;
 fn one_abusive_connection_is_nobody_elses_concern() {
     let each = number("RINGWAY_ABUSE_REQUESTS", 400);
     let factor_max = number("RINGWAY_ABUSE_FACTOR_MAX", 0);
-    let backend = Backend::start(|connection| {
-        while let Some(head) = connection.head() {
-            if head.starts_with("PUT") {
-                return connection.until_closed();
-            }
-            if head.starts_with("GET /large") {
-                connection.say("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
-                while connection.say([b'x'; 64 * 1024]) {}
-                return;
-            }
-            connection.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
-        }
-    });
+    let backend = backend();
     let rest = format!(
         "pools:\n  - name: p\n    health: {{ active: off, passive: off }}\n{}routes: [{{ name: all, \
          pool: p }}]\n",
@@ -254,7 +236,7 @@ fn one_abusive_connection_is_nobody_elses_concern() {
     for abuse in ABUSES.into_iter().filter(|abuse| format!("{abuse:?}").contains(&only)) {
         // A process for each, so that none inherits what another left.
         let serve = Serve::start_with_workers(1, &rest);
-        let mut canary = Canary::connect(serve.data);
+        let mut canary = Canaries::connect(serve.data);
         let (abuser, thread) = Abuser::start(abuse, serve.data);
         let (mut alone, mut beside) = (Vec::new(), Vec::new());
         canary.ask(TURN, &mut Vec::new());

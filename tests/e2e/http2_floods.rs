@@ -42,12 +42,18 @@ fn each_flood_ends_its_connection_and_no_other() {
 
     type Piece = fn(usize) -> Vec<u8>;
     let head = |stream| frame(HEADERS, END_HEADERS, stream, &request("PUT", "/put", &[]));
-    let floods: [(&str, Piece); 6] = [
+    let floods: [(&str, Piece); 7] = [
         ("PING", |_| frame(PING, 0, 0, &[7; 8])),
         ("SETTINGS", |_| frame(SETTINGS, 0, 0, b"")),
         ("PRIORITY", |_| frame(PRIORITY, 0, 1, &[0, 0, 0, 0, 1])),
         ("WINDOW_UPDATE", |_| frame(WINDOW_UPDATE, 0, 0, &[0, 0, 0, 1])),
         ("unknown", |_| frame(200, 0, 0, b"whatever")),
+        ("fields", |number| {
+            // Each of a byte, out of the static table: so that 1 KiB makes 54 of them.
+            let many = [&request("GET", "/", &[])[..], &[0x90; 900]].concat();
+            let stream = u32::try_from(2 * number + 1).expect("a stream's number");
+            frame(HEADERS, END_HEADERS | END_STREAM, stream, &many)
+        }),
         ("empty DATA", |_| frame(DATA, 0, 1, b"")),
     ];
     for (number, (name, piece)) in floods.into_iter().enumerate() {

@@ -4,6 +4,8 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
+use tempfile::TempDir;
+
 use crate::support::disk::{FailingSyncs, SmallDisk};
 use crate::support::http::{Answer, Client, get, put};
 use crate::support::ringway::{Serve, Store, ringway_says, shards};
@@ -17,13 +19,18 @@ const DISK_BYTES_MAX: u64 = 48 * 1024 * 1024;
 const WELL_AGAIN_MAX: Duration = Duration::from_secs(30);
 
 fn before(stores: &[Store]) -> Serve {
+    before_in(tempfile::tempdir().expect("a folder"), stores)
+}
+
+fn before_in(folder: TempDir, stores: &[Store]) -> Serve {
     let addresses: Vec<SocketAddr> = stores.iter().map(|store| store.address).collect();
-    let serve = Serve::start(&format!(
+    let rest = format!(
         "pools:\n  - name: objects\n    kind: replicated\n    replicas: 3\n    health: {{ active: \
          {{ path: /_ringway/health/write, interval: 200ms, timeout: 1s }} }}\n{}routes:\n  - {{ \
          name: all, pool: objects }}\n",
         shards(&addresses)
-    ));
+    );
+    let serve = Serve::start_in(folder, &rest);
     until_true("the pool takes writes", || put(serve.data, "/first", b"1").status == 204);
     serve
 }
@@ -96,6 +103,49 @@ fn full_disks_refuse_writes_and_nothing_else_and_all_is_well_when_there_is_room(
         begun.elapsed().as_millis()
     ));
     assert_eq!(at(&serve, "all", "GET", "/a", b"").text(), "after");
+}
+
+/// Writes that a store misses.
+const MISSED: usize = 100;
+
+/// What a store misses while the proxy's own disk is full is remembered in memory, and on the disk
+/// as soon as there is room: a restart of the proxy then forgets nothing.
+#[test]
+fn a_full_disk_at_the_proxy_costs_no_write_and_no_hint() {
+    let mut stores: Vec<Store> = (0..3).map(|_| Store::start()).collect();
+    let folder = tempfile::tempdir().expect("a folder");
+    let data_dir = folder.path().join("node");
+    std::fs::create_dir(&data_dir).expect("a folder");
+    let Some(disk) = SmallDisk::mount(&data_dir, DISK_BYTES_MAX) else { return };
+    let serve = before_in(folder, &stores);
+    stores[2].process.kill_9();
+    disk.fill();
+    // More than fits into what the file has of its last page.
+    let path = |number: usize| format!("/k/{number:0>200}");
+    for number in 0..MISSED {
+        let path = path(number);
+        assert_eq!(put(serve.data, &path, path.as_bytes()).status, 204);
+    }
+    let pending = || serve.metrics().sum("ringway_hints_pending{pool=\"objects\",shard=\"s3\"}");
+    until_true("all that is missed is noted", || pending() == MISSED as f64);
+    assert!(serve.count("ringway_hints_write_failures_total") > 0, "the disk is full");
+
+    disk.make_room();
+    let file = data_dir.join("hints.log");
+    let is_named = |number: usize| {
+        let bytes = std::fs::read(&file).unwrap_or_default();
+        let key = &path(number)[1..];
+        memchr::memmem::find(&bytes, key.as_bytes()).is_some()
+    };
+    until("what is missed is on the disk, with nobody asking", || {
+        (0..MISSED).all(is_named).then_some(())
+    });
+    let serve = Serve::start_as_written(serve.into_folder());
+    stores[2].start_again();
+    until_within("nothing differs", 3 * PATIENCE, || nothing_differs(&serve).then_some(()));
+    let last = path(MISSED - 1);
+    let read = at(&serve, "all", "GET", &last, b"");
+    assert_eq!((read.status, read.text()), (200, last));
 }
 
 #[test]

@@ -29,6 +29,7 @@ mod kept;
 mod kept_disks;
 mod kept_replace;
 mod kept_seen;
+mod kept_uploads;
 mod limits;
 mod operators;
 mod outlet;

@@ -11,8 +11,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Socket, Type};
 
-use crate::support::backend::Backend;
-use crate::support::http::Client;
+use crate::support::canary::{Canary, backend, number, percentile};
 use crate::support::ringway::{Serve, shards};
 use crate::support::say::say;
 use crate::support::wait::until_within;
@@ -100,45 +99,20 @@ impl Slow {
     }
 }
 
-fn number(name: &str, usual: usize) -> usize {
-    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
-}
-
 #[test]
 fn slow_clients_of_every_kind_are_nobody_elses_concern() {
     let each = number("RINGWAY_SLOW_CLIENTS", 200);
     let canary_ms_max = number("RINGWAY_CANARY_P99_MS", 0);
-    let backend = Backend::start(|connection| {
-        while let Some(head) = connection.head() {
-            if head.starts_with("PUT") {
-                return connection.until_closed();
-            }
-            if head.starts_with("GET /large") {
-                connection.say("HTTP/1.1 200 OK\r\nContent-Length: 100000000\r\n\r\n");
-                while connection.say([b'x'; 64 * 1024]) {}
-                return;
-            }
-            connection.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
-        }
-    });
+    let backend = backend();
     let serve = Serve::start(&format!(
         "{LIMITS}pools:\n  - name: p\n    health: {{ active: off, passive: off }}\n    limits: {{ \
          in_flight_per_shard: 10000 }}\n{}routes: [{{ name: all, pool: p }}]\n",
         shards(&[backend.address])
     ));
-    let mut canary = Client::connect(serve.data);
+    let mut canary = Canary::connect(serve.data);
     let mut took = Vec::new();
-    let mut ask_canary = |took: &mut Vec<Duration>| {
-        let begun = Instant::now();
-        let answer = match canary.ask("GET", "/canary", "", b"") {
-            Ok(answer) => answer,
-            Err(error) => panic!("the canary is not served: {error}"),
-        };
-        assert_eq!(answer.text(), "hi");
-        took.push(begun.elapsed());
-    };
     for kind in KINDS {
-        ask_canary(&mut took);
+        canary.ask(&mut took);
         took.clear();
         let before = serve.process.resident_bytes();
         let begun = Instant::now();
@@ -146,26 +120,23 @@ fn slow_clients_of_every_kind_are_nobody_elses_concern() {
         let mut most = 0;
         // Three times the longest limit, and time for a machine that has others to serve.
         until_within(&format!("every {kind:?} client is ended"), Duration::from_secs(30), || {
-            ask_canary(&mut took);
+            canary.ask(&mut took);
             most = most.max(serve.process.resident_bytes());
             clients.iter_mut().filter(|client| !client.ended).for_each(Slow::goes_on);
             clients.iter().all(|client| client.ended).then_some(())
         });
-        took.sort_unstable();
-        let p99 = took[(took.len() * 99 / 100).min(took.len() - 1)];
+        let p99 = percentile(&mut took, 99);
         let grown = most.saturating_sub(before) / each as u64;
         say(&format!(
             "{each} {kind:?} clients: ended within {:.1} s, {grown} bytes each at most, canary p99 \
-             {:.1} ms of {} requests",
+             {p99:.1} ms of {} requests",
             begun.elapsed().as_secs_f64(),
-            p99.as_secs_f64() * 1000.0,
             took.len()
         ));
         let grown_max = BYTES_EACH_MAX + BYTES_OF_WORKERS / each as u64;
         assert!(grown <= grown_max, "{kind:?}: {grown} bytes each, {grown_max} at most");
         if canary_ms_max > 0 {
-            let max = Duration::from_millis(canary_ms_max as u64);
-            assert!(p99 < max, "{kind:?}: the canary's p99 is {p99:?}");
+            assert!(p99 < canary_ms_max as f64, "{kind:?}: the canary's p99 is {p99:.1} ms");
         }
     }
     let counted = |name: &str| serve.count(&format!("ringway_downstream_{name}"));

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +13,17 @@ use super::super::view::{Pool, View};
 use super::super::worker::Worker;
 use super::exchanges::Reply;
 use super::request::KeptRequest;
-use super::window::{NoPiece, Window};
+use super::window::{NoPiece, Passing, Window};
 use super::words::{Word, word_for};
 use crate::disk::hints::HintSink;
 use crate::drivers::native::{
-    Committal, Committed, Doubt, Fault, Fetch, Got, Held, Means, Refused, Replica, Staged, Value,
+    Committal, Committed, Doubt, Fault, Fetch, Got, Held, Means, Refused, Replica, Staged, Upload,
+    Value,
 };
 use crate::ids::{ShardId, StoreId, Token};
 use crate::metrics::Stripe;
 use crate::net::buffer::TextBuffer;
+use crate::net::splice::Pipes;
 use crate::net::timers::Timer;
 use crate::net::upstream::ConnectError;
 use crate::protocol::handoff::Hint;
@@ -51,7 +53,17 @@ pub(super) enum Content {
         window: Window,
         /// Its length, if that is known.
         length: Option<u64>,
+        /// Where its bytes go if they need not be looked at.
+        by_pipe: Option<ByPipe>,
     },
+}
+
+/// The pipes by which a body passes.
+pub(super) struct ByPipe {
+    /// In which it is taken in.
+    pub(super) narrow: Pipes,
+    /// In which it waits for each upload.
+    pub(super) wide: Pipes,
 }
 
 /// One operation on one key.
@@ -169,8 +181,9 @@ impl Job {
                 Some(taken) => taken,
                 None => {
                     let deadline_ms = timer.timers().after(pool.settings.timeouts.pool_wait);
-                    let taken = pin!(shard.places.wait(self.stripe));
-                    let Some(taken) = timer.limit(deadline_ms, taken).await else {
+                    let mut taken = Box::pin(shard.places.wait(self.stripe));
+                    let taken = timer.limit(deadline_ms, Pin::new(&mut taken)).await;
+                    let Some(taken) = taken else {
                         self.note_end(place, Err("overflow"));
                         if let Some(span) = &span {
                             span.end_round(Err("overflow"));
@@ -191,7 +204,10 @@ impl Job {
             self.tell(&pool, shard_index, round.class(), begun_ms, result.as_ref().err());
             if let Err(Fault::Refused(refused)) = &result {
                 match refused {
-                    Refused::StaleEpoch(told) if self.is_renewed(&pool, *told, &timer).await => {
+                    // Boxed: it is rare, and would lie in the state of each exchange.
+                    Refused::StaleEpoch(told)
+                        if Box::pin(self.is_renewed(&pool, *told, &timer)).await =>
+                    {
                         continue;
                     }
                     Refused::Said(said @ (Refusal::Full | Refusal::TooLarge)) => {
@@ -317,16 +333,18 @@ impl Job {
             self.ask(place, Round::Stage, async |replica: &Replica<'_>, timer: &Timer| match &self
                 .content
             {
-                Content::Passing { window, length } => {
+                Content::Passing { window, length, .. } => {
                     begins(window, place)?;
                     let (key, fields) = (self.key(), &self.fields);
-                    let begun =
-                        replica.begin_stage(&self.means, timer, key, stage, fields, *length);
-                    let mut upload = begun.await?;
-                    while let Some(piece) = next_piece(window, place).await? {
-                        upload.write(&piece).await?;
-                    }
-                    upload.staged().await
+                    // Boxed, so that small bodies do not carry what only large ones need.
+                    let passed = async {
+                        let begun =
+                            replica.begin_stage(&self.means, timer, key, stage, fields, *length);
+                        let mut upload = begun.await?;
+                        pass(window, place, &mut upload).await?;
+                        upload.staged().await
+                    };
+                    Box::pin(passed).await
                 }
                 Content::Held(body) => {
                     replica.stage(&self.means, timer, self.key(), stage, &self.fields, body).await
@@ -345,15 +363,16 @@ impl Job {
         let result = self.ask(place, Round::Put, async |replica: &Replica<'_>, timer: &Timer| {
             let (means, key, fields) = (&self.means, self.key(), &self.fields);
             match &self.content {
-                Content::Passing { window, length } => {
+                Content::Passing { window, length, .. } => {
                     begins(window, place)?;
-                    let begun =
-                        replica.begin_put(means, timer, key, version, fields, None, *length);
-                    let mut upload = begun.await?;
-                    while let Some(piece) = next_piece(window, place).await? {
-                        upload.write(&piece).await?;
-                    }
-                    upload.put().await
+                    let passed = async {
+                        let begun =
+                            replica.begin_put(means, timer, key, version, fields, None, *length);
+                        let mut upload = begun.await?;
+                        pass(window, place, &mut upload).await?;
+                        upload.put().await
+                    };
+                    Box::pin(passed).await
                 }
                 Content::Held(body) => {
                     replica.put(means, timer, key, version, fields, None, body).await
@@ -429,8 +448,9 @@ impl Job {
         };
         Reply::Held(match self.ask(place, Round::Fetch, call).await {
             Ok(Got::Value(mut fetch)) => {
-                let kept = std::mem::take(&mut fetch.value.kept);
-                let value = Value { kept, ..fetch.value.clone() };
+                let told = &mut fetch.value;
+                let (kept, digest) = (std::mem::take(&mut told.kept), told.digest.take());
+                let value = Value { kept, digest, ..told.clone() };
                 self.fetched.set(Some((place, fetch)));
                 Ok(Held::Value(value))
             }
@@ -459,13 +479,18 @@ fn begins(window: &Window, place: usize) -> Result<(), Fault> {
     }
 }
 
-/// The next piece of a body that passes through; `None` at its end.
-async fn next_piece(window: &Window, place: usize) -> Result<Option<Rc<Vec<u8>>>, Fault> {
-    match poll_fn(|_| window.poll_next(place)).await {
-        Ok(piece) => Ok(Some(piece)),
-        Err(NoPiece::End) => Ok(None),
-        // The store sees the upload end early, and takes nothing in.
-        Err(NoPiece::LeftBehind) => Err(Fault::Refused(Refused::Said(Refusal::Busy))),
+/// Sends a body that passes through, to its end.
+async fn pass(window: &Window, place: usize, upload: &mut Upload<'_>) -> Result<(), Fault> {
+    loop {
+        match poll_fn(|_| window.poll_next(place)).await {
+            Ok(Passing::Copied(bytes)) => upload.write(&bytes).await?,
+            Ok(Passing::Load(lane, bytes)) => upload.write_load(&lane, bytes).await?,
+            Err(NoPiece::End) => return Ok(()),
+            // The store sees the upload end early, and takes nothing in.
+            Err(NoPiece::LeftBehind) => {
+                return Err(Fault::Refused(Refused::Said(Refusal::Busy)));
+            }
+        }
     }
 }
 

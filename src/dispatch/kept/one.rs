@@ -18,6 +18,7 @@ use super::serve::Serving;
 use crate::cluster::Mode;
 use crate::drivers::native::{Fault, Fetch, Held};
 use crate::ids::Token;
+use crate::level::REPLICAS_MAX;
 use crate::protocol::health::Class;
 
 /// The places of the replicas in the order in which they are asked for a value. `wanted` says which
@@ -25,9 +26,8 @@ use crate::protocol::health::Class;
 pub(super) fn order(pool: &Pool, token: Token, wanted: impl Fn(usize) -> bool) -> Vec<usize> {
     let members = pool.agreed.replicas(token);
     let is_primary_first = pool.agreed.spec.mode == Mode::Primary;
-    let mut order: Vec<usize> = (0..members.len()).filter(|place| wanted(*place)).collect();
-    order.sort_by_cached_key(|place| {
-        let at = usize::from(members[*place].0);
+    let rank = |place: usize| {
+        let at = usize::from(members[place].0);
         let agreed = &pool.agreed.shards[at];
         let is_away = match is_primary_first {
             true => pool.health.verdict(at, Class::Read),
@@ -36,9 +36,17 @@ pub(super) fn order(pool: &Pool, token: Token, wanted: impl Fn(usize) -> bool) -
         let lags = agreed.catching_up || agreed.fresh;
         let is_far = pool.settings.zone.as_ref().is_some_and(|zone| *zone != agreed.zone);
         let load = if is_primary_first { 0 } else { pool.shards[at].in_flight() };
-        (lags, is_away, !is_primary_first && is_far, load, *place)
-    });
-    order
+        (lags, is_away, !is_primary_first && is_far, load, place)
+    };
+    let mut ranks = [(false, false, false, 0, 0); REPLICAS_MAX];
+    let mut count = 0;
+    for place in (0..members.len()).filter(|place| wanted(*place)) {
+        ranks[count] = rank(place);
+        count += 1;
+    }
+    let ranks = &mut ranks[..count];
+    ranks.sort_unstable();
+    ranks.iter().map(|rank| rank.4).collect()
 }
 
 impl Serving<'_> {
@@ -95,7 +103,9 @@ impl Serving<'_> {
     pub(super) fn nothing(&self) -> Failure {
         Failure::Kept(match self.request.conditions.judge_nothing() {
             Verdict::Failed => KeptFailure::ConditionFailed,
-            Verdict::Proceed | Verdict::NotModified => KeptFailure::NotFound(self.achieved.text()),
+            Verdict::Proceed | Verdict::NotModified => {
+                KeptFailure::NotFound(self.achieved.text().as_str().to_owned())
+            }
         })
     }
 

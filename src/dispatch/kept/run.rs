@@ -11,7 +11,7 @@ use super::super::view::Pool;
 use super::super::worker::Worker;
 use super::away;
 use super::conditions::Verdict;
-use super::job::{Content, Job, replicas};
+use super::job::{ByPipe, Content, Job, replicas};
 use super::one::order;
 use super::read::{Found, Reading};
 use super::request::{Act, KeptRequest};
@@ -20,6 +20,7 @@ use super::window::Window;
 use super::write::{Guard, Writing};
 use crate::level::Level;
 use crate::net::http1::framing::Framing;
+use crate::net::splice::SPLICED_BYTES_MIN;
 use crate::net::timers::Timer;
 use crate::protocol::health::Class;
 use crate::protocol::quorum::Reason;
@@ -119,6 +120,7 @@ async fn write<B: Body, A: Answer>(
         Framing::Length(length) => length <= HELD_BYTES_MAX,
         Framing::Chunked | Framing::UntilClose => false,
     };
+    let up = members.up;
     let kind = match request.act {
         Act::Delete => Kind::Delete,
         _ => Kind::Put { is_held },
@@ -147,7 +149,15 @@ async fn write<B: Body, A: Answer>(
                 Framing::Length(length) => Some(length),
                 _ => None,
             };
-            Content::Passing { window: Window::new(members.up), length }
+            let members = pool.agreed.replicas(request.token).iter();
+            let mut stores = members.map(|shard| &pool.shards[usize::from(shard.0)]);
+            let by_pipe = length.is_some_and(|length| length >= SPLICED_BYTES_MIN)
+                && stores.all(|store| store.endpoint.is_clear());
+            let by_pipe = by_pipe.then(|| ByPipe {
+                narrow: worker.narrow_pipes.clone(),
+                wide: worker.pipes.clone(),
+            });
+            Content::Passing { window: Window::new(up), length, by_pipe }
         }
     };
     note.attempts = 1;

@@ -15,10 +15,10 @@ use super::job::Job;
 use super::range::{Selected, range_counts};
 use super::request::{Act, KeptRequest};
 use crate::drivers::native::{Fetch, Got, Replica, Value};
+use crate::ids::digits::{Text, write_number};
 use crate::level::Level;
 use crate::net::http1::framing::Framing;
-use crate::net::http1::head::{write_field, write_number};
-use crate::net::http1::response::ResponseHead;
+use crate::net::http1::head::write_field;
 use crate::net::timers::Timer;
 use crate::net::wire::Pace;
 use crate::version::Version;
@@ -38,9 +38,11 @@ impl Achieved {
     }
 
     /// As it stands in `Ringway-Consistency`.
-    pub(super) fn text(&self) -> String {
-        let Self { level, acks, replicas, epoch } = self;
-        format!("{level};acks={acks};replicas={replicas};epoch={epoch}")
+    pub(super) fn text(&self) -> Text<96> {
+        let text = Text::default().with(self.level.as_str());
+        let text = text.with(";acks=").number(self.acks as u64);
+        let text = text.with(";replicas=").number(self.replicas as u64);
+        text.with(";epoch=").number(self.epoch)
     }
 }
 
@@ -75,7 +77,8 @@ impl Serving<'_> {
         let code = http::StatusCode::from_u16(status).expect("a status of ours");
         text.extend_from_slice(code.canonical_reason().unwrap_or_default().as_bytes());
         text.extend_from_slice(b"\r\n");
-        let told = version.map(|version| version.to_string());
+        let told = version.map(Version::text);
+        let told = told.as_ref().map(Text::as_str);
         if let Some(value) = value {
             text.extend_from_slice(&value.kept);
             if let Some(modified) = http_date(value.modified_ms) {
@@ -84,8 +87,10 @@ impl Serving<'_> {
             write_field(&mut text, b"Accept-Ranges", b"bytes");
         }
         // What was deleted has no tag.
-        if let Some(told) = told.as_deref().filter(|_| self.request.act != Act::Delete) {
-            write_field(&mut text, b"ETag", format!("\"{told}\"").as_bytes());
+        if let Some(told) = told.filter(|_| self.request.act != Act::Delete) {
+            for part in ["ETag: \"", told, "\"\r\n"] {
+                text.extend_from_slice(part.as_bytes());
+            }
         }
         if let (Some(value), Some((first, length))) = (value, part) {
             let (last, size) = (first + length - 1, value.size);
@@ -99,16 +104,18 @@ impl Serving<'_> {
         }
         text.extend_from_slice(b"\r\n");
         let head_asked = self.request.act == Act::Head;
-        let mut head = ResponseHead::default();
+        let mut head = self.worker.buffers.head();
         head.parse(&text, head_asked).expect("what a store keeps are good fields");
         let consistency = self.achieved.text();
-        let mut fields = vec![("Ringway-Consistency", consistency.as_str())];
-        if let Some(told) = &told {
-            fields.push(("Ringway-Version", told));
-        }
-        let pool = self.job.pool();
-        let about = About { shard, epoch: pool.agreed.epoch, fields: &fields };
+        let fields = [
+            ("Ringway-Consistency", consistency.as_str()),
+            ("Ringway-Version", told.unwrap_or_default()),
+        ];
+        let fields = &fields[..1 + usize::from(told.is_some())];
+        let epoch = self.job.pool().agreed.epoch;
+        let about = About { shard, epoch, fields };
         answer.head(&head, &text, head.framing(), &about, true);
+        self.worker.buffers.keep_head(head);
     }
 
     /// Answers without content.
@@ -150,16 +157,18 @@ impl Serving<'_> {
         let part = (status == 206).then_some((first, length));
         let version = Some(value.version);
         if self.request.act == Act::Head || length == 0 {
-            let shard = order.first().map(|place| self.shard_name(*place));
-            let shard = shard.as_deref();
+            let pool = self.job.pool();
+            let shard = order.first().map(|place| self.job.shard(&pool, *place));
+            let shard = shard.map(|at| pool.shards[at].id.as_str());
             self.head(answer, status, Some(value), version, shard, (Some(length), part));
             return answer.end(b"").await.map(Ok).map_err(|_| Failure::ClientGone);
         }
         let (mut sent, mut is_headed, mut is_overwritten) = (0, false, false);
         for place in order.iter().copied() {
             let pool = self.job.pool();
+            let shard = self.job.shard(&pool, place);
             note.attempts += 1;
-            note.shard = Some(self.job.shard(&pool, place));
+            note.shard = Some(shard);
             let came = match fetch.take() {
                 Some(fetch) => Ok(Got::Value(fetch)),
                 None => {
@@ -184,9 +193,9 @@ impl Serving<'_> {
             if is_headed {
                 pool.metrics.kept.continued.inc(self.job.stripe);
             } else {
-                let shard = self.shard_name(place);
+                let shard = pool.shards[shard].id.as_str();
                 let lengths = (Some(length), part);
-                self.head(answer, status, Some(value), version, Some(&shard), lengths);
+                self.head(answer, status, Some(value), version, Some(shard), lengths);
                 is_headed = true;
             }
             match self.pass(&pool, place, fetch, answer, &mut sent).await {
@@ -200,11 +209,6 @@ impl Serving<'_> {
             return Ok(Err(Overwritten));
         }
         Err(if is_headed { Failure::AnswerBroke } else { Failure::Kept(KeptFailure::NoReplica) })
-    }
-
-    fn shard_name(&self, place: usize) -> String {
-        let pool = self.job.pool();
-        pool.shards[self.job.shard(&pool, place)].id.to_string()
     }
 
     async fn ask(

@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::super::outcome::{Failure, KeptFailure, Note};
-use super::super::seam::{Body, BodyError, Part};
+use super::super::seam::{Body, BodyError, Part, Passage};
 use super::exchanges::{Exchanges, Reply};
-use super::job::{Content, Job};
+use super::job::{ByPipe, Content, Job};
 use super::tail::{Tails, go_on_writing};
 use super::window::Window;
 use crate::cluster::lease::Held;
@@ -323,7 +323,12 @@ impl Guard {
         let job = Rc::clone(&self.writing().job);
         let mut feeding = pin!(async {
             match &job.content {
-                Content::Passing { window, .. } => feed(body, window).await,
+                Content::Passing { window, by_pipe, .. } => {
+                    if feed(body, window, by_pipe.as_ref(), timer).await? {
+                        job.pool().metrics.pipe_overflow.inc(job.stripe);
+                    }
+                    Ok(())
+                }
                 Content::None | Content::Held(_) => std::future::pending().await,
             }
         });
@@ -370,12 +375,34 @@ impl Drop for Guard {
     }
 }
 
-/// Takes the client's body in, as far as there is room.
-async fn feed<B: Body>(body: &mut B, window: &Window) -> Result<(), BodyError> {
+/// Takes the client's body in, as far as there is room. Tells whether some of it was copied for want
+/// of pipes.
+async fn feed<B: Body>(
+    body: &mut B,
+    window: &Window,
+    by_pipe: Option<&ByPipe>,
+    timer: &Timer,
+) -> Result<bool, BodyError> {
     body.ask().await?;
-    let mut turn = Turn::default();
+    let (mut turn, mut has_overflowed) = (Turn::default(), false);
     loop {
         poll_fn(|_| if window.has_room() { Poll::Ready(()) } else { Poll::Pending }).await;
+        if let Some(ByPipe { narrow, wide }) = by_pipe {
+            match body.next_piped(narrow).await? {
+                Passage::Piped(load) => {
+                    let length = load.held();
+                    let pushed = window.push_load(load, wide, timer.timers().now_ms());
+                    if let Err(load) = pushed {
+                        has_overflowed = true;
+                        window.push(&load.into_bytes().map_err(|_| BodyError::Gone)?);
+                    }
+                    turn.moved(length).await;
+                    continue;
+                }
+                Passage::NoPipe => has_overflowed = true,
+                Passage::Copied => {}
+            }
+        }
         match body.next().await? {
             Part::Data(bytes) => {
                 let length = bytes.len();
@@ -384,7 +411,7 @@ async fn feed<B: Body>(body: &mut B, window: &Window) -> Result<(), BodyError> {
             }
             Part::End(_) => {
                 window.end();
-                return Ok(());
+                return Ok(has_overflowed);
             }
         }
     }

@@ -6,9 +6,10 @@ use super::fault::Fault;
 use super::line::{Line, Means, open};
 use crate::net::http1::chunked::{CHUNK_HEAD_BYTES, chunk_head};
 use crate::net::http1::framing::Framing;
+use crate::net::splice::Lane;
 use crate::net::timers::Timer;
 use crate::net::upstream::Upstream;
-use crate::net::wire::{Pace, Turn};
+use crate::net::wire::{Pace, Turn, WireError};
 
 /// A request whose body is being sent. Dropped before its end, the connection is reset, so that
 /// the store sees at once that the rest will not come.
@@ -49,7 +50,12 @@ impl<'a> Upload<'a> {
     async fn send(&mut self, parts: [&[u8]; 3]) -> Result<(), Fault> {
         let upstream = self.upstream.as_ref().expect("only its end takes the connection");
         let mut pace = Pace::idle(self.replica.times.idle);
-        if upstream.wire.write_all(self.timer, parts, &mut pace).await.is_ok() {
+        let sent = upstream.wire.write_all(self.timer, parts, &mut pace).await;
+        self.judge(sent).await
+    }
+
+    async fn judge(&mut self, sent: Result<(), WireError>) -> Result<(), Fault> {
+        if sent.is_ok() {
             return Ok(());
         }
         // It takes no more. Its answer may still say why.
@@ -76,6 +82,23 @@ impl<'a> Upload<'a> {
         };
         self.send([before, bytes, after]).await?;
         self.turn.moved(bytes.len()).await;
+        Ok(())
+    }
+
+    /// Sends the next bytes of the body, which wait in a lane. Only for a body of known length, to a
+    /// store that is reached in the clear.
+    ///
+    /// # Errors
+    /// [`Fault`]; nothing more can be sent.
+    ///
+    /// # Panics
+    /// When it is called again after a fault.
+    pub async fn write_load(&mut self, lane: &Lane, bytes: usize) -> Result<(), Fault> {
+        let upstream = self.upstream.as_ref().expect("only its end takes the connection");
+        let mut pace = Pace::idle(self.replica.times.idle);
+        let sent = upstream.wire.splice_lane(self.timer, lane, bytes, &mut pace).await;
+        self.judge(sent).await?;
+        self.turn.moved(bytes).await;
         Ok(())
     }
 

@@ -72,7 +72,6 @@ pub(in super::super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             write_pace,
             writing: Waiting::default(),
             unfinished: None,
-            held_up: false,
             ending: Ending::No,
         };
         poll_fn(|cx| served.poll(cx)).await;
@@ -103,7 +102,7 @@ async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
         .max_local_error_reset_streams(Some(LOCAL_RESETS_MAX));
     let mut handshake = pin!(builder.handshake(Guard(Rc::clone(io))));
     poll_fn(|cx| {
-        io.borrow_mut().begin_turn(false);
+        io.borrow_mut().begin_turn(shared.turn_streams_max());
         let done = handshake.as_mut().poll(cx);
         // An error shows again when it is written or read next.
         let _: Poll<std::io::Result<()>> = io.borrow_mut().poll_send(cx);
@@ -151,8 +150,6 @@ struct Served<'a, S> {
     writing: Waiting,
     /// A frame or field section that has begun: its name, and until when it must end.
     unfinished: Option<(u64, u64)>,
-    /// Whether the last turn left streams that have come to the next one.
-    held_up: bool,
     ending: Ending,
 }
 
@@ -162,8 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<'_, S> {
         {
             let mut io = self.io.borrow_mut();
             io.meter().answered(self.shared.take_answered());
-            // What has come is begun before more is read.
-            io.begin_turn(self.held_up);
+            io.begin_turn(self.shared.turn_streams_max());
         }
         loop {
             if self.take_streams(cx).is_ready() {
@@ -185,22 +181,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<'_, S> {
         let rests_until_ms = self.io.borrow().rests_until_ms();
         let has_rested =
             rests_until_ms.is_some_and(|until_ms| self.timer.poll_expired(cx, until_ms));
-        if self.held_up || has_rested || self.io.borrow().is_paused() {
+        if has_rested || self.io.borrow().is_paused() {
             let_others(cx);
         }
         Poll::Pending
     }
 
-    /// Drives the library and begins to serve what came. Ready when the connection is over.
+    /// Drives the library and begins to serve what came, which is no more than the turn's ration.
+    /// Ready when the connection is over.
     fn take_streams(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let local = self.shared.local();
         let stripe = local.worker.stripe;
-        let mut left = self.shared.turn_streams_max();
         loop {
-            if left == 0 {
-                self.held_up = true;
-                return Poll::Pending;
-            }
             match self.h2.poll_accept(cx) {
                 Poll::Ready(Some(Ok((request, mut respond)))) => {
                     self.streams_left = self.streams_left.saturating_sub(1);
@@ -210,12 +202,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<'_, S> {
                         let stream = respond.stream_id().as_u32();
                         let has_hash = self.io.borrow_mut().meter().take_mark(stream);
                         begin(self.shared, request, respond, has_hash);
-                        left -= 1;
+                    } else {
+                        self.shared.ended(false);
                     }
-                }
-                Poll::Pending if self.held_up => {
-                    self.held_up = false;
-                    self.io.borrow_mut().read_on();
                 }
                 Poll::Ready(Some(Err(error))) => {
                     if error.is_go_away() && error.is_library() {
@@ -337,9 +326,8 @@ async fn linger<S: AsyncRead + AsyncWrite + Unpin>(
         if timer.poll_expired(cx, deadline_ms) {
             return Poll::Ready(());
         }
-        if let Poll::Ready(Err(_)) = Pin::new(&mut guard).poll_shutdown(cx) {
-            return Poll::Ready(());
-        }
+        // If the client is gone, that is read as well.
+        let _: Poll<std::io::Result<()>> = Pin::new(&mut guard).poll_shutdown(cx);
         io.borrow_mut().poll_drop_input(cx)
     })
     .await;

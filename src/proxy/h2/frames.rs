@@ -16,8 +16,15 @@
 //! | others | 100 | 10 | extensions that nobody here knows |
 //! | DATA of less than 64 bytes | 1000 | 5000 | who writes a body in small pieces |
 //!
-//! The last of them is honest work, and dear: some hundred times that of the same bytes in large
+//! | a section of more than 300 fields | 20 | 2 | nobody; each is answered 431 |
+//!
+//! That of tiny DATA is honest work, and dear: some hundred times that of the same bytes in large
 //! frames. So its bucket ends nothing; when it is empty the connection is not read for a moment.
+//!
+//! What the buckets let through is still work, and the library does all of it at once that it is
+//! given. So a connection's task is given no more than a *ration* in each of its turns: a number of
+//! streams, and of all frames together. Where it ends in the midst of what was read, the rest waits
+//! for the next turn, and who else has news comes first.
 
 use super::paths::Paths;
 use crate::net::timers::TICK_MS;
@@ -29,6 +36,17 @@ pub(super) const CONTINUATION: u8 = 9;
 /// Streams with a `#` in their path that were not taken up yet: more than a turn can bring, if each
 /// is one that the library will take up.
 const MARKED_MAX: usize = 2000;
+
+/// Frames of a turn for each stream that it may begin: an ordinary request is two, of head and body,
+/// or a head that is given up; the rest is for windows.
+const FRAMES_PER_STREAM: usize = 8;
+
+/// Fields of one section, as they are written: three times what the judge lets pass by default,
+/// since of cookies in pieces it sees one field.
+const FIELDS_MANY: usize = 300;
+
+/// Fields that cost as much as a small frame does.
+const FIELDS_PER_FRAME: usize = 16;
 
 /// DATA with less content than this, behind which more comes, is tiny.
 const TINY_BYTES: usize = 64;
@@ -44,6 +62,7 @@ pub(super) enum Flood {
     Resets,
     Priorities,
     WindowUpdates,
+    Fields,
     Others,
 }
 
@@ -85,10 +104,36 @@ impl Bucket {
 /// Bytes of a frame's head (RFC 9113, section 4.1).
 const FRAME_HEAD_BYTES: usize = 9;
 
+/// Where a frame's head has the frame's kind.
+const KIND_AT: usize = 3;
+
 /// The flag of HEADERS and CONTINUATION that ends a field section.
 const END_HEADERS: u8 = 4;
 
-/// Looks at what a client sends, from behind its preface on.
+/// What a turn may give to the library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Ration {
+    streams: usize,
+    frames: usize,
+}
+
+impl Ration {
+    /// Whether a frame of this kind may come.
+    fn allows(self, kind: u8) -> bool {
+        self.frames > 0 && (kind != HEADERS || self.streams > 0)
+    }
+
+    fn take(&mut self, kind: u8) {
+        self.take_frames(1);
+        self.streams = self.streams.saturating_sub(usize::from(kind == HEADERS));
+    }
+
+    fn take_frames(&mut self, frames: usize) {
+        self.frames = self.frames.saturating_sub(frames);
+    }
+}
+
+/// Looks at what a client sends, from its preface on.
 #[cfg_attr(test, derive(Clone))]
 #[derive(Debug)]
 pub(super) struct Meter {
@@ -104,9 +149,13 @@ pub(super) struct Meter {
     resets: Bucket,
     priorities: Bucket,
     window_updates: Bucket,
+    fields: Bucket,
     others: Bucket,
     tiny: Bucket,
     rests_until_ms: u64,
+    /// What this turn may still take.
+    ration: Ration,
+    /// Frames that came, counted at their heads.
     frames: u64,
     resets_seen: u64,
     sections: u64,
@@ -130,9 +179,11 @@ impl Meter {
             resets: bucket(Flood::Resets, 200, 50),
             priorities: bucket(Flood::Priorities, 500, 100),
             window_updates: bucket(Flood::WindowUpdates, 1000, 1000),
+            fields: bucket(Flood::Fields, 20, 2),
             others: bucket(Flood::Others, 100, 10),
             tiny: bucket(Flood::Others, 1000, 5000),
             rests_until_ms: 0,
+            ration: Ration { streams: 0, frames: 0 },
             frames: 0,
             resets_seen: 0,
             sections: 0,
@@ -140,32 +191,52 @@ impl Meter {
         }
     }
 
-    /// Looks at bytes that came.
+    /// A turn begins, which may begin so many streams.
+    pub(super) fn begin_turn(&mut self, streams_max: usize) {
+        self.ration = Ration { streams: streams_max, frames: streams_max * FRAMES_PER_STREAM };
+    }
+
+    /// Whether this turn takes no frame more, of whatever kind.
+    pub(super) fn is_full(&self) -> bool {
+        self.ration.frames == 0
+    }
+
+    /// Looks at bytes that came; returns how many of them belong to this turn. The others are to be
+    /// shown again in the next one.
     ///
     /// # Errors
     /// What there was too much of. Nothing more is to be taken from this client.
-    pub(super) fn see(&mut self, mut bytes: &[u8], now_ms: u64) -> Result<(), Flood> {
+    pub(super) fn see(&mut self, bytes: &[u8], now_ms: u64) -> Result<usize, Flood> {
+        let mut rest = bytes;
         loop {
-            let here = self.left.min(bytes.len());
+            let here = self.left.min(rest.len());
             if self.bears_fields() {
-                self.paths.see(&bytes[..here]);
+                self.paths.see(&rest[..here]);
             }
             self.left -= here;
             if self.left == 0 && self.bears_fields() && self.head[4] & END_HEADERS != 0 {
-                self.paths.end();
+                let fields = self.paths.end();
+                self.ration.take_frames(fields / FIELDS_PER_FRAME);
+                if fields > FIELDS_MANY {
+                    self.fields.take(now_ms)?;
+                }
             }
-            bytes = &bytes[here..];
-            if bytes.is_empty() {
-                return Ok(());
+            rest = &rest[here..];
+            // What stands in a part of a head is not known before the rest of it comes.
+            let next =
+                rest.get(KIND_AT).filter(|_| self.have == 0 && rest.len() >= FRAME_HEAD_BYTES);
+            if rest.is_empty() || next.is_some_and(|kind| !self.ration.allows(*kind)) {
+                return Ok(bytes.len() - rest.len());
             }
-            let here = (FRAME_HEAD_BYTES - self.have).min(bytes.len());
-            self.head[self.have..self.have + here].copy_from_slice(&bytes[..here]);
+            let here = (FRAME_HEAD_BYTES - self.have).min(rest.len());
+            self.head[self.have..self.have + here].copy_from_slice(&rest[..here]);
             self.have += here;
-            bytes = &bytes[here..];
+            rest = &rest[here..];
             if self.have < FRAME_HEAD_BYTES {
-                return Ok(());
+                return Ok(bytes.len());
             }
             self.have = 0;
+            self.ration.take(self.head[KIND_AT]);
             self.frame(now_ms)?;
         }
     }
@@ -232,11 +303,6 @@ impl Meter {
         self.rests_until_ms
     }
 
-    /// Frames that came, counted at their heads.
-    pub(super) fn frames(&self) -> u64 {
-        self.frames
-    }
-
     /// Resets that came since this was asked last.
     pub(super) fn take_resets(&mut self) -> u64 {
         std::mem::take(&mut self.resets_seen)
@@ -267,8 +333,14 @@ mod tests {
 
     fn meter() -> Meter {
         let mut meter = Meter::new(0);
-        meter.see(PREFACE, 0).expect("no frame yet");
+        see(&mut meter, PREFACE, 0).expect("no frame yet");
         meter
+    }
+
+    /// Shows bytes in a turn that takes all of them.
+    fn see(meter: &mut Meter, bytes: &[u8], now_ms: u64) -> Result<(), Flood> {
+        meter.begin_turn(10_000);
+        meter.see(bytes, now_ms).map(|given| assert_eq!(given, bytes.len()))
     }
 
     #[test]
@@ -276,8 +348,8 @@ mod tests {
         let all = [PREFACE.to_vec(), frame(4, 0, 18), frame(1, 4, 300), frame(0, 1, 0)].concat();
         for size in 1..all.len() {
             let mut meter = Meter::new(0);
-            all.chunks(size).for_each(|piece| meter.see(piece, 0).expect("no flood"));
-            assert_eq!((meter.frames(), meter.sections), (3, 1), "{size}");
+            all.chunks(size).for_each(|piece| see(&mut meter, piece, 0).expect("no flood"));
+            assert_eq!((meter.frames, meter.sections), (3, 1), "{size}");
             assert_eq!(meter.unfinished(), None);
         }
     }
@@ -295,13 +367,13 @@ mod tests {
             let mut meter = meter();
             let bytes = frame(kind, 0, 8);
             for _ in 0..most {
-                assert_eq!(meter.see(&bytes, 0), Ok(()), "{flood:?}");
+                assert_eq!(see(&mut meter, &bytes, 0), Ok(()), "{flood:?}");
             }
-            assert_eq!(meter.clone().see(&bytes, 0), Err(flood));
+            assert_eq!(see(&mut meter.clone(), &bytes, 0), Err(flood));
             for _ in 0..per_second {
-                assert_eq!(meter.see(&bytes, 1000), Ok(()), "{flood:?}");
+                assert_eq!(see(&mut meter, &bytes, 1000), Ok(()), "{flood:?}");
             }
-            assert_eq!(meter.see(&bytes, 1000), Err(flood));
+            assert_eq!(see(&mut meter, &bytes, 1000), Err(flood));
         }
     }
 
@@ -310,7 +382,7 @@ mod tests {
         let mut meter = meter();
         for _ in 0..10_000 {
             meter.sent(1024);
-            assert_eq!(meter.see(&frame(8, 0, 4), 0), Ok(()));
+            assert_eq!(see(&mut meter, &frame(8, 0, 4), 0), Ok(()));
         }
     }
 
@@ -321,30 +393,30 @@ mod tests {
         let mut meter = meter();
         for _ in 0..10_000 {
             meter.answered(1);
-            assert_eq!(meter.see(&frame(3, 0, 4), 0), Ok(()));
+            assert_eq!(see(&mut meter, &frame(3, 0, 4), 0), Ok(()));
         }
         // What was earned is no store for later.
         meter.answered(1_000_000);
         for _ in 0..200 {
-            assert_eq!(meter.see(&frame(3, 0, 4), 0), Ok(()));
+            assert_eq!(see(&mut meter, &frame(3, 0, 4), 0), Ok(()));
         }
-        assert_eq!(meter.see(&frame(3, 0, 4), 0), Err(Flood::Resets));
+        assert_eq!(see(&mut meter, &frame(3, 0, 4), 0), Err(Flood::Resets));
     }
 
     #[test]
     fn tiny_data_is_waited_with_and_no_flood() {
         let mut meter = meter();
         for _ in 0..1000 {
-            assert_eq!(meter.see(&frame(0, 0, 63), 0), Ok(()));
+            assert_eq!(see(&mut meter, &frame(0, 0, 63), 0), Ok(()));
             // Large ones, and the last of a body, are none of it.
-            assert_eq!(meter.see(&frame(0, 0, 64), 0), Ok(()));
-            assert_eq!(meter.see(&frame(0, END_STREAM, 0), 0), Ok(()));
+            assert_eq!(see(&mut meter, &frame(0, 0, 64), 0), Ok(()));
+            assert_eq!(see(&mut meter, &frame(0, END_STREAM, 0), 0), Ok(()));
         }
         assert_eq!(meter.rests_until_ms(), 0);
-        assert_eq!(meter.see(&frame(0, 0, 1), 0), Ok(()));
+        assert_eq!(see(&mut meter, &frame(0, 0, 1), 0), Ok(()));
         assert_eq!(meter.rests_until_ms(), TICK_MS);
         for _ in 0..5000 * TICK_MS / 1000 {
-            assert_eq!(meter.see(&frame(0, 0, 1), TICK_MS), Ok(()));
+            assert_eq!(see(&mut meter, &frame(0, 0, 1), TICK_MS), Ok(()));
         }
         assert_eq!(meter.rests_until_ms(), TICK_MS, "it may go on as fast as that");
     }
@@ -353,8 +425,8 @@ mod tests {
     fn data_and_heads_are_not_counted_here() {
         let mut meter = meter();
         for _ in 0..10_000 {
-            assert_eq!(meter.see(&frame(1, 4, 10), 0), Ok(()));
-            assert_eq!(meter.see(&frame(0, 1, 10), 0), Ok(()));
+            assert_eq!(see(&mut meter, &frame(1, 4, 10), 0), Ok(()));
+            assert_eq!(see(&mut meter, &frame(0, 1, 10), 0), Ok(()));
         }
     }
 
@@ -362,21 +434,79 @@ mod tests {
     fn what_has_begun_and_not_ended_has_one_name_until_it_ends() {
         let mut meter = meter();
         assert_eq!(meter.unfinished(), None);
-        meter.see(&frame(1, 0, 10), 0).expect("no flood");
+        see(&mut meter, &frame(1, 0, 10), 0).expect("no flood");
         let name = meter.unfinished();
         assert!(name.is_some(), "a field section is open");
-        meter.see(&frame(9, 0, 1), 0).expect("no flood");
+        see(&mut meter, &frame(9, 0, 1), 0).expect("no flood");
         assert_eq!(meter.unfinished(), name, "and still the same one");
-        meter.see(&frame(9, 4, 1), 0).expect("no flood");
+        see(&mut meter, &frame(9, 4, 1), 0).expect("no flood");
         assert_eq!(meter.unfinished(), None);
-        meter.see(&frame(6, 0, 8)[..12], 0).expect("no flood");
+        see(&mut meter, &frame(6, 0, 8)[..12], 0).expect("no flood");
         assert!(meter.unfinished().is_some_and(|other| Some(other) != name));
     }
 
     #[test]
     fn a_body_under_way_is_judged_by_its_rate_and_not_here() {
         let mut meter = meter();
-        meter.see(&frame(0, 0, 100)[..50], 0).expect("no flood");
+        see(&mut meter, &frame(0, 0, 100)[..50], 0).expect("no flood");
         assert_eq!(meter.unfinished(), None);
+    }
+
+    /// The kinds of the frames that one turn is given.
+    fn turn(meter: &mut Meter, bytes: &mut &[u8], streams_max: usize) -> Vec<u8> {
+        meter.begin_turn(streams_max);
+        let given = meter.see(bytes, 0).expect("no flood");
+        let (mut now, later) = bytes.split_at(given);
+        *bytes = later;
+        let mut kinds = Vec::new();
+        while let [0, a, b, kind, ..] = *now {
+            kinds.push(kind);
+            now = &now[FRAME_HEAD_BYTES + usize::from(u16::from_be_bytes([a, b]))..];
+        }
+        assert!(now.is_empty(), "frames are given whole");
+        kinds
+    }
+
+    #[test]
+    fn a_turn_is_given_its_ration_of_frames_and_the_next_one_goes_on() {
+        let all = frame(2, 0, 5).repeat(100);
+        let (mut meter, mut bytes) = (meter(), &all[..]);
+        let turns: Vec<usize> = std::iter::repeat_with(|| turn(&mut meter, &mut bytes, 4).len())
+            .take_while(|frames| *frames > 0)
+            .collect();
+        assert_eq!(turns, [32, 32, 32, 4]);
+    }
+
+    /// A stream that is given up at once costs little if both frames are seen in one turn, and the
+    /// work of a shard if not.
+    #[test]
+    fn a_turn_begins_its_ration_of_streams_and_parts_none_from_its_reset() {
+        let pair = [frame(HEADERS, END_HEADERS, 10), frame(3, 0, 4)].concat();
+        let all = pair.repeat(10);
+        let (mut meter, mut bytes) = (meter(), &all[..]);
+        for streams in [4, 4, 2] {
+            let kinds = turn(&mut meter, &mut bytes, 4);
+            assert_eq!(kinds, [HEADERS, 3].repeat(streams));
+        }
+        assert!(bytes.is_empty());
+    }
+
+    #[test]
+    fn many_fields_are_more_work_and_too_many_a_flood() {
+        // Indexed fields, of one byte each.
+        let section = |fields: usize| {
+            let mut bytes = frame(HEADERS, END_HEADERS, fields);
+            bytes[FRAME_HEAD_BYTES..].fill(0x82);
+            bytes
+        };
+        let all = section(160).repeat(4);
+        let (mut meter, mut bytes) = (meter(), &all[..]);
+        assert_eq!(turn(&mut meter, &mut bytes, 4).len(), 3, "eleven frames' work each");
+        let all = section(FIELDS_MANY + 1);
+        for _ in 0..20 {
+            assert_eq!(see(&mut meter, &all, 0), Ok(()));
+            assert_eq!(see(&mut meter, &section(FIELDS_MANY), 0), Ok(()));
+        }
+        assert_eq!(see(&mut meter, &all, 0), Err(Flood::Fields));
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! The library writes whenever one of its small buffers is full: for answers of 1 KiB that is one
 //! system call each. So what it writes is gathered here, and it is the connection's task that
-//! sends it, once per turn. What it reads is looked at first (see [`super::frames`]), and a turn
-//! ends when it has read as much as others can wait for.
+//! sends it, once per turn. What it reads is looked at first (see [`super::frames`]), and it gets no
+//! more of it in one turn than others can wait for: the library works off at once whatever it has.
+//!
+//! Invariant: the library is never given a frame beyond its turn's ration, however much of them came
+//! with one read.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -17,14 +20,6 @@ use super::frames::{Flood, Meter};
 use crate::net::buffer::{Buffers, ReadBuffer};
 use crate::net::timers::Timers;
 
-/// Frames after which a turn ends: with some hundred nanoseconds each, others wait for some ten
-/// microseconds, which is what their own requests take.
-const TURN_FRAMES_MAX: u64 = 128;
-
-/// Bytes of a read behind a turn that ended for its frames. They are small; and those that come with
-/// one read are all taken.
-const SHORT_READ_BYTES: usize = 1024;
-
 /// Bytes that are taken in one turn.
 const TURN_BYTES_MAX: usize = 128 * 1024;
 
@@ -33,19 +28,15 @@ pub(super) struct Io<S> {
     stream: S,
     timers: Rc<Timers>,
     buffers: Buffers,
-    /// What was read before the connection was found to be HTTP/2.
-    first: Option<ReadBuffer>,
+    /// What was read and not given to the library: before the connection was found to be HTTP/2, or
+    /// beyond a turn's ration.
+    kept: Option<ReadBuffer>,
     /// What the library wrote and was not sent.
     out: Option<ReadBuffer>,
     meter: Meter,
     flood: Option<Flood>,
     sent: usize,
     turn_bytes: usize,
-    turn_frames: u64,
-    /// Whether nothing is read for now.
-    holds: bool,
-    /// Whether the last turn was ended for its frames.
-    reads_short: bool,
     /// Whether the turn did not read, since the client is to be waited with.
     rests: bool,
     /// Whether the turn was ended with bytes still to come.
@@ -55,7 +46,7 @@ pub(super) struct Io<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
     pub(super) fn new(
         stream: S,
-        first: Option<ReadBuffer>,
+        kept: Option<ReadBuffer>,
         timers: Rc<Timers>,
         buffers: Buffers,
     ) -> Self {
@@ -64,33 +55,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
             stream,
             timers,
             buffers,
-            first,
+            kept,
             out: None,
             flood: None,
             sent: 0,
             turn_bytes: 0,
-            turn_frames: 0,
-            holds: false,
-            reads_short: false,
             rests: false,
             paused: false,
         }
     }
 
-    /// Begins a turn; `holds`: one in which nothing is read, until [`Self::read_on`].
-    pub(super) fn begin_turn(&mut self, holds: bool) {
-        self.reads_short = self.paused && self.turn_bytes < TURN_BYTES_MAX;
+    /// Begins a turn, which may begin so many streams.
+    pub(super) fn begin_turn(&mut self, streams_max: usize) {
+        self.meter.begin_turn(streams_max);
         self.turn_bytes = 0;
-        self.turn_frames = self.meter.frames();
         self.paused = false;
         self.rests = false;
-        self.holds = holds;
-    }
-
-    /// Reads again, in a turn that began without.
-    pub(super) fn read_on(&mut self) {
-        self.holds = false;
-        self.paused = false;
     }
 
     /// Whether the turn was ended early: the task is to come back.
@@ -203,36 +183,68 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
             self.rests = true;
             return Poll::Pending;
         }
-        let frames = self.meter.frames() - self.turn_frames;
-        if self.holds || frames >= TURN_FRAMES_MAX || self.turn_bytes >= TURN_BYTES_MAX {
+        if self.meter.is_full() || self.turn_bytes >= TURN_BYTES_MAX {
             self.paused = true;
             return Poll::Pending;
         }
-        let before = into.filled().len();
-        if let Some(first) = &mut self.first {
-            let here = first.filled().len().min(into.remaining());
-            into.put_slice(&first.filled()[..here]);
-            first.consume(here);
-            if first.is_empty() {
-                self.first = None;
+        match self.kept.take() {
+            Some(kept) => self.give_kept(kept, into),
+            None => {
+                let before = into.filled().len();
+                ready!(Pin::new(&mut self.stream).poll_read(cx, into))?;
+                self.give_read(before, into);
             }
-        } else if self.reads_short {
-            let some = into.remaining().min(SHORT_READ_BYTES);
-            let mut part = ReadBuf::new(into.initialize_unfilled_to(some));
-            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut part))?;
-            let came = part.filled().len();
-            into.advance(came);
-        } else {
-            ready!(Pin::new(&mut self.stream).poll_read(cx, into))?;
         }
-        let new = &into.filled()[before..];
-        self.turn_bytes += new.len();
-        if let Err(flood) = self.meter.see(new, self.timers.now_ms()) {
-            self.flood = Some(flood);
-            into.set_filled(before);
-            return Poll::Pending;
+        // Nothing given would be the connection's end.
+        match self.flood.is_some() || self.paused {
+            true => Poll::Pending,
+            false => Poll::Ready(Ok(())),
         }
-        Poll::Ready(Ok(()))
+    }
+
+    /// Gives what was kept, as far as this turn may take it.
+    fn give_kept(&mut self, mut kept: ReadBuffer, into: &mut ReadBuf<'_>) {
+        let here = kept.filled().len().min(into.remaining());
+        let given = self.ration(&kept.filled()[..here]);
+        into.put_slice(&kept.filled()[..given]);
+        kept.consume(given);
+        self.kept = Some(kept).filter(|kept| !kept.is_empty());
+    }
+
+    /// Keeps what was read behind `before` and is beyond this turn.
+    fn give_read(&mut self, before: usize, into: &mut ReadBuf<'_>) {
+        let read = &into.filled()[before..];
+        if read.is_empty() {
+            // The end.
+            return;
+        }
+        let given = self.ration(read);
+        let rest = &read[given..];
+        if !rest.is_empty() && self.flood.is_none() {
+            let mut kept = self.buffers.small();
+            while kept.room().len() < rest.len() {
+                kept.grow(usize::MAX);
+            }
+            kept.room()[..rest.len()].copy_from_slice(rest);
+            kept.fill(rest.len());
+            self.kept = Some(kept);
+        }
+        into.set_filled(before + given);
+    }
+
+    /// How many of these bytes this turn may take. If none, it is over: for this turn, or for good.
+    fn ration(&mut self, bytes: &[u8]) -> usize {
+        match self.meter.see(bytes, self.timers.now_ms()) {
+            Ok(given) => {
+                self.turn_bytes += given;
+                self.paused = given == 0;
+                given
+            }
+            Err(flood) => {
+                self.flood = Some(flood);
+                0
+            }
+        }
     }
 }
 
@@ -243,7 +255,7 @@ pub(super) fn let_others(cx: &mut Context<'_>) {
 }
 
 /// Reads that are dropped in one turn.
-const DROPS_MAX: usize = 16;
+const DROPS_MAX: usize = 4;
 
 /// What the library takes for its connection.
 pub(super) struct Guard<S>(pub(super) Rc<RefCell<Io<S>>>);
@@ -285,9 +297,117 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Succeeds although the client is gone: else the library would tell of that in place of why it
+    /// ends the connection, and a flood whose client does not wait for its GOAWAY would go uncounted.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut io = self.0.borrow_mut();
-        ready!(io.poll_send(cx))?;
-        Pin::new(&mut io.stream).poll_shutdown(cx)
+        if ready!(io.poll_send(cx)).is_ok() {
+            let _: io::Result<()> = ready!(Pin::new(&mut io.stream).poll_shutdown(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+    use std::time::Instant;
+
+    use tokio::io::AsyncWriteExt;
+
+    use super::super::frames::{HEADERS, PREFACE};
+    use super::*;
+
+    fn frame(kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u8::try_from(payload.len()).expect("a short frame");
+        [&[0, 0, length, kind, flags, 0, 0, 0, 1], payload].concat()
+    }
+
+    fn guard(stream: tokio::io::DuplexStream) -> Guard<tokio::io::DuplexStream> {
+        let timers = Timers::new(Instant::now());
+        Guard(Rc::new(RefCell::new(Io::new(stream, None, timers, Buffers::new()))))
+    }
+
+    /// What the library would get in the turns of one connection, if all of `sent` came at once.
+    async fn turns(sent: &[u8], streams_max: usize) -> Vec<Vec<u8>> {
+        let (mut client, server) = tokio::io::duplex(1024 * 1024);
+        client.write_all(sent).await.expect("room for all");
+        let mut guard = guard(server);
+        let mut turns = Vec::new();
+        let mut cx = Context::from_waker(Waker::noop());
+        loop {
+            guard.0.borrow_mut().begin_turn(streams_max);
+            let mut given = Vec::new();
+            loop {
+                // As much at once as the library has room for behind a large frame.
+                let mut room = [0; 24 * 1024];
+                let mut into = ReadBuf::new(&mut room);
+                let Poll::Ready(read) = Pin::new(&mut guard).poll_read(&mut cx, &mut into) else {
+                    break;
+                };
+                read.expect("a sound stream");
+                assert!(!into.filled().is_empty(), "it has not ended");
+                given.extend_from_slice(into.filled());
+            }
+            turns.push(given);
+            let io = guard.0.borrow();
+            if io.flood().is_some() || !io.is_paused() {
+                return turns;
+            }
+        }
+    }
+
+    /// The kinds of these frames, which are whole.
+    fn kinds(mut frames: &[u8]) -> Vec<u8> {
+        let mut kinds = Vec::new();
+        while let [0, 0, length, kind, ..] = *frames {
+            kinds.push(kind);
+            frames = &frames[9 + usize::from(length)..];
+        }
+        assert!(frames.is_empty(), "frames are whole: {frames:?}");
+        kinds
+    }
+
+    /// One connection kept all others waiting for 1.5 ms: a read of some KiB holds hundreds of small
+    /// frames, and the library works them all off before it asks whether others have something to do.
+    #[tokio::test]
+    async fn no_turn_is_given_more_frames_than_its_ration() {
+        let ask = frame(HEADERS, 5, b"\x82");
+        let priority = frame(2, 0, &[0; 5]);
+        let update = frame(8, 0, &[0x7f, 0xff, 0xff, 0xff]);
+        let data = frame(0, 0, b"x");
+        for piece in [[&ask[..], &update].concat(), ask.clone(), priority, update, data] {
+            for streams_max in [4, 32] {
+                let sent = [&PREFACE[..], &piece.repeat(400)].concat();
+                let turns = turns(&sent, streams_max).await;
+                let all = turns.concat();
+                assert!(all == sent, "all is given, in its order");
+                for (number, turn) in turns.iter().enumerate() {
+                    let preface = if number == 0 { PREFACE.len() } else { 0 };
+                    let kinds = kinds(&turn[preface..]);
+                    let streams = kinds.iter().filter(|kind| **kind == HEADERS).count();
+                    assert!(streams <= streams_max, "{streams} of {streams_max}");
+                    assert!(kinds.len() <= streams_max * 8, "{} frames", kinds.len());
+                }
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_goes_beyond_a_flood_is_given_to_nobody() {
+        let sent = [&PREFACE[..], &frame(6, 0, &[0; 8]).repeat(150)].concat();
+        let turns = turns(&sent, 4).await;
+        let pings = kinds(&turns.concat()[PREFACE.len()..]).len();
+        assert!((96..=100).contains(&pings), "{pings} of those that came before it");
+    }
+
+    /// A client who left before it read its GOAWAY had the library report that, and no flood.
+    #[tokio::test]
+    async fn a_client_that_is_gone_does_not_change_why_its_connection_ends() {
+        let (client, server) = tokio::io::duplex(64);
+        let mut guard = guard(server);
+        drop(client);
+        guard.write_all(&frame(7, 0, &[0; 8])).await.expect("it is only gathered");
+        guard.shutdown().await.expect("nobody is left to be told");
     }
 }

@@ -39,8 +39,8 @@
 //! 1. A stream's task is done with it when its client gives the stream up, wherever it waits for a
 //!    shard.
 //! 2. For each stream at most one window of content is held in either direction.
-//! 3. A turn of the connection's task takes a bounded number of frames and bytes, then lets others
-//!    have theirs.
+//! 3. In one turn the library is given a bounded number of streams, frames and bytes, however many
+//!    came; then others have their turn (`no_turn_is_given_more_frames_than_its_ration`).
 //!
 //! Known departures, all of them the library's: pseudo-fields among trailers are dropped where the
 //! request should be malformed (8.1), and a `:path` that is missing beside a `Host` without

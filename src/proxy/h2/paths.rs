@@ -111,6 +111,8 @@ pub(super) struct Paths {
     entries: u128,
     /// Whether this section has a path with a `#`.
     found: bool,
+    /// How many fields this section has.
+    fields: usize,
     /// Streams whose path has one, and that were not asked for yet.
     marked: Vec<u32>,
 }
@@ -130,6 +132,7 @@ impl Paths {
             bits: (0, 0),
             entries: 0,
             found: false,
+            fields: 0,
             marked: Vec::new(),
         }
     }
@@ -142,7 +145,7 @@ impl Paths {
         self.front = usize::from(self.padded) + if flags & PRIORITY != 0 { 5 } else { 0 };
         self.fragment = length.saturating_sub(self.front);
         if kind == HEADERS {
-            (self.stream, self.at, self.found) = (stream, At::Field, false);
+            (self.stream, self.at, self.found, self.fields) = (stream, At::Field, false, 0);
         }
     }
 
@@ -174,11 +177,13 @@ impl Paths {
         }
     }
 
-    /// The field section has ended with the frame.
-    pub(super) fn end(&mut self) {
+    /// The field section has ended with the frame; returns how many fields it had. Said again, it
+    /// had none.
+    pub(super) fn end(&mut self) -> usize {
         if std::mem::take(&mut self.found) {
             self.marked.push(self.stream);
         }
+        std::mem::take(&mut self.fields)
     }
 
     /// How many streams are marked.
@@ -198,6 +203,7 @@ impl Paths {
     fn byte(&mut self, byte: u8) {
         match self.at {
             At::Field => {
+                self.fields += 1;
                 let (bits, of) = match byte {
                     0x80.. => (7, Number::Nothing),
                     0x40.. => (6, Number::Name),

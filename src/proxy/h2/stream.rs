@@ -82,8 +82,8 @@ impl Shared {
         self.answered.take()
     }
 
-    /// Takes down how a stream ended.
-    fn ended(&self, answered: bool) {
+    /// Takes down how a stream ended: answered, or in vain.
+    pub(super) fn ended(&self, answered: bool) {
         let trust = self.trust.get();
         self.answered.set(self.answered.get() + u64::from(answered));
         self.trust.set(match answered {

@@ -192,13 +192,6 @@ fn describe(kept: &Kept, value: &Value, meta: &Meta, fields: &mut http::HeaderMa
     fields.insert(MODIFIED, HeaderValue::from(kept.modified_ms));
 }
 
-/// A digest as a field's value. By hand: the formatting machinery takes a microsecond for it.
 fn digest_field(digest: Digest) -> HeaderValue {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = [0; 64];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(digest.0) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
-    }
-    HeaderValue::from_bytes(&text).expect("hexadecimal digits")
+    HeaderValue::from_bytes(digest.text().as_bytes()).expect("hexadecimal digits")
 }

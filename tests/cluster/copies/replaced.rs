@@ -39,7 +39,7 @@ fn a_dead_shard_is_replaced_elsewhere_under_load_and_then_another_may_die() {
     assert!(said.success, "{}{}", said.stdout, said.stderr);
     let begun = Instant::now();
     for node in world.cluster.running() {
-        until_within("the fresh store is filled", HEALED_MAX, || {
+        until_within("the fresh store is filled", 3 * HEALED_MAX, || {
             let view = world.cluster.view(node)?;
             let shard = view.shard(POOL, "s2")?;
             let is_whole = shard["copies"]["standing"] == "whole" && shard["url"] == url.as_str();

@@ -1,6 +1,7 @@
 //! What the end-to-end tests stand on: processes, sockets, patience.
 
 pub mod backend;
+pub mod canary;
 pub mod disk;
 pub mod frames;
 pub mod http;

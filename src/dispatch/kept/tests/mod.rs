@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use self::store::FakeStore;
 use super::conditions::Conditions;
+use super::job::{Content, Job};
 use super::{Act, KeptRequest, run};
 use crate::cluster::lease::{Grant, LeaseHolder, LeaseSettings, SharedLease};
 use crate::cluster::{
@@ -34,6 +35,7 @@ use crate::net::http1::framing::Framing;
 use crate::net::http1::response::ResponseHead;
 use crate::net::timers::TICK_MS;
 use crate::protocol::health::HealthSettings;
+use crate::protocol::quorum::Set;
 use crate::version::{Stamp, Version};
 
 /// The key of all tests.
@@ -305,4 +307,35 @@ fn topology(stores: &[FakeStore], consistency: Level, epoch: u64) -> Arc<Topolog
     }
     apply(Command::MarkFilled { pool });
     Arc::new(Topology::build(&state, None).expect("a topology"))
+}
+
+/// What is made, moved and let go of for each exchange of each request. Grown once unseen, it costs more
+/// than all that is computed.
+#[test]
+fn futures_are_no_larger_than_they_need_to_be() {
+    on_a_worker(|| async {
+        let bench = Bench::new(Level::Quorum).await;
+        let content = Content::Held(bench.worker.buffers.text());
+        let put = bench.request(Act::Put, Level::Quorum);
+        let job = Job::new(&bench.worker, &bench.pool, &put, None, content);
+        let version = old(1);
+        let sizes = [
+            ("stage", size_of_val(&Rc::clone(&job).stage(0)), 2560),
+            ("commit", size_of_val(&Rc::clone(&job).commit(0, version)), 2560),
+            ("put", size_of_val(&Rc::clone(&job).put(0, version)), 2560),
+            ("look", size_of_val(&Rc::clone(&job).look(0)), 2560),
+            ("look_and_fetch", size_of_val(&Rc::clone(&job).look_and_fetch(0)), 2560),
+            ("copy", size_of_val(&Rc::clone(&job).copy(0, Set::EMPTY, version)), 2560),
+        ];
+        let request = bench.request(Act::Get, Level::One);
+        let mut body = Pieces { left: Vec::new(), given: Vec::new(), breaks_off: false };
+        let (mut told, mut note) = (Told::default(), Note::default());
+        let timer = bench.worker.timers.register();
+        let run =
+            run(&bench.worker, &timer, &bench.pool, &request, &mut body, &mut told, &mut note);
+        println!("{sizes:?} run {}", size_of_val(&run));
+        for (name, size, most) in sizes {
+            assert!(size <= most, "{name}: {size} bytes");
+        }
+    });
 }
