@@ -117,7 +117,7 @@ impl PoolState {
             let Some(table) = &past.table else { continue };
             let bytes = table.back.as_ref().map_or(0, |back| back.0.len());
             // Without it no earlier one can be reached either.
-            room = if bytes > room { 0 } else { room - bytes };
+            room = room.saturating_sub(bytes);
             if room == 0
                 && table.back.is_some()
                 && let Some(table) = &mut Arc::make_mut(past).table
