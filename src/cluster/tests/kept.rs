@@ -83,6 +83,51 @@ fn kind_placement_and_copies_belong_together() {
     assert!(matches!(few, Refusal::Ring { .. }), "{few}");
 }
 
+/// What a balanced pool had is told as it was, as far back as there is room for it, and never as the
+/// plain ring would have it.
+#[test]
+fn the_tables_of_earlier_epochs_are_known() {
+    let mut state = with_pool(&["a", "b", "c", "d"]);
+    let pool = pool_name("p");
+    let table = |state: &ClusterState| {
+        let slots = state.pools()[&pool_name("p")].slots().expect("balanced");
+        slots.table().expect("it was planned").digest()
+    };
+    let mut digests = vec![table(&state)];
+    for id in ["e", "f", "g", "h", "i", "j", "k", "l"] {
+        let put = vec![(shard_id(id), shard(id, 1))];
+        let add = Command::SetShards { pool: pool.clone(), put, remove: vec![] };
+        give(&mut state, add).expect("it keeps nothing yet");
+        digests.push(table(&state));
+    }
+    let mut state = ClusterState::decode(&state.encode()).expect("our own");
+    let newest = digests.len() as u64;
+    let mut forgotten = 0;
+    for (epoch, digest) in (1..).zip(&digests) {
+        match state.table_at(&pool, Epoch(epoch)) {
+            Ok(found) => assert_eq!(found.expect("balanced").0.digest(), *digest),
+            Err(NoRing::NoTable { oldest, .. }) => {
+                assert!(epoch < oldest.0 && oldest.0 < newest, "{epoch}, {oldest}");
+                forgotten += 1;
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
+    assert!((1..newest - 2).contains(&forgotten), "some: {forgotten}");
+    for never in [0, newest + 1] {
+        let error = state.table_at(&pool, Epoch(never)).expect_err("it never was");
+        assert!(matches!(error, NoRing::NoEpoch { .. }), "{error}");
+    }
+    // Another store in a shard's place makes an epoch, and no other table.
+    give(&mut state, filled()).expect("it has data now");
+    give(&mut state, bind("a", 1)).expect("its store");
+    give(&mut state, replace("a")).expect("a fresh one");
+    for epoch in [newest, newest + 1] {
+        let found = state.table_at(&pool, Epoch(epoch)).expect("known").expect("balanced");
+        assert_eq!(Some(&found.0.digest()), digests.last());
+    }
+}
+
 /// Nobody plans when a command is applied, and what was planned on another table is not taken.
 #[test]
 fn a_table_comes_with_the_command_and_fits_one_state_only() {
@@ -335,9 +380,15 @@ fn a_state_with_kept_pools_stays_readable_and_is_what_we_write() {
     give(&mut state, filled()).expect("a first write");
     give(&mut state, replace("a")).expect("replaced");
     give(&mut state, mark("b", 2, StoreMark::CatchingUp)).expect("hints");
-    let written = String::from_utf8(state.encode()).expect("JSON");
+    let read = ClusterState::decode(STATE.as_bytes()).expect("kept");
+    let written = String::from_utf8(read.encode()).expect("JSON");
     assert!(written == STATE.trim_end(), "what we write:\n{written}");
-    assert_eq!(ClusterState::decode(STATE.as_bytes()).expect("kept"), state);
+    // The table is what the release planned that wrote it; all else follows from the commands.
+    let without_table = |state: &ClusterState| PoolState {
+        slots: None,
+        ..PoolState::clone(&state.pools()[&pool_name("p")])
+    };
+    assert_eq!(without_table(&read), without_table(&state));
 }
 
 /// The bytes of the commands of level 3, behind the first byte of an entry.
