@@ -42,7 +42,7 @@ pub(super) struct Shared {
 }
 
 /// Streams that the first turns of a connection begin.
-const TURN_STREAMS_MIN: usize = 4;
+const TURN_STREAMS_MIN: usize = 2;
 
 /// Streams that one turn of a connection may come to begin.
 const TURN_STREAMS_MAX: usize = 32;
