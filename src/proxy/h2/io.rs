@@ -256,7 +256,7 @@ pub(super) fn let_others(cx: &mut Context<'_>) {
 }
 
 /// Reads that are dropped in one turn.
-const DROPS_MAX: usize = 4;
+const DROPS_MAX: usize = 16;
 
 /// What the library takes for its connection.
 pub(super) struct Guard<S>(pub(super) Rc<RefCell<Io<S>>>);
