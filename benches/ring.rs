@@ -6,7 +6,8 @@
 //! work shares the machine, the least times are the ones to read. The tokens and keys of a lookup do not depend on the one before:
 //! what is measured is throughput, with the tables in the cache as far as they fit.
 //!
-//! Run: `cargo bench --bench ring`.
+//! Run: `cargo bench --bench ring`; with `-- --histories` instead: pools that keep data through a
+//! thousand changes of their shards.
 
 #![allow(
     clippy::print_stdout,
@@ -23,6 +24,13 @@ use pingora_ketama::{Bucket, Continuum};
 use ringway::ids::{ShardId, Token, Weight, Zone};
 use ringway::ring::slots::{SlotSets, plan};
 use ringway::ring::{Member, Ring, RingSpec, ShardIx};
+// By their names in the library, for what is shared with its tests.
+use ringway::{ids, ring};
+
+#[path = "ring.d/histories.rs"]
+mod histories;
+#[path = "../src/ring/slots/tests/history.rs"]
+mod history;
 
 const SHARDS: u16 = 1000;
 const ZONES: u16 = 5;
@@ -128,6 +136,9 @@ fn ketama_nodes<const BYTES: usize>(ketama: &Continuum, keys: &[[u8; BYTES]]) ->
 }
 
 fn main() {
+    if std::env::args().any(|argument| argument == "--histories") {
+        return histories::run();
+    }
     let owner = Ring::build(&spec(1)).expect("a good spec");
     let sets = Ring::build(&spec(3)).expect("a good spec");
     let buckets: Vec<Bucket> = (0..SHARDS).map(|number| Bucket::new(address(number), 1)).collect();

@@ -3,6 +3,7 @@
 //! Each is a type of its own, so that an epoch can never be passed where a revision is meant, and
 //! each is valid from its construction on: a [`ShardId`] that exists needs no further check.
 
+pub mod digits;
 mod hex;
 mod ketama_name;
 mod peer;
@@ -11,6 +12,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use digits::Text;
 
 pub use hex::{ClusterId, HexError, Nonce, PlanId, StoreId};
 pub use ketama_name::{KetamaName, KetamaNameError};
@@ -197,9 +200,17 @@ pub struct CommandId {
 #[serde(transparent)]
 pub struct Token(pub u64);
 
+impl Token {
+    /// As it is written.
+    #[must_use]
+    pub fn text(self) -> Text<16> {
+        Text::default().hex(&self.0.to_be_bytes())
+    }
+}
+
 impl fmt::Display for Token {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}", self.0)
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -254,9 +265,17 @@ impl From<Weight> for u64 {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+impl Digest {
+    /// As it is written.
+    #[must_use]
+    pub fn text(&self) -> Text<64> {
+        Text::default().hex(&self.0)
+    }
+}
+
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(self.text().as_str())
     }
 }
 

@@ -19,6 +19,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::ids::digits::{Text, read_hex, read_number};
 use crate::ids::{Incarnation, NodeId};
 
 /// Bits of the counter within a millisecond.
@@ -127,10 +128,22 @@ impl Version {
     }
 }
 
+/// As long as a version is in digits, at most.
+pub const VERSION_TEXT_BYTES: usize = 16 + 1 + 20 + 1 + 20 + 1 + 5;
+
+impl Version {
+    /// As it is written.
+    #[must_use]
+    pub fn text(self) -> Text<VERSION_TEXT_BYTES> {
+        let Proposer { node, incarnation, worker } = self.proposer;
+        let text = Text::default().hex(&self.stamp.0.to_be_bytes()).with("-").number(node.0);
+        text.with("-").number(incarnation.0).with("-").number(worker.into())
+    }
+}
+
 impl fmt::Display for Version {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Proposer { node, incarnation, worker } = self.proposer;
-        write!(f, "{:016x}-{node}-{incarnation}-{worker}", self.stamp.0)
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -142,16 +155,18 @@ impl FromStr for Version {
     fn from_str(text: &str) -> Result<Self, VersionError> {
         let parse = || {
             let mut parts = text.split('-');
-            let stamp = parts.next().filter(|digits| digits.len() == 16)?;
+            let stamp = parts.next()?;
+            let is_lower = !stamp.bytes().any(|byte| byte.is_ascii_uppercase());
+            let mut number = || read_number(parts.next()?);
             let version = Self {
-                stamp: Stamp(u64::from_str_radix(stamp, 16).ok()?),
+                stamp: Stamp(u64::from_be_bytes(read_hex(stamp).filter(|_| is_lower)?)),
                 proposer: Proposer {
-                    node: NodeId(parts.next()?.parse().ok()?),
-                    incarnation: Incarnation(parts.next()?.parse().ok()?),
-                    worker: parts.next()?.parse().ok()?,
+                    node: NodeId(number()?),
+                    incarnation: Incarnation(number()?),
+                    worker: number()?.try_into().ok()?,
                 },
             };
-            (parts.next().is_none() && version.to_string() == text).then_some(version)
+            parts.next().is_none().then_some(version)
         };
         parse().ok_or_else(|| VersionError { found: text.chars().take(80).collect() })
     }

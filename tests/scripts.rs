@@ -8,6 +8,8 @@
 
 #[path = "scripts/cluster.rs"]
 mod cluster;
+#[path = "scripts/cluster_kept.rs"]
+mod cluster_kept;
 #[path = "scripts/cluster_log.rs"]
 mod cluster_log;
 #[path = "scripts/health.rs"]

@@ -28,8 +28,12 @@ pub struct PoolPlan {
     pub epoch_before: Option<u64>,
     /// Its epoch after; absent if it goes.
     pub epoch_after: Option<u64>,
-    /// The part of the circle whose owner changes, as a percentage.
+    /// The part of the circle whose owner changes, as a percentage; of a balanced pool, the part of
+    /// all copies that get another shard.
     pub moved: String,
+    /// Whether the pool is balanced, before or after.
+    #[serde(default)]
+    pub balanced: bool,
     /// The heaviest shard over what its weight says, before and after, as percentages; 100 is
     /// perfectly even. Absent without a ring.
     pub peak_before: Option<String>,
@@ -96,6 +100,7 @@ fn of_pool(report: &PoolReport) -> PoolPlan {
         epoch_before: report.epoch_before.map(|epoch| epoch.0),
         epoch_after: report.epoch_after.map(|epoch| epoch.0),
         moved: report.moved.to_string(),
+        balanced: report.balanced,
         peak_before: peak(report.peak_to_mean.0),
         peak_after: peak(report.peak_to_mean.1),
         shards: shards.collect(),

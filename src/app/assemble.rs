@@ -56,7 +56,9 @@ fn needs_tls(topology: &Topology, pool: &PoolName) -> bool {
 /// `previous` that stay the same go over.
 ///
 /// # Errors
-/// When the routes make no table, or a standalone node's leads nowhere.
+/// When the routes make no table, or a standalone node's leads nowhere; and, of a node that runs, when
+/// a route has another rule for keys than its pool. At a start that is told, and the route refuses
+/// requests: what is agreed may have changed since the file was written, and the others go on.
 pub fn site(
     config: &Config,
     node: &NodeName,
@@ -110,7 +112,11 @@ pub fn site(
     let site = Site::build(Arc::new(view), parts, previous, workers);
     // In a cluster the pools are agreed, and may come and go.
     if config.cluster.is_some() {
+        if let Some(other) = site.other_keys().next().filter(|_| previous.is_some()) {
+            return Err(other.into());
+        }
         tell_unknown_pools(&site, previous);
+        tell_other_keys(&site, previous);
         return Ok(site);
     }
     let unknown = site.unknown_pools().next();
@@ -160,7 +166,20 @@ pub fn republished(
     }
     let site = previous.over(Arc::new(view));
     tell_unknown_pools(&site, Some(previous));
+    tell_other_keys(&site, Some(previous));
     site
+}
+
+/// Tells once which routes would look for objects where they are not, and when that is mended.
+fn tell_other_keys(site: &Site, previous: Option<&Site>) {
+    let before: Vec<_> = previous.into_iter().flat_map(Site::other_keys).collect();
+    let now: Vec<_> = site.other_keys().collect();
+    for other in now.iter().filter(|other| !before.contains(other)) {
+        tracing::error!("requests are refused: {other}");
+    }
+    for mended in before.iter().filter(|other| !now.contains(other)) {
+        tracing::info!(route = mended.route, pool = mended.pool, "the route's key is the pool's");
+    }
 }
 
 /// Tells once which routes lead to pools that are not there, and when they are there again. As

@@ -11,7 +11,7 @@ use crate::control::standalone::ControlError;
 use crate::disk::hints::HintLogError;
 use crate::ids::PoolName;
 use crate::net::tls::{ListenerTlsError, ShardTlsError, TlsError};
-use crate::proxy::site::UnknownPool;
+use crate::proxy::site::{OtherKey, UnknownPool};
 use crate::route::RouteTableError;
 use crate::store::OpenError;
 
@@ -30,6 +30,9 @@ pub enum AppError {
     /// A route leads nowhere.
     #[error(transparent)]
     UnknownPool(#[from] UnknownPool),
+    /// A route has another rule for keys than what is agreed of its pool.
+    #[error(transparent)]
+    OtherKey(#[from] OtherKey),
     /// Changes that a running process cannot make: all of them.
     #[error("{} cannot change while the node runs: restart it, or change that back", .0.join(", "))]
     NeedsRestart(Vec<&'static str>),

@@ -10,7 +10,7 @@
 
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use prometheus::proto::MetricFamily;
@@ -24,6 +24,7 @@ use super::publisher::Publisher;
 use super::store::unix_ms;
 use super::wishes::propose;
 use crate::admin::control::{Member, Seed};
+use crate::background::heal::{Orders, StoreSeen};
 use crate::cluster::lease::{RingReport, SharedLease};
 use crate::cluster::{Change, Command, FEATURE_LEVEL, Settings, Topology};
 use crate::config::{ClusterConfig, Config};
@@ -32,7 +33,7 @@ use crate::control::group::{Group, GroupOptions, JoinError, Storage, Timing};
 use crate::control::metrics;
 use crate::control::steward::{Facts, PoolView, Steward, StewardParts};
 use crate::control::wishes::Asked;
-use crate::ids::{NodeName, PeerAddress};
+use crate::ids::{NodeName, PeerAddress, ShardId};
 use crate::metrics::{self as series, Kind, Sample};
 use crate::net::peer::{
     Introduction, PeerAnswer, PeerClient, PeerHandler, PeerRequest, TcpDial, TcpPeers, serve,
@@ -174,6 +175,7 @@ impl Opened {
         control: &Handle,
         lease: Arc<SharedLease>,
         asked: mpsc::Receiver<Asked>,
+        heal: Arc<OnceLock<Orders>>,
     ) -> Result<Membership, AppError> {
         let _runtime = control.enter();
         let listener = TcpListener::from_std(socket).map_err(AppError::system("cannot listen"))?;
@@ -182,7 +184,7 @@ impl Opened {
             peers: Arc::new(self.peers.lane()),
             facts: {
                 let (publisher, lease) = (Arc::clone(publisher), Arc::clone(&lease));
-                Box::new(move || facts(&publisher, &lease))
+                Box::new(move || facts(&publisher, &lease, heal.get()))
             },
             lease,
             published: publisher.revision(),
@@ -446,7 +448,7 @@ async fn publish(group: Group, publisher: Arc<Publisher>) {
     }
 }
 
-fn facts(publisher: &Publisher, lease: &SharedLease) -> Facts {
+fn facts(publisher: &Publisher, lease: &SharedLease, heal: Option<&Orders>) -> Facts {
     let site = publisher.published().load_full();
     let mut facts = Facts {
         routes_digest: site.routes.digest().to_string(),
@@ -461,7 +463,14 @@ fn facts(publisher: &Publisher, lease: &SharedLease) -> Facts {
         facts.rings.insert(name.clone(), ring);
         let views = pool.health.own_views().into_iter();
         let shards = views.map(|(shard, down)| (shard, down.read, down.write)).collect();
-        facts.views.push(PoolView { pool: name, shards });
+        let is_foreign =
+            |id: &ShardId| heal.is_some_and(|heal| heal.seen(&name, id) != StoreSeen::Own);
+        let ids = pool.agreed.shards.iter().map(|shard| &shard.id);
+        let foreign = match &pool.agreed.spec.kept {
+            Some(_) => ids.filter(|id| is_foreign(id)).cloned().collect(),
+            None => Vec::new(),
+        };
+        facts.views.push(PoolView { pool: name, shards, foreign });
     }
     // An epoch counts when nothing older is in flight. Requests of caches are pinned to none.
     facts.epochs = lease.report(boottime_ms(), &facts.epochs);

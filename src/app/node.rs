@@ -12,7 +12,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -34,6 +34,7 @@ use super::wishes::Alone;
 use crate::admin::api::ActionRequest;
 use crate::admin::control::Control;
 use crate::admin::telemetry::Gather;
+use crate::background::heal::Orders;
 use crate::cluster::lease::SharedLease;
 use crate::cluster::{ClusterState, Report, Settings, Topology};
 use crate::config::Config;
@@ -191,9 +192,13 @@ impl Node {
         let (phase, phase_seen) = watch::channel(Phase::Serving);
 
         let lease = Arc::clone(&kept.lease);
-        let (authority, report) = begun.run(config, &publisher, &parts.control, (lease, asked))?;
+        // What healing sees of the stores goes to the group; it begins by what the group has agreed.
+        let eyes = Arc::new(OnceLock::new());
+        let joint = (lease, asked, Arc::clone(&eyes));
+        let (authority, report) = begun.run(config, &publisher, &parts.control, joint)?;
         let (agreed, own) = (authority.agreed(), kept.lease.of_worker(0));
         let heal = healing.begin(config, &publisher, kept.wishes.clone(), agreed, own, origin)?;
+        eyes.get_or_init(|| heal.clone());
         let shown = Shown {
             started: origin,
             agreed: authority.agreed(),
@@ -462,7 +467,7 @@ impl Begun {
         config: &Config,
         publisher: &Arc<Publisher>,
         control: &Handle,
-        (lease, asked): (Arc<SharedLease>, mpsc::Receiver<Asked>),
+        (lease, asked, eyes): (Arc<SharedLease>, mpsc::Receiver<Asked>, Arc<OnceLock<Orders>>),
     ) -> Result<(Authority, Report), AppError> {
         match self {
             Self::Standalone(standalone, report) => {
@@ -485,7 +490,7 @@ impl Begun {
                 Ok((Authority::Standalone { alone, _tasks: tasks }, report))
             }
             Self::Cluster(opened, socket) => {
-                let membership = opened.run(socket, publisher, control, lease, asked)?;
+                let membership = opened.run(socket, publisher, control, lease, asked, eyes)?;
                 Ok((Authority::Cluster(Box::new(membership)), Report::new()))
             }
         }

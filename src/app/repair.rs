@@ -86,8 +86,10 @@ fn line(pass: &Pass) -> String {
 
 fn summary(pass: &Pass) -> String {
     let Pass { pool, slots, slots_differing, keys_differing, copied, failed, stuck, .. } = pass;
+    let keys = if *keys_differing == 1 { "key" } else { "keys" };
     let mut text = format!(
-        "pool {pool}: {slots} slots compared, {slots_differing} differed; {keys_differing} keys differed, "
+        "pool {pool}: {slots} slots compared, {slots_differing} differed; {keys_differing} {keys} \
+         differed, "
     );
     text.push_str(&match pass.dry_run {
         true => "none was copied (dry run)".to_owned(),

@@ -315,7 +315,12 @@ fn pool_plan_words(plan: &PoolPlan) -> String {
     if same_ring {
         return format!("\npool {}: {epochs}, no key moves\n", plan.pool);
     }
-    let mut text = format!("\npool {}: {epochs}, {} of the keys move\n", plan.pool, plan.moved);
+    let what = match (plan.balanced, plan.epoch_before) {
+        (true, None) => String::new(),
+        (true, Some(_)) => format!(", {} of the copies get another shard", plan.moved),
+        (false, _) => format!(", {} of the keys move", plan.moved),
+    };
+    let mut text = format!("\npool {}: {epochs}{what}\n", plan.pool);
     match (&plan.peak_before, &plan.peak_after) {
         (Some(before), Some(after)) => text.push_str(&format!(
             "  the heaviest shard has {after} of what its weight says, before {before}\n"

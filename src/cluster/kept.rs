@@ -4,61 +4,10 @@
 //! itself when its folder was empty. The group binds the shard to that id once. Whatever else
 //! answers at the shard's address later, a fresh disk or another shard's store, is not it.
 
-use std::fmt;
-use std::str::FromStr;
-
 use serde::{Deserialize, Serialize};
 
 use crate::ids::StoreId;
-
-/// How strong a request on a replicated pool is if it says nothing itself (DESIGN, section 7).
-#[derive(
-    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
-)]
-#[serde(rename_all = "lowercase")]
-pub enum Consistency {
-    /// One replica; the newest wins, some day.
-    One,
-    /// More than half of the replicas: linearizable for each key.
-    #[default]
-    Quorum,
-    /// Every replica.
-    All,
-}
-
-impl Consistency {
-    /// The word for it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::One => "one",
-            Self::Quorum => "quorum",
-            Self::All => "all",
-        }
-    }
-}
-
-impl fmt::Display for Consistency {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// A text that names no level.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("a level is `one`, `quorum` or `all`")]
-pub struct NoConsistency;
-
-impl FromStr for Consistency {
-    type Err = NoConsistency;
-
-    fn from_str(text: &str) -> Result<Self, NoConsistency> {
-        [Self::One, Self::Quorum, Self::All]
-            .into_iter()
-            .find(|level| level.as_str() == text)
-            .ok_or(NoConsistency)
-    }
-}
+use crate::level::Level;
 
 /// What is agreed about a pool that keeps data, beside what every pool has.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,9 +15,9 @@ impl FromStr for Consistency {
 pub struct KeptSpec {
     /// On how many shards each object is.
     pub replicas: u8,
-    /// The level of requests that name none.
+    /// The level of requests that name none (DESIGN, section 7).
     #[serde(default)]
-    pub consistency: Consistency,
+    pub consistency: Level,
     /// How long a deleted object is remembered at least, in milliseconds.
     pub tombstone_min_age_ms: u64,
     /// Which bytes of a request are hashed, in the canonical form of

@@ -92,7 +92,7 @@ pub use differences::differences;
 pub use drift::drift;
 pub use envelope::{ACTOR_BYTES_MAX, Actor, ActorError, Envelope, EnvelopeError};
 pub use history::{HISTORY_MAX, ROUTINE_MAX, Record};
-pub use kept::{Consistency, KeptSpec, NoConsistency, StoreState, TOMBSTONE_MIN_AGE_MS_DEFAULT};
+pub use kept::{KeptSpec, StoreState, TOMBSTONE_MIN_AGE_MS_DEFAULT};
 pub use node::{NODES_MAX, NodeState, Role, VOTERS_MAX, voters};
 pub use past::{NoRing, PAST_EPOCHS_MAX, PastRing};
 pub use persist::StateError;

@@ -23,6 +23,8 @@ pub struct PoolReport {
     /// The part of the circle whose owner changes. A cache pool keeps nothing for its keys
     /// elsewhere, so this is the part of them that will be missed once.
     pub moved: Ratio,
+    /// Whether the pool has a table, before or after: `moved` is of all copies then.
+    pub balanced: bool,
     /// The most that a shard has over what its weight says, before and after; zero without a ring.
     pub peak_to_mean: (Ratio, Ratio),
     /// What the loss of each zone would do afterwards.
@@ -80,6 +82,7 @@ pub(super) fn report_pool(
         epoch_after: is.map(|pool| pool.epoch),
         shares,
         moved: moved(ring_before.as_ref(), ring_after.as_ref()),
+        balanced: false,
         peak_to_mean,
         zones: ring_after.as_ref().map(Ring::zone_losses).unwrap_or_default(),
     })
@@ -116,6 +119,7 @@ fn report_table(
             (Some(before), Some(after)) => after.moved(before),
             _ => Ratio::ONE,
         },
+        balanced: true,
         peak_to_mean,
         zones: Vec::new(),
     })

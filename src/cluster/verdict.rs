@@ -11,7 +11,9 @@
 //!    says nothing of a shard counts for neither, yet it counts among the holders: two of five are
 //!    no majority because the other three are silent. With one holder its view decides.
 //! 3. The majority must last for `hold_ms`. Reads and writes are judged apart: a full volume fails
-//!    writes only.
+//!    writes only. So is whether a shard's own store answers: where most see another (a disk that is
+//!    not mounted, an address given away), no node uses it until most see its own again, or
+//!    `ring replace` makes it the shard's.
 //! 4. Each time that a shard goes down again it takes twice as long to come up, up to
 //!    `hold_off_max_ms`; each `forgive_ms` in service halves that again. So a shard that flaps
 //!    settles on *down*, and costs few entries of the log. Going down is never delayed further: it
@@ -42,6 +44,9 @@ pub struct Seen {
     pub reads_down: bool,
     /// As well for writes.
     pub writes_down: bool,
+    /// Another store than the shard's own answers in its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub foreign: bool,
 }
 
 /// What one node has seen of all shards that it knows enough of.
@@ -90,9 +95,10 @@ pub struct VerdictBook {
 struct Case {
     reads: Question,
     writes: Question,
+    foreign: Question,
 }
 
-/// One class of requests of one shard: is it down?
+/// One class of requests of one shard: is it down? Or: is it foreign?
 #[derive(Debug, Clone, Copy, Default)]
 struct Question {
     /// What was agreed when this was last asked; `None` if it never was.
@@ -149,7 +155,10 @@ impl VerdictBook {
                 let settings = &self.settings;
                 let reads_due = case.reads.ask(now_ms, verdict.reads_down, reads, settings);
                 let writes_due = case.writes.ask(now_ms, verdict.writes_down, writes, settings);
-                if !(reads_due || writes_due) || decisions.len() == DECISIONS_MAX {
+                let foreign = tally.foreign.judge(holders.len(), verdict.foreign);
+                let foreign_due = case.foreign.ask(now_ms, verdict.foreign, foreign, settings);
+                let is_due = reads_due || writes_due || foreign_due;
+                if !is_due || decisions.len() == DECISIONS_MAX {
                     continue;
                 }
                 let mut decided = *verdict;
@@ -160,6 +169,10 @@ impl VerdictBook {
                 if writes_due {
                     case.writes.proposed_ms = Some(now_ms);
                     decided.writes_down = writes;
+                }
+                if foreign_due {
+                    case.foreign.proposed_ms = Some(now_ms);
+                    decided.foreign = foreign;
                 }
                 decisions.push((pool.clone(), shard.clone(), decided));
             }
@@ -184,6 +197,7 @@ impl VerdictBook {
             let tally = tallies.entry(shard.clone()).or_default();
             tally.reads.count(seen.reads_down);
             tally.writes.count(seen.writes_down);
+            tally.foreign.count(seen.foreign);
         }
         tallies
     }
@@ -194,6 +208,7 @@ impl VerdictBook {
 struct Tallies {
     reads: Tally,
     writes: Tally,
+    foreign: Tally,
 }
 
 /// How many see it down, and how many up.

@@ -135,7 +135,9 @@ fn of_pool(
     warnings: &mut Vec<Warning>,
 ) {
     let pool = || name.clone();
-    if before.is_some() && report.moved.thousandths() > MOVED_THOUSANDTHS_MAX {
+    // A balanced pool that has data is left where it is, and one that has none misses nothing.
+    let moves_much = report.moved.thousandths() > MOVED_THOUSANDTHS_MAX;
+    if before.is_some() && moves_much && !report.balanced {
         warnings.push(Warning::MovesMuch { pool: pool(), part: report.moved.to_string() });
     }
     for (id, shard) in &after.shards {

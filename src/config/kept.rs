@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
-use crate::cluster::{Consistency, KeptSpec, Kind, Placement, TOMBSTONE_MIN_AGE_MS_DEFAULT};
+use crate::cluster::{KeptSpec, Kind, Placement, TOMBSTONE_MIN_AGE_MS_DEFAULT};
 use crate::key::HashTag;
+use crate::level::Level;
 use crate::limits::KeptSettings;
 use crate::ring::REPLICAS_MAX;
 use crate::route::KeyRule;
@@ -67,9 +68,8 @@ pub(super) fn kept<'a>(pool: &Section<'a>, kind: Option<Kind>) -> Kept<'a> {
     let mut settings = KeptSettings::default();
     let mut replicas = REPLICAS_DEFAULT;
     pool.set("replicas", &mut replicas, |spot| spot.number(1..=u64::from(REPLICAS_MAX)));
-    let mut consistency = Consistency::default();
-    let levels = [Consistency::One, Consistency::Quorum, Consistency::All]
-        .map(|level| (level.as_str(), level));
+    let mut consistency = Level::default();
+    let levels = Level::EVERY.map(|level| (level.as_str(), level));
     pool.set("consistency", &mut consistency, |spot| spot.one_of(&levels, &["serial"]));
     let mut min_age = Duration::from_millis(TOMBSTONE_MIN_AGE_MS_DEFAULT);
     pool.set("tombstone_min_age", &mut min_age, |spot| spot.duration_from(TOMBSTONE_MIN_AGE_LEAST));

@@ -86,7 +86,7 @@ impl Receiving {
         Self {
             buffer: worker.buffers.small(),
             scanner: Scanner::default(),
-            head: worker.spare_head(),
+            head: worker.buffers.head(),
             interims: 0,
         }
     }
@@ -199,7 +199,7 @@ impl Attempt<'_> {
         answer.head(&receiving.head, whole, framing, &about, state == Sending::Complete);
         receiving.buffer.consume(length);
         let persistence = receiving.head.persistence();
-        self.worker.keep_head(std::mem::take(&mut receiving.head));
+        self.worker.buffers.keep_head(std::mem::take(&mut receiving.head));
 
         let mut relay = Relay {
             worker: self.worker,
@@ -261,7 +261,8 @@ impl Attempt<'_> {
         let mut gathered = head;
         loop {
             if by_pipe {
-                match body.next_piped().await.map_err(SendError::Client)? {
+                let pipes = &self.worker.pipes;
+                match body.next_piped(pipes).await.map_err(SendError::Client)? {
                     Passage::Piped(mut pipe) => {
                         let bytes = pipe.held();
                         self.count_sent(bytes);

@@ -154,13 +154,13 @@ impl<'a> Held<'a> {
 
     async fn relay<A: Answer>(&mut self, answer: &mut A) -> Result<bool, TryError> {
         let Attempt { worker, timer, pool, shard, request, .. } = self.attempt;
-        let mut head = worker.spare_head();
+        let mut head = worker.buffers.head();
         for whole in self.interims.0.drain(..) {
             if head.parse(&whole, request.head_asked).is_ok() {
                 answer.interim(&head, &whole).await?;
             }
         }
-        worker.keep_head(head);
+        worker.buffers.keep_head(head);
         let about = About::of(shard.id.as_str(), pool.agreed.epoch);
         let mut receiving = std::mem::replace(&mut self.receiving, Receiving::begun(worker));
         let framing = receiving.head.framing();
@@ -169,7 +169,7 @@ impl<'a> Held<'a> {
         answer.head(&receiving.head, whole, framing, &about, true);
         receiving.buffer.consume(self.length);
         let persistence = receiving.head.persistence();
-        worker.keep_head(std::mem::take(&mut receiving.head));
+        worker.buffers.keep_head(std::mem::take(&mut receiving.head));
         let mut relay = Relay {
             worker,
             timer,

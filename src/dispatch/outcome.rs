@@ -4,10 +4,12 @@
 //! and decides in between what may be repeated.
 
 use super::seam::{BodyError, ClientGone};
+use crate::level::Level;
 use crate::net::tls::ShardRefused;
 use crate::net::upstream::ConnectError;
 use crate::protocol::quorum::Reason;
 use crate::protocol::replica::Refusal;
+use crate::version::Version;
 
 /// Why a request was not answered by a shard.
 #[derive(Debug, thiserror::Error)]
@@ -122,6 +124,35 @@ pub struct Note {
     pub owes_head: bool,
     /// Whether further tries were allowed by everything but the limits.
     pub retries_exhausted: bool,
+    /// How strong it was, on a pool that keeps copies.
+    pub kept: Option<KeptNote>,
+    /// Which shards could not do their part, since when and why, if it failed for their sake.
+    pub away: Option<String>,
+}
+
+/// What is remembered of a request to a pool that keeps copies.
+#[derive(Debug, Clone, Copy)]
+pub struct KeptNote {
+    /// The level that it asked for.
+    pub asked: Level,
+    /// The level that was reached; `None` if that was not.
+    pub achieved: Option<Level>,
+    /// Of a write, how many replicas had acknowledged it when the client was told; of a read, how
+    /// many had told what they hold.
+    pub acks: usize,
+    /// How many there are.
+    pub replicas: usize,
+    /// The version that was written or read, as far as there was one.
+    pub version: Option<Version>,
+}
+
+impl Note {
+    /// So many replicas have done their part, for this version.
+    pub(super) fn reached(&mut self, acks: usize, version: Option<Version>) {
+        if let Some(kept) = &mut self.kept {
+            (kept.acks, kept.version) = (acks, version);
+        }
+    }
 }
 
 /// Why a try brought no whole answer to the client. But for [`AnswerBroke`](Self::AnswerBroke) and

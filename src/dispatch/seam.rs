@@ -9,7 +9,7 @@ use crate::ids::{Epoch, Token};
 use crate::net::http1::chunked::ChunkError;
 use crate::net::http1::framing::Framing;
 use crate::net::http1::response::ResponseHead;
-use crate::net::splice::Pipe;
+use crate::net::splice::{Pipe, Pipes};
 use crate::net::wire::WireError;
 use crate::protocol::health::Class;
 
@@ -78,9 +78,9 @@ pub trait Body {
     /// The next part. After [`Part::End`] it is not called again.
     async fn next(&mut self) -> Result<Part<'_>, BodyError>;
 
-    /// The next bytes in a pipe, if this body comes in that way; or else [`next`](Self::next) is to
-    /// be called. May be called again after each part.
-    async fn next_piped(&mut self) -> Result<Passage, BodyError> {
+    /// The next bytes in one of these pipes, if this body comes in that way; or else
+    /// [`next`](Self::next) is to be called. May be called again after each part.
+    async fn next_piped(&mut self, _pipes: &Pipes) -> Result<Passage, BodyError> {
         Ok(Passage::Copied)
     }
 

@@ -1,12 +1,13 @@
 //! Which shards was a recorded request put to, when, and what came of it?
 //!
-//! One span for each try, so that a trace shows a repeat for what it is. A request that is not
-//! recorded has none of this.
+//! One span for each try, so that a trace shows a repeat for what it is. On a pool that keeps copies
+//! a try is one exchange with one replica. A request that is not recorded has none of this.
 
 use std::cell::{Ref, RefCell};
 
 use super::outcome::Failure;
 use crate::net::timers::Timer;
+use crate::protocol::health::Class;
 use crate::trace::{Ids, SpanId, TRACEPARENT_BYTES, TraceId, traceparent};
 
 /// A request that is being recorded.
@@ -20,6 +21,53 @@ pub struct Trace {
     tries: RefCell<Vec<Try>>,
 }
 
+/// What is asked of one replica.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Round {
+    /// To take a body in.
+    Stage,
+    /// To make what was staged the value.
+    Commit,
+    /// To take a body in as the value at once.
+    Put,
+    /// To take a tombstone in.
+    Remove,
+    /// To forget what was staged.
+    Abort,
+    /// To tell what it holds.
+    Look,
+    /// To give what it holds.
+    Fetch,
+    /// To list keys.
+    List,
+}
+
+impl Round {
+    /// As spans name it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stage => "stage",
+            Self::Commit => "commit",
+            Self::Put => "put",
+            Self::Remove => "remove",
+            Self::Abort => "abort",
+            Self::Look => "look",
+            Self::Fetch => "fetch",
+            Self::List => "list",
+        }
+    }
+
+    /// Which health of the replica it is evidence of.
+    #[must_use]
+    pub fn class(self) -> Class {
+        match self {
+            Self::Stage | Self::Commit | Self::Put | Self::Remove | Self::Abort => Class::Write,
+            Self::Look | Self::Fetch | Self::List => Class::Read,
+        }
+    }
+}
+
 /// One try at one shard.
 #[derive(Debug, Clone, Copy)]
 pub struct Try {
@@ -27,6 +75,10 @@ pub struct Try {
     pub span: SpanId,
     /// The shard's place in the pool.
     pub shard: usize,
+    /// What was asked of a replica; `None` where the client's request was passed on.
+    pub round: Option<Round>,
+    /// What the replica answered, in one word; empty if it did not, or none was asked.
+    pub outcome: &'static str,
     /// When it began, on the worker's clock.
     pub begun_micros: u64,
     /// The status of the shard's answer; 0 if there was none.
@@ -71,10 +123,24 @@ pub(super) struct Trying<'a> {
 impl<'a> Trying<'a> {
     /// A try begins.
     pub(super) fn begin(trace: &'a Trace, shard: usize, timer: &'a Timer) -> Self {
+        Self::begin_any(trace, shard, None, timer)
+    }
+
+    /// An exchange with a replica begins.
+    pub(super) fn begin_round(
+        trace: &'a Trace,
+        shard: usize,
+        round: Round,
+        timer: &'a Timer,
+    ) -> Self {
+        Self::begin_any(trace, shard, Some(round), timer)
+    }
+
+    fn begin_any(trace: &'a Trace, shard: usize, round: Option<Round>, timer: &'a Timer) -> Self {
         let span = SpanId::of_random(trace.ids.draw());
         let begun_micros = timer.timers().now_micros();
         let mut tries = trace.tries.borrow_mut();
-        tries.push(Try { span, shard, begun_micros, status: 0, end: None });
+        tries.push(Try { span, shard, round, outcome: "", begun_micros, status: 0, end: None });
         Self { trace, number: tries.len() - 1, span, timer }
     }
 
@@ -91,6 +157,14 @@ impl<'a> Trying<'a> {
     /// The try has ended.
     pub(super) fn end(&self, failure: Option<&Failure>) {
         self.end_with(failure.map(word_for));
+    }
+
+    /// The replica has answered, or it is known what went wrong; each in one word.
+    pub(super) fn end_round(&self, came: Result<&'static str, &'static str>) {
+        if let Ok(outcome) = came {
+            self.trace.tries.borrow_mut()[self.number].outcome = outcome;
+        }
+        self.end_with(came.err());
     }
 
     /// The first word counts.

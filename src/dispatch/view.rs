@@ -406,8 +406,8 @@ fn health_of(
 /// What is agreed about each shard.
 fn agreed_down(agreed: &PoolTopology) -> Vec<PerClass<bool>> {
     let down = |shard: &ShardTopology| PerClass {
-        read: shard.verdict.reads_down,
-        write: shard.verdict.writes_down,
+        read: shard.verdict.reads_down || shard.verdict.foreign,
+        write: shard.verdict.writes_down || shard.verdict.foreign,
     };
     agreed.shards.iter().map(down).collect()
 }

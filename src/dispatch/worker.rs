@@ -11,7 +11,6 @@ use crate::drivers::native::Means;
 use crate::metrics::Stripe;
 use crate::net::buffer::Buffers;
 use crate::net::http1::request::RequestHead;
-use crate::net::http1::response::ResponseHead;
 use crate::net::splice::{PIPES_MAX, Pipes};
 use crate::net::timers::Timers;
 use crate::net::upstream::Upstreams;
@@ -24,6 +23,9 @@ pub struct Worker {
     pub buffers: Buffers,
     /// Pipes that large bodies pass through.
     pub pipes: Pipes,
+    /// Narrow ones, by which a body is spread over several uploads. One would do: it is empty again
+    /// before anything else happens.
+    pub(super) narrow_pipes: Pipes,
     /// Idle connections to shards.
     pub upstreams: Rc<Upstreams>,
     /// What it has for pools that keep data.
@@ -43,7 +45,6 @@ pub struct Worker {
     /// Whether connections without a request are closed.
     pub closing: Cell<bool>,
     /// Heads to parse into, for their vectors.
-    spare_heads: RefCell<Vec<ResponseHead>>,
     spare_request_heads: RefCell<Vec<RequestHead>>,
 }
 
@@ -59,6 +60,7 @@ impl Worker {
             timers: Timers::new(epoch),
             buffers: Buffers::new(),
             pipes: Pipes::new(PIPES_MAX),
+            narrow_pipes: Pipes::narrow(1),
             upstreams: Rc::default(),
             kept: Rc::new(KeptWorker::without_lease()),
             hints: None,
@@ -68,7 +70,6 @@ impl Worker {
             stripe: Stripe::of_worker(number),
             draining: Cell::new(false),
             closing: Cell::new(false),
-            spare_heads: RefCell::default(),
             spare_request_heads: RefCell::default(),
         }
     }
@@ -76,7 +77,8 @@ impl Worker {
     /// The same, with at most `pipes_max` pipes; with none, all bodies are copied.
     #[must_use]
     pub fn with_pipes(self, pipes_max: usize) -> Self {
-        Self { pipes: Pipes::new(pipes_max), ..self }
+        let narrow_pipes = Pipes::narrow(pipes_max.min(1));
+        Self { pipes: Pipes::new(pipes_max), narrow_pipes, ..self }
     }
 
     /// What is lent to whoever speaks to stores that keep copies.
@@ -115,17 +117,6 @@ impl Worker {
     /// Takes a request's head back.
     pub fn keep_request_head(&self, head: RequestHead) {
         let mut spare = self.spare_request_heads.borrow_mut();
-        if spare.len() < SPARE_HEADS_MAX {
-            spare.push(head);
-        }
-    }
-
-    pub(super) fn spare_head(&self) -> ResponseHead {
-        self.spare_heads.borrow_mut().pop().unwrap_or_default()
-    }
-
-    pub(super) fn keep_head(&self, head: ResponseHead) {
-        let mut spare = self.spare_heads.borrow_mut();
         if spare.len() < SPARE_HEADS_MAX {
             spare.push(head);
         }

@@ -13,8 +13,9 @@ use std::io::Write;
 
 use self::condition::write_condition;
 use crate::ids::BaseUrl;
+use crate::ids::digits::write_number;
 use crate::net::http1::framing::Framing;
-use crate::net::http1::head::{write_field, write_number};
+use crate::net::http1::head::write_field;
 
 /// Whose name the shard is addressed by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

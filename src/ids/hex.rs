@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
+use super::digits::{Text, read_hex};
+
 /// Why a text is no such identity.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("`{found}` is not {digits} hexadecimal digits")]
@@ -22,9 +24,17 @@ macro_rules! bytes {
         #[serde(try_from = "String", into = "String")]
         pub struct $type(pub [u8; $bytes]);
 
+        impl $type {
+            /// As it is written.
+            #[must_use]
+            pub fn text(&self) -> Text<{ 2 * $bytes }> {
+                Text::default().hex(&self.0)
+            }
+        }
+
         impl fmt::Display for $type {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+                f.write_str(self.text().as_str())
             }
         }
 
@@ -37,20 +47,10 @@ macro_rules! bytes {
         impl FromStr for $type {
             type Err = HexError;
             fn from_str(text: &str) -> Result<Self, HexError> {
-                let wrong = || HexError {
+                read_hex(text).map(Self).ok_or_else(|| HexError {
                     found: text.chars().take(64).collect(),
                     digits: 2 * $bytes,
-                };
-                let plain = text.bytes().all(|digit| digit.is_ascii_hexdigit());
-                if text.len() != 2 * $bytes || !plain {
-                    return Err(wrong());
-                }
-                let mut bytes = [0; $bytes];
-                for (at, byte) in bytes.iter_mut().enumerate() {
-                    let digits = &text[2 * at..2 * at + 2];
-                    *byte = u8::from_str_radix(digits, 16).map_err(|_| wrong())?;
-                }
-                Ok(Self(bytes))
+                })
             }
         }
 

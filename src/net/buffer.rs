@@ -10,6 +10,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 
+use super::http1::response::ResponseHead;
+
 /// The size that reading begins with: nearly every head, with a small body behind it.
 pub const SMALL_BYTES: usize = 8 * 1024;
 
@@ -37,6 +39,9 @@ const LARGE_KEPT_MAX: usize = 32;
 /// Free vectors kept: a request in flight has up to three.
 const TEXT_KEPT_MAX: usize = 512;
 
+/// Free heads kept: what some hundred requests in flight need.
+const HEADS_KEPT_MAX: usize = 256;
+
 #[derive(Default)]
 struct Free {
     small: Vec<Box<[u8]>>,
@@ -44,6 +49,7 @@ struct Free {
     hot: Vec<Box<[u8]>>,
     hot_lent: usize,
     text: Vec<Vec<u8>>,
+    heads: Vec<ResponseHead>,
 }
 
 /// One worker's free buffers.
@@ -87,6 +93,20 @@ impl Buffers {
     pub fn text(&self) -> TextBuffer {
         let text = self.free.borrow_mut().text.pop().unwrap_or_else(|| Vec::with_capacity(2048));
         TextBuffer { text, home: self.clone() }
+    }
+
+    /// A head to parse into: one that was, for its vector.
+    #[must_use]
+    pub fn head(&self) -> ResponseHead {
+        self.free.borrow_mut().heads.pop().unwrap_or_default()
+    }
+
+    /// Takes a head back.
+    pub fn keep_head(&self, head: ResponseHead) {
+        let heads = &mut self.free.borrow_mut().heads;
+        if heads.len() < HEADS_KEPT_MAX {
+            heads.push(head);
+        }
     }
 
     fn take_back(&self, bytes: Box<[u8]>, is_hot: bool) {

@@ -78,6 +78,12 @@ impl Endpoint {
         Self { host, port, address, security }
     }
 
+    /// Whether bytes go in the clear.
+    #[must_use]
+    pub fn is_clear(&self) -> bool {
+        matches!(self.security, Security::Clear)
+    }
+
     /// Makes of a connection what the URL asks for. Never less: a shard that is to be reached by
     /// TLS is not spoken to in the clear.
     ///

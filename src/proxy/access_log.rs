@@ -9,6 +9,8 @@
 //! broken, `UO` overflow, `UT` shard timeout, `UPE` unusable answer, `URX` retries used up, `DC`
 //! client gone, `DPE` bad request, `DT` request timeout, `SI` too slow, `NR` no route, `RL` the
 //! client's rate limit, `OM` this node's limits.
+//!
+//! A request to a pool that keeps copies also says which level it asked for and which it reached.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -21,6 +23,8 @@ use std::thread::JoinHandle;
 
 use serde::Serialize;
 
+use crate::dispatch::outcome::KeptNote;
+use crate::level::Level;
 use crate::time::{common_log, rfc3339};
 
 /// The form of a line.
@@ -70,6 +74,37 @@ pub struct Record<'a> {
     pub flags: &'a str,
     /// The request's id, as the client was told.
     pub request_id: &'a str,
+    /// How strong it was; only on a pool that keeps copies.
+    #[serde(flatten)]
+    pub strength: Option<Strength>,
+}
+
+/// How strong a request to a pool that keeps copies was.
+#[derive(Debug, Serialize)]
+pub struct Strength {
+    /// The level that it asked for, or that of the pool.
+    pub level: Level,
+    /// The level that was reached: the same, or `none`.
+    pub achieved: &'static str,
+    /// Replicas that had acknowledged a write, or told what they hold, when the client was told.
+    pub acks: usize,
+    /// Replicas of the key.
+    pub replicas: usize,
+    /// The version that was written or read; empty if there was none.
+    pub version: String,
+}
+
+impl Strength {
+    /// What is remembered of a request.
+    pub(super) fn of(note: &KeptNote) -> Self {
+        Self {
+            level: note.asked,
+            achieved: note.achieved.map_or("none", Level::as_str),
+            acks: note.acks,
+            replicas: note.replicas,
+            version: note.version.map_or_else(String::new, |version| version.to_string()),
+        }
+    }
 }
 
 impl Record<'_> {
@@ -88,7 +123,7 @@ impl Record<'_> {
                     .map_err(io::Error::from)
                     .and_then(|()| out.write_all(b"\n"))
             }
-            LogFormat::Common => writeln!(
+            LogFormat::Common => write!(
                 out,
                 "{} - - [{}] \"{} {} {}\" {} {} shard={} attempts={} flags={} time={:.3}ms id={}",
                 self.client,
@@ -104,7 +139,15 @@ impl Record<'_> {
                 self.flags,
                 self.duration_ms,
                 self.request_id,
-            ),
+            )
+            .and_then(|()| match &self.strength {
+                None => writeln!(out),
+                Some(Strength { level, achieved, acks, replicas, version }) => writeln!(
+                    out,
+                    " level={level} achieved={achieved} acks={acks}/{replicas} version={}",
+                    if version.is_empty() { "-" } else { version },
+                ),
+            }),
         };
         written.expect("a vector takes all");
     }
@@ -218,6 +261,7 @@ fn write_all(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::version::Version;
 
     fn record() -> Record<'static> {
         Record {
@@ -238,6 +282,7 @@ mod tests {
             spilled: false,
             flags: "-",
             request_id: "0123456789abcdef",
+            strength: None,
         }
     }
 
@@ -256,6 +301,31 @@ mod tests {
         assert_eq!(line["time"], "1970-01-01T00:00:00.000Z");
         assert_eq!(line["target"], "/a?b=\"c\"");
         assert_eq!(line["bytes_out"], 5);
+        assert_eq!(line.get("achieved"), None, "a cache has no levels");
+    }
+
+    #[test]
+    fn a_line_says_how_strong_a_request_was() {
+        let note = KeptNote {
+            asked: Level::All,
+            achieved: None,
+            acks: 2,
+            replicas: 3,
+            version: Some(Version::NONE),
+        };
+        let record = Record { strength: Some(Strength::of(&note)), ..record() };
+        let mut out = Vec::new();
+        record.write(LogFormat::Common, &mut out);
+        let line = String::from_utf8(out).expect("text");
+        let version = Version::NONE.to_string();
+        let strength = format!("level=all achieved=none acks=2/3 version={version}\n");
+        assert!(line.ends_with(&format!("id=0123456789abcdef {strength}")), "{line}");
+        let mut out = Vec::new();
+        record.write(LogFormat::Json, &mut out);
+        let line: serde_json::Value = serde_json::from_slice(&out).expect("one JSON object");
+        let told = (&line["level"], &line["achieved"], &line["acks"], &line["replicas"]);
+        assert_eq!(told, (&"all".into(), &"none".into(), &2.into(), &3.into()));
+        assert_eq!(line["version"], version);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::dispatch::seam::{Body, BodyError, Part, Passage};
 use crate::net::buffer::ReadBuffer;
 use crate::net::http1::chunked::{ChunkLimits, Decoder, Step, trailer_fields};
 use crate::net::http1::framing::Framing;
-use crate::net::splice::{SPLICED_BYTES_MIN, Spliced};
+use crate::net::splice::{Pipes, SPLICED_BYTES_MIN, Spliced};
 use crate::net::wire::{Pace, Transport, WireError};
 
 enum State {
@@ -157,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Body for RequestBody<'_, S> 
         Ok(Part::Data(&buffer.filled()[range]))
     }
 
-    async fn next_piped(&mut self) -> Result<Passage, BodyError> {
+    async fn next_piped(&mut self, pipes: &Pipes) -> Result<Passage, BodyError> {
         let (true, Some(buffer), State::Bytes { left }) =
             (self.by_pipe, &mut self.buffer, &mut self.state)
         else {
@@ -167,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Body for RequestBody<'_, S> 
         if !buffer.is_empty() || *left == 0 {
             return Ok(Passage::Copied);
         }
-        let (client, pipes) = (self.client, &self.client.local.worker.pipes);
+        let client = self.client;
         match client.wire.splice_in(client.timer, pipes, *left, &mut self.pace).await {
             Ok(Spliced::Piped(pipe)) => {
                 *left -= pipe.held() as u64;

@@ -6,6 +6,7 @@
 use std::cell::OnceCell;
 use std::future::poll_fn;
 use std::pin::pin;
+use std::rc::Rc;
 use std::str::from_utf8;
 use std::task::Poll;
 
@@ -149,7 +150,7 @@ impl<'a> Exchange<'a> {
             return answer.plain(status, &[], body.is_complete()).await;
         }
         if seen.path == LIST_PATH && matches!(seen.method, b"GET" | b"HEAD") {
-            return Box::pin(self.answer_list(seen, note, body, answer)).await;
+            return Box::pin(self.answer_list(site, seen, note, body, answer)).await;
         }
         if hops_left(head, whole) == Some(0) {
             return answer.plain(204, &[("Allow", ALLOWED)], body.is_complete()).await;
@@ -205,7 +206,7 @@ impl<'a> Exchange<'a> {
             interim_wanted: hop.version.has_extras(),
             held_body_bytes_max,
             destination: routed.destination.as_ref().map(|(token, _)| *token),
-            trace: part.and_then(Part::trace),
+            trace: part.and_then(Part::trace).map(Rc::as_ref),
         };
         let worker = &self.local.worker;
         let watch = answer.watch();
@@ -275,6 +276,9 @@ impl<'a> Exchange<'a> {
             seen.flag = "DC";
             return Err(ClientGone::cut());
         };
+        if let Some(away) = &note.away {
+            problem.detail = format!("{}. Away: {away}", problem.detail);
+        }
         if note.attempts == 0 && problem.outcome.is_some() {
             problem.outcome = Some(Outcome::NotApplied);
         }

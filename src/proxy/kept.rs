@@ -16,7 +16,7 @@ use super::problem::{KEPT_ALLOWED, Problem};
 use super::routing::Routed;
 use super::seam::{Reply, Upload, Watch};
 use super::seen::Seen;
-use crate::cluster::{Consistency, KeptSpec};
+use crate::cluster::KeptSpec;
 use crate::dispatch::kept::conditions::Conditions;
 use crate::dispatch::kept::{Act, KeptRequest, Wanted, run};
 use crate::dispatch::outcome::{Failure, Note};
@@ -67,6 +67,7 @@ impl Exchange<'_> {
                     conditions: said.conditions.clone(),
                     range: said.range,
                     if_range: said.if_range,
+                    trace: self.part.get().and_then(|part| part.trace()).cloned(),
                 }
             }
             Err(problem) => return self.tell(&problem, seen, note, body, answer).await,
@@ -124,11 +125,7 @@ fn understand<'w>(
         return Err(Problem::kept_request("unexpected-content", detail));
     }
     let level = match &routed.level {
-        None => match kept.consistency {
-            Consistency::One => Level::One,
-            Consistency::Quorum => Level::Quorum,
-            Consistency::All => Level::All,
-        },
+        None => kept.consistency,
         Some(text) => {
             let lower = text.to_ascii_lowercase();
             lower.parse().map_err(|_| Problem::kept_level(text))?

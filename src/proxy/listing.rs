@@ -12,6 +12,7 @@ use super::exchange::Exchange;
 use super::problem::Problem;
 use super::seam::{Reply, Upload};
 use super::seen::Seen;
+use super::site::Site;
 use crate::dispatch::kept::{Asked, Listed, Listing, list};
 use crate::dispatch::outcome::Note;
 use crate::dispatch::seam::{About, ClientGone};
@@ -49,6 +50,7 @@ impl Exchange<'_> {
     /// Answers with a page of keys.
     pub(super) async fn answer_list<'s, B: Upload, A: Reply>(
         &self,
+        site: &'s Site,
         seen: &mut Seen<'s>,
         note: &mut Note,
         body: &B,
@@ -61,7 +63,7 @@ impl Exchange<'_> {
                 return self.tell(&problem, seen, note, body, answer).await;
             }
         };
-        let Some(pool) = self.site.view.pool(&pool) else {
+        let Some(pool) = site.view.pool(&pool) else {
             let detail = format!("there is no pool `{pool}`");
             let problem = Problem::list(404, "no-pool", detail);
             return self.tell(&problem, seen, note, body, answer).await;
@@ -76,7 +78,9 @@ impl Exchange<'_> {
             return self.tell(&problem, seen, note, body, answer).await;
         }
         note.attempts += 1;
-        match list(&self.local.worker, self.timer, pool, &asked).await {
+        seen.pool = Some(pool);
+        let trace = self.part.get().and_then(|part| part.trace());
+        match list(&self.local.worker, self.timer, pool, &asked, trace, note).await {
             Ok(listing) => self.send_list(seen, &listing, pool.agreed.epoch, body, answer).await,
             Err(failure) => self.fail(&failure, Class::Read, seen, note, body, answer).await,
         }

@@ -19,6 +19,7 @@ use crate::net::http1::request::RequestError;
 use crate::net::http1::scan::ScanError;
 use crate::net::upstream::ConnectError;
 use crate::protocol::health::Class;
+use crate::proxy::site::OtherKey;
 
 /// What is certain about a write that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -165,6 +166,14 @@ impl Problem {
              `ringway ring`, or correct `routes` in this node's file"
         );
         Self::new(503, "no-pool", "NC", detail).outcome(Outcome::NotApplied).retry_after(1)
+    }
+
+    /// The route would look for objects where they are not.
+    #[must_use]
+    pub fn other_key(other: &OtherKey) -> Self {
+        Self::new(503, "other-key", "NC", other.to_string())
+            .outcome(Outcome::NotApplied)
+            .retry_after(1)
     }
 
     /// The method is not one that may be forwarded.

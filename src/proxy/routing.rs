@@ -81,9 +81,10 @@ pub(super) fn route<'s>(
         return Err(Problem::method(allowed.iter().collect::<Vec<_>>().join(", ")));
     }
     let Some(pool) = pool else {
-        return Err(match site.view.topology.revision() {
-            Revision(0) => Problem::no_topology(),
-            _ => Problem::no_pool(spec.pool.as_str()),
+        return Err(match (site.view.topology.revision(), site.other_key_of(route)) {
+            (_, Some(other)) => Problem::other_key(&other),
+            (Revision(0), None) => Problem::no_topology(),
+            (_, None) => Problem::no_pool(spec.pool.as_str()),
         });
     };
     let token_of = |view: &RequestView<'_>| {

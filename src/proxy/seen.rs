@@ -1,6 +1,6 @@
 //! What is remembered of a request, to be counted, logged and told of when its answer has ended?
 
-use super::access_log::Record;
+use super::access_log::{Record, Strength};
 use super::exchange::Exchange;
 use super::seam::Reply;
 use crate::dispatch::outcome::Note;
@@ -86,6 +86,7 @@ impl Exchange<'_> {
                 spilled: note.spilled,
                 flags: &flags,
                 request_id: self.id(),
+                strength: note.kept.as_ref().map(Strength::of),
             };
             record.write(format, out);
         });

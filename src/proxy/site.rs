@@ -89,6 +89,24 @@ pub struct Site {
     pub log: Option<LogFormat>,
 }
 
+/// A route that would look for objects where they are not: all routes into a pool that keeps data
+/// take the key from the same bytes, and which these are is agreed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "route `{route}` takes the key by the rule `{own}`, but it is agreed that in the pool `{pool}` \
+     the rule is `{agreed}`: give the route that `key` (and `hash_tag`) in this node's file"
+)]
+pub struct OtherKey {
+    /// The route.
+    pub route: String,
+    /// The pool.
+    pub pool: String,
+    /// The route's rule.
+    pub own: String,
+    /// The pool's.
+    pub agreed: String,
+}
+
 /// A route that names a pool which is not there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("route `{route}` names the pool `{pool}`, which does not exist")]
@@ -204,8 +222,8 @@ impl Site {
         }
     }
 
-    /// The pool of a route; `None` if what is agreed has no pool of that name, or nothing is
-    /// agreed yet.
+    /// The pool of a route; `None` if what is agreed has no pool of that name, or one with another
+    /// rule for keys, or nothing is agreed yet.
     #[must_use]
     pub fn pool_of(&self, route: RouteIx) -> Option<&Arc<Pool>> {
         let place = self.route_pools[usize::from(route.0)]?;
@@ -221,10 +239,23 @@ impl Site {
     /// The routes whose pool is not there: requests by them are answered 503.
     pub fn unknown_pools(&self) -> impl Iterator<Item = UnknownPool> {
         let routes = self.routes.routes().iter().zip(&self.route_pools);
-        routes.filter(|(_, place)| place.is_none()).map(|(route, _)| UnknownPool {
+        let unknown = routes
+            .filter(|(route, place)| place.is_none() && self.view.place_of(&route.pool).is_none());
+        unknown.map(|(route, _)| UnknownPool {
             route: route.name.to_string(),
             pool: route.pool.to_string(),
         })
+    }
+
+    /// The routes whose rule for keys is not their pool's: requests by them are answered 503.
+    pub fn other_keys(&self) -> impl Iterator<Item = OtherKey> {
+        self.routes.routes().iter().filter_map(|route| other_key(route, &self.view))
+    }
+
+    /// How a route's rule for keys differs from its pool's, if it does.
+    #[must_use]
+    pub fn other_key_of(&self, route: RouteIx) -> Option<OtherKey> {
+        other_key(self.routes.route(route), &self.view)
     }
 
     fn metrics_of(&self, route: &str) -> Option<Arc<RouteMetrics>> {
@@ -241,7 +272,22 @@ impl Site {
 
 /// The place of each route's pool in the view.
 fn places(routes: &RouteTable, view: &View) -> Vec<Option<usize>> {
-    routes.routes().iter().map(|route| view.place_of(&route.pool)).collect()
+    let place = |route: &RouteSpec| match other_key(route, view) {
+        Some(_) => None,
+        None => view.place_of(&route.pool),
+    };
+    routes.routes().iter().map(place).collect()
+}
+
+fn other_key(route: &RouteSpec, view: &View) -> Option<OtherKey> {
+    let agreed = &view.pools[view.place_of(&route.pool)?].agreed.spec.kept.as_ref()?.key;
+    let own = route.key.canonical(route.hash_tag);
+    (own != *agreed).then(|| OtherKey {
+        route: route.name.to_string(),
+        pool: route.pool.to_string(),
+        own,
+        agreed: agreed.clone(),
+    })
 }
 
 /// The place where a node's present [`Site`] is published.

@@ -12,13 +12,14 @@ use super::metrics::ClientMetrics;
 use super::serve::{Phase, WorkerParts, run_worker};
 use super::site::{ForwardedFields, ForwardedRule, Published, Site, SiteParts};
 use crate::cluster::{
-    AdminState, ClusterState, Command, Kind, Mode, Placement, PoolSpec, Settings, ShardSpec,
-    Topology, Verdict,
+    AdminState, ClusterState, Command, KeptSpec, Kind, Mode, Placement, PoolSpec, Settings,
+    ShardSpec, TOMBSTONE_MIN_AGE_MS_DEFAULT, Topology, Verdict,
 };
 use crate::dispatch::view::{PoolSettings, View};
 use crate::ids::{
     BaseUrl, ClusterId, NodeName, PeerAddress, PoolName, RouteName, ShardId, Term, Weight, Zone,
 };
+use crate::level::Level;
 use crate::limits::{ClientLimits, ClientTimeouts};
 use crate::protocol::health::Class;
 use crate::route::{KeyRule, Methods, RouteMatch, RouteSpec, RouteTable};
@@ -51,6 +52,25 @@ fn create(pool: &str, shards: usize) -> Command {
             kept: None,
         },
         shards: (0..shards).map(shard).collect(),
+    }
+}
+
+/// One that keeps data, and whose keys are found by `key`.
+fn create_kept(pool: &str, key: &str) -> Command {
+    let Command::CreatePool { pool, spec, shards } = create(pool, 3) else {
+        unreachable!("it makes a pool")
+    };
+    let kept = KeptSpec {
+        replicas: 3,
+        consistency: Level::Quorum,
+        tombstone_min_age_ms: TOMBSTONE_MIN_AGE_MS_DEFAULT,
+        key: key.to_owned(),
+    };
+    let (kind, placement) = (Kind::Replicated, Placement::Balanced);
+    Command::CreatePool {
+        pool,
+        spec: PoolSpec { kind, placement, kept: Some(kept), ..spec },
+        shards,
     }
 }
 
@@ -145,9 +165,25 @@ fn a_route_whose_pool_is_not_agreed_is_answered_503_until_it_is() {
     state.apply_command(&create("objects", 1)).expect("a pool");
     republish(&state);
     expect("shard-unreachable", "ringway-outcome: not-applied");
-    state.apply_command(&Command::RemovePool { pool: pool_name("objects") }).expect("it was there");
+    let remove = || Command::RemovePool { pool: pool_name("objects") };
+    state.apply_command(&remove()).expect("it was there");
     republish(&state);
     expect("no-pool", "ringway-outcome: not-applied");
+    // Another pool of that name, in which keys are other bytes of a path than the route takes: it
+    // would find nothing there, and say so.
+    let kept = state.planned(create_kept("objects", "path_after /a"));
+    state.apply_command(&kept).expect("a pool");
+    republish(&state);
+    expect("other-key", "ringway-outcome: not-applied");
+    assert!(ask(address, "GET").contains("path_after /a"), "it names the rule that is agreed");
+    let other: Vec<_> = published.load().other_keys().map(|other| other.route).collect();
+    assert_eq!(other, ["all"]);
+    assert_eq!(published.load().unknown_pools().count(), 0);
+    state.apply_command(&remove()).expect("it was there");
+    let kept = state.planned(create_kept("objects", "path"));
+    state.apply_command(&kept).expect("a pool");
+    republish(&state);
+    assert_eq!(published.load().other_keys().count(), 0);
 
     phase.send_replace(Phase::Ended);
     worker.join().expect("no panic").expect("it ends");

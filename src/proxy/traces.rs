@@ -11,21 +11,25 @@
 //! | is malformed, or is there twice | the same | a trace begins that says so; `tracestate` goes |
 //!
 //! A recorded request has a span of its own and one for each try at a shard, whose request bears
-//! that span's id, so that what the shard tells hangs below it. Where nothing is traced, all that
+//! that span's id, so that what the shard tells hangs below it. On a pool that keeps copies it has
+//! one for each exchange with a replica, named by the round; native stores tell nothing themselves.
+//! Where nothing is traced, all that
 //! this costs is a look at whether it is, and both fields are like any other.
 //!
 //! What is told follows the OpenTelemetry semantic conventions for HTTP. The query is left out: it
 //! is where secrets are.
 
 use std::borrow::Cow;
+use std::rc::Rc;
 
 use super::client::Caller;
 use super::exchange::{Exchange, HEALTH_PATH};
 use super::seam::Reply;
 use super::seen::{NO_FLAG, Seen};
 use crate::background::spans::SpanSender;
-use crate::dispatch::outcome::Note;
-use crate::dispatch::trace::{Trace, Try};
+use crate::dispatch::outcome::{KeptNote, Note};
+use crate::dispatch::trace::{Round, Trace, Try};
+use crate::level::Level;
 use crate::net::http1::head::values;
 use crate::net::http1::request::{RequestHead, Target};
 use crate::trace::{
@@ -49,7 +53,7 @@ pub(super) enum Part {
 
 /// A request that is recorded.
 pub(super) struct Recorded {
-    pub(super) trace: Trace,
+    pub(super) trace: Rc<Trace>,
     /// What caused it; `None` if the trace begins here, and `tracestate` means nothing.
     parent: Option<SpanId>,
     host: String,
@@ -89,7 +93,7 @@ impl Tracer {
             return Some(Part::Restarted(traceparent(id, span, false)));
         }
         Some(Part::Recorded(Recorded {
-            trace: Trace::new(id, span, low.draw()),
+            trace: Rc::new(Trace::new(id, span, low.draw())),
             parent: context.map(|context| context.parent),
             host: lossy(head.host(whole)).into_owned(),
         }))
@@ -113,7 +117,7 @@ impl Part {
     }
 
     /// Where the request's tries are noted.
-    pub(super) fn trace(&self) -> Option<&Trace> {
+    pub(super) fn trace(&self) -> Option<&Rc<Trace>> {
         match self {
             Self::Recorded(recorded) => Some(&recorded.trace),
             Self::Restarted(_) => None,
@@ -151,6 +155,39 @@ impl Recorded {
             attributes,
             // Without a status the client went away, or was cut off.
             failed: status >= 500 || status == 0,
+        }
+    }
+
+    /// An exchange with a replica. What the store was sent is another request than the client's, so
+    /// that nothing of that is told here.
+    fn replica(&self, seen: &Seen<'_>, note: &Note, (round, one): (Round, &Try), now: u64) -> Span {
+        let mut attributes = pool(seen);
+        attributes.push(("ringway.round", round.as_str().into()));
+        if let Some(kept) = &note.kept {
+            attributes.push(("ringway.level", kept.asked.as_str().into()));
+        }
+        if let Some(shard) = seen.pool.and_then(|pool| pool.shards.get(one.shard)) {
+            attributes.push(("ringway.shard", shard.id.as_str().into()));
+            attributes.push(("server.address", shard.url.host().into()));
+            attributes.push(("server.port", shard.url.port().into()));
+        }
+        // The client has its answer, and the replica goes on.
+        let (ended_micros, error) = one.end.map_or((now, None), |end| (end.micros, end.error));
+        let outcome = if one.end.is_none() { "late" } else { one.outcome };
+        if !outcome.is_empty() {
+            attributes.push(("ringway.outcome", outcome.into()));
+        }
+        attributes.extend(error.map(|word| ("error.type", word.into())));
+        Span {
+            trace: self.trace.id,
+            id: one.span,
+            parent: Some(self.trace.span),
+            kind: Kind::Client,
+            name: round.as_str().to_owned(),
+            begun_micros: one.begun_micros,
+            ended_micros,
+            attributes,
+            failed: error.is_some(),
         }
     }
 
@@ -223,11 +260,23 @@ impl Exchange<'_> {
         if let Some(shard) = seen.shard(note) {
             more.push(("ringway.shard", shard.into()));
         }
+        if let Some(kept) = &note.kept {
+            more.push(("ringway.level", kept.asked.as_str().into()));
+            more.push(("ringway.level_achieved", achieved(kept).into()));
+            more.push(("ringway.acks", (kept.acks as u64).into()));
+            more.push(("ringway.replicas", (kept.replicas as u64).into()));
+            more.extend(
+                kept.version.map(|version| ("ringway.version", version.to_string().into())),
+            );
+        }
         let times = (self.begun_micros, now);
         let mut spans = vec![recorded.server(seen, self.caller, answer.status(), times, more)];
         let tries = recorded.trace.tries();
         let tries = tries.iter().enumerate();
-        spans.extend(tries.map(|(number, one)| recorded.client(seen, number, one, now)));
+        spans.extend(tries.map(|(number, one)| match one.round {
+            Some(round) => recorded.replica(seen, note, (round, one), now),
+            None => recorded.client(seen, number, one, now),
+        }));
         tracer.sender.send(self.local.worker.stripe, spans);
     }
 }
@@ -239,11 +288,22 @@ fn common(seen: &Seen<'_>) -> Vec<Attribute> {
     if name == OTHER {
         all.push(("http.request.method_original", text(seen.method)));
     }
-    if let Some(pool) = seen.pool {
-        all.push(("ringway.pool", pool.agreed.name.as_str().into()));
-        all.push(("ringway.epoch", pool.agreed.epoch.0.into()));
-    }
+    all.extend(pool(seen));
     all
+}
+
+/// The pool that was meant.
+fn pool(seen: &Seen<'_>) -> Vec<Attribute> {
+    let Some(pool) = seen.pool else { return Vec::new() };
+    vec![
+        ("ringway.pool", pool.agreed.name.as_str().into()),
+        ("ringway.epoch", pool.agreed.epoch.0.into()),
+    ]
+}
+
+/// The level that was reached.
+fn achieved(kept: &KeptNote) -> &'static str {
+    kept.achieved.map_or("none", Level::as_str)
 }
 
 /// How it ended: the status, and the kind of error, if it is one: a word of ours, or a status from

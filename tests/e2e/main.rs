@@ -26,6 +26,10 @@ mod http2;
 mod http2_floods;
 mod http_client;
 mod kept;
+mod kept_disks;
+mod kept_replace;
+mod kept_seen;
+mod kept_uploads;
 mod limits;
 mod operators;
 mod outlet;
@@ -40,6 +44,7 @@ mod store_life;
 mod store_memory;
 mod store_replica;
 mod store_replica_kill;
+mod store_replica_points;
 mod strict;
 #[allow(dead_code, reason = "the cluster tests use the rest of it")]
 mod support;

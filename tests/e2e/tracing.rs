@@ -30,7 +30,7 @@ fn over(backends: &[&Backend]) -> String {
 }
 
 /// A collector that takes everything, and answers as the protocol has it.
-fn collector() -> Backend {
+pub fn collector() -> Backend {
     collector_that_says("200 OK", "{\"partialSuccess\":{}}")
 }
 
@@ -48,13 +48,13 @@ fn collector_that_says(status: &'static str, body: &'static str) -> Backend {
 
 /// One span, as a collector got it.
 #[derive(Debug, Clone)]
-struct Told {
-    trace: String,
-    id: String,
-    parent: Option<String>,
-    kind: u64,
+pub struct Told {
+    pub trace: String,
+    pub id: String,
+    pub parent: Option<String>,
+    pub kind: u64,
     times: (u64, u64),
-    failed: bool,
+    pub failed: bool,
     about: BTreeMap<String, String>,
 }
 
@@ -80,13 +80,13 @@ impl Told {
     }
 
     #[track_caller]
-    fn says(&self, name: &str) -> &str {
+    pub fn says(&self, name: &str) -> &str {
         self.about.get(name).map_or("", String::as_str)
     }
 }
 
 /// All spans that came so far.
-fn told(collector: &Backend) -> Vec<Told> {
+pub fn told(collector: &Backend) -> Vec<Told> {
     let spans = collector.requests().into_iter().flat_map(|request| {
         assert_eq!(request.asked(), "POST /v1/traces");
         assert_eq!(request.field("Content-Type"), Some("application/json"));

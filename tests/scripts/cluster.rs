@@ -5,6 +5,7 @@
 use std::error::Error;
 use std::fmt::Write as _;
 
+use super::cluster_kept;
 use super::cluster_log::Log;
 use goldenscript::{ArgumentConsumer, Command as Line, Context};
 use ringway::cluster::{
@@ -29,7 +30,7 @@ impl goldenscript::Runner for Runner {
     fn run(&mut self, line: &Line, _context: &Context) -> Outcome<String> {
         let mut args = line.consume_args();
         match line.name.as_str() {
-            // create POOL [seed=TEXT] [vnodes=N] [immutable=BOOL] SHARD...
+            // create POOL [seed=TEXT] [vnodes=N] [immutable=BOOL] [replicas=N] SHARD...
             "create" => {
                 let pool = pool_name(&mut args)?;
                 let spec = pool_spec(&mut args, default_spec(&pool))?;
@@ -90,7 +91,15 @@ impl goldenscript::Runner for Runner {
             }
             // state
             "state" => Ok(show(&self.state)),
-            _ => self.run_in_cluster(line),
+            // kept: the pools that keep data, and their stores.
+            "kept" => Ok(cluster_kept::show(&self.state)),
+            name => match cluster_kept::command(name, &mut args)? {
+                Some(command) => {
+                    args.reject_next()?;
+                    self.apply(&command)
+                }
+                None => self.run_in_cluster(line),
+            },
         }
     }
 }
@@ -100,7 +109,9 @@ impl Runner {
         if self.state.identity().is_some() {
             return self.log(command.clone(), None);
         }
-        let applied = self.state.apply_command(command)?;
+        // A leader plans the tables of balanced pools.
+        let planned = self.state.planned(command.clone());
+        let applied = self.state.apply_command(&planned)?;
         Ok(show_applied(&applied))
     }
 
@@ -213,6 +224,9 @@ pub fn pool_spec(args: &mut ArgumentConsumer<'_>, mut spec: PoolSpec) -> Outcome
     }
     if let Some(immutable) = args.take_key("immutable") {
         spec.immutable = immutable.parse()?;
+    }
+    if let Some(replicas) = args.take_key("replicas") {
+        spec = cluster_kept::replicated(spec, replicas.parse()?);
     }
     Ok(spec)
 }

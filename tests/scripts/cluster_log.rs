@@ -75,7 +75,8 @@ impl Runner {
         let actor = Actor::new(by.unwrap_or("admin@n1"))?;
         self.log.index = self.log.index.max(self.state.revision().0) + 1;
         let at_ms = 1000 * self.log.index;
-        // As it is read from the log.
+        // As it is read from the log; the leader has planned the tables of balanced pools.
+        let command = self.state.planned(command);
         let entry = Envelope { id, actor, at_ms, command }.encode();
         let entry = Envelope::decode(&entry)?;
         Ok(show_applied(&self.state.apply(Revision(self.log.index), &entry)?))
@@ -180,7 +181,8 @@ fn command(name: &str, args: &mut ArgumentConsumer<'_>, shown: Option<PlanId>) -
 }
 
 /// `add POOL SHARD...`, `remove POOL ID...`, `weight|zone|url|state POOL ID VALUE`, `create` and
-/// `set` as outside of a cluster, `drop POOL`.
+/// `set` as outside of a cluster, `drop POOL`, `replace POOL ID [HOST]`, `discard POOL` (with what it
+/// keeps).
 fn changes(args: &mut ArgumentConsumer<'_>) -> Outcome<Vec<Change>> {
     let kind = word(args)?;
     let pool = pool_name(args)?;
@@ -226,6 +228,12 @@ fn changes(args: &mut ArgumentConsumer<'_>) -> Outcome<Vec<Change>> {
             Change::CreatePool { spec, shards: shards(args)?, pool }
         }
         "set" => Change::SetPool { spec: pool_spec(args, default_spec(&pool))?, pool },
+        "replace" => {
+            let shard = ShardId::new(&word(args)?)?;
+            let host = args.next_pos().map(|host| BaseUrl::parse(&format!("http://{host}")));
+            Change::ReplaceShard { pool, shard, url: host.transpose()? }
+        }
+        "discard" => Change::DropPool { pool },
         "drop" => Change::RemovePool { pool },
         other => return Err(format!("no change `{other}`").into()),
     };

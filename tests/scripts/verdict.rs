@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `holders NODE…` | these nodes hold a lease now |
 //! | `shards SHARD…` | begins anew, with these shards, all of them up |
-//! | `see NODE… SHARD=up\|down\|full\|unknown…` | from now on nodes see shards so; `full` takes no writes |
+//! | `see NODE… SHARD=up\|down\|full\|foreign\|unknown…` | from now on nodes see shards so; `full` takes no writes |
 //! | `wait SECONDS [lost=true]` | time passes, with a look each second; proposals may be lost |
 //! | `view` | what is agreed |
 
@@ -77,7 +77,7 @@ impl Story {
         for shard in known {
             let Some(how) = args.take_key(shard.as_str()) else { continue };
             let (reads_down, writes_down) = match how {
-                "up" | "unknown" => (false, false),
+                "up" | "unknown" | "foreign" => (false, false),
                 "down" => (true, true),
                 "full" => (false, true),
                 other => return Err(format!("seen as {other}?").into()),
@@ -87,7 +87,8 @@ impl Story {
                 if how == "unknown" {
                     shards.remove(&shard);
                 } else {
-                    shards.insert(shard.clone(), Seen { reads_down, writes_down });
+                    let foreign = how == "foreign";
+                    shards.insert(shard.clone(), Seen { reads_down, writes_down, foreign });
                 }
             }
         }
@@ -129,6 +130,7 @@ impl Story {
 
 fn told(verdict: Verdict) -> &'static str {
     match (verdict.reads_down, verdict.writes_down) {
+        (false, false) if verdict.foreign => "foreign",
         (false, false) => "up",
         (true, true) => "down",
         (false, true) => "down for writes",

@@ -14,6 +14,7 @@
 //! | `clock` | each machine's own clocks, wrong by up to a twentieth |
 //! | `invariants/` | what must hold, one file each |
 //! | `rules` | the rules, each of which can be switched off |
+//! | `runner` | the runs of a world, and how each of its rules is shown to be watched |
 //! | `replicas/` | another world: stores that keep replicas, and proxies that read and write them |
 //!
 //! A simulator that finds nothing may be blind. So each rule is switched off in turn, in the
@@ -21,6 +22,8 @@
 //!
 //! `RINGWAY_SIM_SEED=7 cargo test --test sim one_seed -- --nocapture` prints one run;
 //! `RINGWAY_SIM_SEEDS=10000` says how many are tried.
+
+#![allow(clippy::print_stdout, reason = "what happened is read when a test fails")]
 
 mod clock;
 mod consensus;
@@ -34,142 +37,77 @@ mod operations;
 mod process;
 mod replicas;
 mod rules;
+mod runner;
 mod steward;
 mod trace;
 mod world;
 
-use std::collections::BTreeSet;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use rules::{Rule, Rules};
-use world::{Coverage, Outcome, Violation, run};
+use world::Outcome;
 
-/// What a developer waits for with every `cargo test`.
-const SEEDS: u64 = 300;
+/// The world of nodes that agree, hold leases and give verdicts.
+struct Agreement;
 
-/// How many seeds a scenario that is meant to break may need.
-const BROKEN_SEEDS_MAX: u64 = 1_000;
+impl runner::World for Agreement {
+    type Rule = Rule;
 
-/// What must happen in some run at least: runs in which nothing happens would pass as well.
-const HAPPENS: [&str; 23] = [
-    "barrier passed",
-    "crash",
-    "denied: below floor",
-    "denied: clock skew",
-    "denied: no quorum",
-    "denied: not leader",
-    "denied: not ready",
-    "denied: superseded",
-    "denied: unknown",
-    "deposed leader heard of it",
-    "division",
-    "election",
-    "granted",
-    "lease of another length",
-    "node removed",
-    "operation acknowledged",
-    "operation refused",
-    "operation unknown",
-    "pool removed",
-    "proposal lost",
-    "stale pin",
-    "verdict",
-    "zombie",
-];
+    const SEEDS: u64 = 300;
+    const SEED_FROM: &'static str = "RINGWAY_SIM_SEED";
+    const RULES: &'static [Rule] = &Rule::ALL;
+    const HAPPENS: &'static [&'static str] = &[
+        "barrier passed",
+        "crash",
+        "denied: below floor",
+        "denied: clock skew",
+        "denied: no quorum",
+        "denied: not leader",
+        "denied: not ready",
+        "denied: superseded",
+        "denied: unknown",
+        "deposed leader heard of it",
+        "division",
+        "election",
+        "granted",
+        "lease of another length",
+        "node removed",
+        "operation acknowledged",
+        "operation refused",
+        "operation unknown",
+        "pool removed",
+        "proposal lost",
+        "stale pin",
+        "verdict",
+        "zombie",
+    ];
 
-fn number_from(variable: &str) -> Option<u64> {
-    let text = std::env::var(variable).ok()?;
-    Some(text.parse().expect("a number of seeds, or a seed"))
-}
-
-fn passes(seed: u64) -> Outcome {
-    let outcome = run(seed, Rules::ALL, false);
-    if let Some(violation) = &outcome.violation {
-        panic!("seed {seed}: {violation}\nlook at it with RINGWAY_SIM_SEED={seed}");
+    fn run(seed: u64, rules: Rules, is_printed: bool) -> Outcome {
+        world::run(seed, rules, is_printed)
     }
-    outcome
-}
 
-/// Does something with every seed, on all processors.
-fn with_each<T: Send>(seeds: u64, act: impl Fn(u64) -> T + Sync) -> Vec<T> {
-    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let next = AtomicU64::new(0);
-    let work = || {
-        let mut done = Vec::new();
-        loop {
-            let seed = next.fetch_add(1, Ordering::Relaxed);
-            if seed >= seeds {
-                return done;
-            }
-            done.push(act(seed));
+    fn watched_by(rule: Rule) -> &'static [&'static str] {
+        match rule {
+            Rule::MajorityOfHolders => &["majority"],
+            _ => &["acknowledgements", "floors"],
         }
-    };
-    std::thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().flat_map(|worker| worker.join().expect("no seed fails")).collect()
-    })
+    }
 }
 
 #[test]
 fn one_seed() {
-    if let Some(seed) = number_from("RINGWAY_SIM_SEED") {
-        let outcome = run(seed, Rules::ALL, true);
-        assert!(outcome.violation.is_none(), "{:?}", outcome.violation);
-    }
+    runner::show_the_seed_asked_for::<Agreement>();
 }
 
 #[test]
 fn no_rule_is_ever_broken() {
-    let seeds = number_from("RINGWAY_SIM_SEEDS").unwrap_or(SEEDS);
-    let mut coverage = Coverage::new();
-    for outcome in with_each(seeds, passes) {
-        for (what, count) in outcome.coverage {
-            *coverage.entry(what).or_default() += count;
-        }
-    }
-    println!("{coverage:#?}");
-    let missing: Vec<_> = HAPPENS.iter().filter(|what| !coverage.contains_key(**what)).collect();
-    assert!(seeds < SEEDS || missing.is_empty(), "never in {seeds} runs: {missing:?}");
+    runner::every_seed_passes::<Agreement>();
 }
 
 #[test]
 fn a_seed_is_a_run() {
-    let digests: BTreeSet<u64> = (0..20)
-        .map(|seed| {
-            let digest = passes(seed).digest;
-            assert_eq!(passes(seed).digest, digest, "seed {seed} is two runs");
-            digest
-        })
-        .collect();
-    assert_eq!(digests.len(), 20, "the digest tells runs apart");
+    runner::seeds_are_runs::<Agreement>(20);
 }
 
-/// Each rule is switched off in turn. A scenario passes only when one of the checkers that the rule
-/// is there for catches it.
 #[test]
 fn without_a_rule_something_breaks() {
-    let rules = u64::try_from(Rule::ALL.len()).expect("a few rules");
-    let caught = with_each(rules, |at| {
-        let rule = Rule::ALL[usize::try_from(at).expect("a few rules")];
-        (rule, caught_without(rule))
-    });
-    for (rule, caught) in &caught {
-        match caught {
-            Some((seed, violation)) => println!("without {rule:?}: seed {seed}: {violation}"),
-            None => println!("without {rule:?}: nothing"),
-        }
-    }
-    assert!(caught.iter().all(|(_, caught)| caught.is_some()), "some rule is not watched");
-}
-
-/// The first seed that breaks without the rule, and how.
-fn caught_without(rule: Rule) -> Option<(u64, Violation)> {
-    let by: &[&str] = match rule {
-        Rule::MajorityOfHolders => &["majority"],
-        _ => &["acknowledgements", "floors"],
-    };
-    (0..BROKEN_SEEDS_MAX).find_map(|seed| {
-        let violation = run(seed, Rules::without(rule), false).violation?;
-        by.contains(&violation.of).then_some((seed, violation))
-    })
+    runner::each_rule_is_watched::<Agreement>();
 }

@@ -201,7 +201,7 @@ impl Process {
             .map(|(pool, shards)| {
                 let seen = shards.iter().map(|(shard, is_down)| {
                     let reads_down = *is_down || self.has_bad_card;
-                    let seen = Seen { reads_down, writes_down: reads_down };
+                    let seen = Seen { reads_down, writes_down: reads_down, foreign: false };
                     (shard.clone(), seen)
                 });
                 (pool.clone(), seen.collect())

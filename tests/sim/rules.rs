@@ -3,6 +3,8 @@
 //! The machines have no switches. A rule is switched off out here: the driver falsifies what a
 //! machine is told, or passes over what it answers, as a mistaken runner would.
 
+use crate::runner;
+
 /// The rules that guard safety, by their numbers in DESIGN, section 5.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
@@ -69,19 +71,4 @@ impl Rule {
 }
 
 /// All rules, or all but one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
-    off: Option<Rule>,
-}
-
-impl Rules {
-    pub const ALL: Rules = Rules { off: None };
-
-    pub fn without(rule: Rule) -> Self {
-        Self { off: Some(rule) }
-    }
-
-    pub fn keep(self, rule: Rule) -> bool {
-        self.off != Some(rule)
-    }
-}
+pub type Rules = runner::Rules<Rule>;

@@ -92,6 +92,26 @@ staged, and not applied:
     assert_eq!(ring_words(&ring()), meant);
 }
 
+/// Of a pool that keeps data copies move, not keys: a key is on several shards.
+#[test]
+fn a_plan_of_a_balanced_pool_tells_of_copies() {
+    let plan = |epoch_before| PoolPlan {
+        pool: pool_name("objects"),
+        epoch_before,
+        epoch_after: Some(2),
+        moved: "25.00 %".to_owned(),
+        balanced: true,
+        peak_before: None,
+        peak_after: None,
+        shards: Vec::new(),
+        zones: Vec::new(),
+    };
+    let first = |plan: &PoolPlan| pool_plan_words(plan).lines().nth(1).map(str::to_owned);
+    let meant = "pool objects: epoch 1 to 2, 25.00 % of the copies get another shard";
+    assert_eq!(first(&plan(Some(1))).as_deref(), Some(meant));
+    assert_eq!(first(&plan(None)).as_deref(), Some("pool objects: new, epoch 2"));
+}
+
 #[test]
 fn a_plan_tells_what_moves_and_what_a_lost_zone_would_do() {
     let pool = || pool_name("objects");

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::ids::StoreId;
+use crate::level::Level;
 
 fn store(number: u8) -> StoreId {
     StoreId([number; 16])
@@ -13,7 +14,7 @@ fn kept(replicas: u8) -> PoolSpec {
         placement: Placement::Balanced,
         kept: Some(KeptSpec {
             replicas,
-            consistency: Consistency::Quorum,
+            consistency: Level::Quorum,
             tombstone_min_age_ms: TOMBSTONE_MIN_AGE_MS_DEFAULT,
             key: "path".to_owned(),
         }),
@@ -169,7 +170,7 @@ fn what_is_kept_stays_where_it_is() {
     let url = BaseUrl::parse("http://elsewhere").expect("a URL");
     let mut spec = kept(3);
     spec.mode = Mode::Primary;
-    spec.kept.as_mut().expect("kept").consistency = Consistency::One;
+    spec.kept.as_mut().expect("kept").consistency = Level::One;
     for change in [
         Change::SetUrl { pool: p(), shard: shard_id("a"), url },
         Change::SetState { pool: p(), shard: shard_id("a"), state: AdminState::Maint },
@@ -251,6 +252,32 @@ fn a_replaced_store_is_fresh_until_it_is_filled() {
     assert!(of(&state, "c").catching_up && !of(&state, "c").fresh);
     give(&mut state, mark("c", 4, StoreMark::CaughtUp)).expect("none left");
     assert!(!of(&state, "c").catching_up);
+}
+
+/// A node that had not heard of the replacement still counted the former store, and had writes
+/// acknowledged by it that the pass which filled the fresh one never saw.
+#[test]
+fn in_a_cluster_a_store_is_filled_only_once_every_node_knows_that_it_is_another() {
+    let mut state = ClusterState::default();
+    give(&mut state, found()).expect("a cluster");
+    give(&mut state, create(&["a", "b", "c"])).expect("a pool");
+    for (id, number) in [("a", 1), ("b", 2), ("c", 3)] {
+        give(&mut state, bind(id, number)).expect("bound");
+    }
+    let raise = |state: &mut ClusterState| {
+        let epoch = state.pools()[&pool_name("p")].epoch;
+        let (term, barriers) = (Term(1), vec![(pool_name("p"), epoch)]);
+        give(state, Command::RaiseBarriers { term, barriers }).expect("all nodes have it");
+    };
+    raise(&mut state);
+    give(&mut state, filled()).expect("a first write");
+    give(&mut state, replace("a")).expect("replaced");
+    give(&mut state, bind("a", 5)).expect("the fresh one");
+    let early = give(&mut state, mark("a", 5, StoreMark::Filled)).expect_err("some may not know");
+    assert!(matches!(early, Refusal::StillFresh { .. }), "{early}");
+    raise(&mut state);
+    give(&mut state, mark("a", 5, StoreMark::Filled)).expect("filled");
+    assert!(!state.pools()[&pool_name("p")].store(&shard_id("a")).fresh);
 }
 
 /// A change of pools and shards at once, as a file brings it, step by step.

@@ -14,8 +14,8 @@ fn shard(at: u64) -> ShardId {
     ShardId::new(&format!("s{at}")).expect("a plain name")
 }
 
-/// Shards, each with whether its reads and its writes are down.
-type Shards = Vec<(u64, bool, bool)>;
+/// Shards, each with whether its reads and its writes are down, and whether it is foreign.
+type Shards = Vec<(u64, bool, bool, bool)>;
 
 /// Some nodes' views of two shards, and which nodes hold a lease.
 #[derive(Debug, Clone)]
@@ -27,7 +27,8 @@ struct Moment {
 }
 
 fn moment() -> impl Strategy<Value = Moment> {
-    let shards = prop::collection::vec((0..2_u64, any::<bool>(), any::<bool>()), 0..3);
+    let shard = (0..2_u64, any::<bool>(), any::<bool>(), any::<bool>());
+    let shards = prop::collection::vec(shard, 0..3);
     let wait_ms = prop_oneof![9 => 0..3_000_u64, 1 => any::<u64>()];
     let seen = prop::collection::vec((0..5_u64, shards), 0..4);
     let holders = prop::collection::btree_set(0..5_u64, 0..6);
@@ -56,8 +57,8 @@ proptest! {
             for (node, shards) in seen {
                 let shards: BTreeMap<_, _> = shards
                     .into_iter()
-                    .map(|(at, reads_down, writes_down)| {
-                        (shard(at), Seen { reads_down, writes_down })
+                    .map(|(at, reads_down, writes_down, foreign)| {
+                        (shard(at), Seen { reads_down, writes_down, foreign })
                     })
                     .collect();
                 book.views(NodeId(node), BTreeMap::from([(pool(), shards.clone())]));
@@ -80,6 +81,10 @@ proptest! {
                     let votes = votes(&|seen| seen.writes_down == verdict.writes_down);
                     prop_assert!(votes * 2 > holders.len());
                 }
+                if was.foreign != verdict.foreign {
+                    let votes = votes(&|seen| seen.foreign == verdict.foreign);
+                    prop_assert!(votes * 2 > holders.len());
+                }
                 if is_agreed {
                     agreed.entry(of).or_default().insert(shard, verdict);
                 }
@@ -95,7 +100,7 @@ fn one_decision_is_bounded_and_the_rest_follows() {
     let holders = BTreeSet::from([NodeId(1)]);
     let mut agreed: Agreed =
         BTreeMap::from([(pool(), (0..all).map(|at| (shard(at), Verdict::CLEAR)).collect())]);
-    let down = Seen { reads_down: true, writes_down: true };
+    let down = Seen { reads_down: true, writes_down: true, foreign: false };
     book.views(
         NodeId(1),
         BTreeMap::from([(pool(), (0..all).map(|at| (shard(at), down)).collect())]),

@@ -8,7 +8,7 @@ use super::overview::{NodeReport, Overview};
 use crate::cluster::lease::{AgreedPool, Denial, LeaseBook, NodeStanding};
 use crate::cluster::verdict::{Agreed, Seen, VerdictBook, Views};
 use crate::cluster::{ClusterState, Command, NodeState, Topology, VERDICTS_MAX};
-use crate::ids::{FeatureLevel, NodeId, Term};
+use crate::ids::{FeatureLevel, NodeId, ShardId, Term};
 
 /// How often views are counted. They come once a second; counting clones every shard's name.
 const DECIDE_EVERY_MS: u64 = 500;
@@ -226,9 +226,14 @@ fn of_node(
 fn views(facts: &Facts) -> Views {
     let of_pool = |view: &super::facts::PoolView| {
         let shards = view.shards.iter().map(|(shard, reads_down, writes_down)| {
-            (shard.clone(), Seen { reads_down: *reads_down, writes_down: *writes_down })
+            let (reads_down, writes_down) = (*reads_down, *writes_down);
+            (shard.clone(), Seen { reads_down, writes_down, foreign: false })
         });
-        (view.pool.clone(), shards.collect())
+        let mut shards: BTreeMap<ShardId, Seen> = shards.collect();
+        for shard in &view.foreign {
+            shards.entry(shard.clone()).or_default().foreign = true;
+        }
+        (view.pool.clone(), shards)
     };
     facts.views.iter().map(of_pool).collect()
 }

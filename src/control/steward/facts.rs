@@ -32,6 +32,9 @@ pub struct PoolView {
     pub pool: PoolName,
     /// Each shard: whether it looks down for reads, and for writes.
     pub shards: Vec<(ShardId, bool, bool)>,
+    /// Shards in whose place another store than their own answers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub foreign: Vec<ShardId>,
 }
 
 /// Where a node's facts come from.

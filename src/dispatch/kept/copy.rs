@@ -2,11 +2,11 @@
 
 use std::rc::Rc;
 
+use super::super::trace::Round;
 use super::exchanges::Reply;
 use super::job::{Content, Job};
-use crate::drivers::native::{Committed, Doubt, Fault, Fetch, Got, Refused, Replica};
+use crate::drivers::native::{Committed, Doubt, Fault, Fetch, Got, Held, Origin, Refused, Replica};
 use crate::net::timers::Timer;
-use crate::protocol::health::Class;
 use crate::protocol::quorum::Set;
 use crate::protocol::replica::Refusal;
 use crate::version::Version;
@@ -42,8 +42,11 @@ impl Job {
         let get = async |replica: &Replica<'_>, timer: &Timer| {
             replica.get(&self.means, timer, key, None, Some(version)).await
         };
-        let mut fetch = match self.ask(source, Class::Read, get).await? {
+        let mut fetch = match self.ask(source, Round::Fetch, get).await? {
             Got::Value(fetch) => fetch,
+            Got::Nothing(Held::Damaged(_)) => {
+                return Err(Fault::Refused(Refused::Said(Refusal::Damaged)));
+            }
             // It was overwritten there: whoever asks for this version is late.
             Got::Nothing(_) | Got::Other(_) | Got::Outside => {
                 self.overwritten.set(true);
@@ -53,13 +56,16 @@ impl Job {
         let timer = self.means.timers.register();
         let (length, modified_ms) = (fetch.length, Some(fetch.value.modified_ms));
         let fields = std::mem::take(&mut fetch.value.kept);
+        // What a disk has spoilt is not to spread: who is brought it looks whether it is this.
+        let digest = fetch.value.digest.take();
+        let origin = Origin { modified_ms, digest: digest.as_deref() };
         if length <= HELD_BYTES_MAX {
             let body = whole(&mut fetch, &timer).await?;
             let put = async |replica: &Replica<'_>, timer: &Timer| {
                 let means = &self.means;
-                replica.put(means, timer, key, version, &fields, modified_ms, &body).await
+                replica.put(means, timer, key, version, &fields, origin, &body).await
             };
-            return self.ask(to, Class::Write, put).await;
+            return self.ask(to, Round::Put, put).await;
         }
         let fetch = std::cell::RefCell::new(Some(fetch));
         let put = async |replica: &Replica<'_>, timer: &Timer| {
@@ -67,14 +73,14 @@ impl Job {
             let taken = fetch.borrow_mut().take();
             let mut fetch = taken.ok_or(Fault::Refused(Refused::Said(Refusal::Busy)))?;
             let (means, length) = (&self.means, Some(length));
-            let begun = replica.begin_put(means, timer, key, version, &fields, modified_ms, length);
+            let begun = replica.begin_put(means, timer, key, version, &fields, origin, length);
             let mut upload = begun.await?;
             while let Some(bytes) = fetch.next(timer).await? {
                 upload.write(bytes).await?;
             }
             upload.put().await
         };
-        self.ask(to, Class::Write, put).await
+        self.ask(to, Round::Put, put).await
     }
 }
 

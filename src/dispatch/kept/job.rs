@@ -2,23 +2,28 @@
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::kept_worker::KeptWorker;
+use super::super::trace::{Round, Trace, Trying};
 use super::super::view::{Pool, View};
 use super::super::worker::Worker;
 use super::exchanges::Reply;
-use super::window::{NoPiece, Window};
+use super::request::KeptRequest;
+use super::window::{NoPiece, Passing, Window};
+use super::words::{Word, word_for};
 use crate::disk::hints::HintSink;
 use crate::drivers::native::{
-    Committal, Committed, Doubt, Fault, Fetch, Got, Held, Means, Refused, Replica, Staged, Value,
+    Committal, Committed, Doubt, Fault, Fetch, Got, Held, Means, Origin, Refused, Replica, Staged,
+    Upload, Value,
 };
 use crate::ids::{ShardId, StoreId, Token};
 use crate::metrics::Stripe;
 use crate::net::buffer::TextBuffer;
+use crate::net::splice::Pipes;
 use crate::net::timers::Timer;
 use crate::net::upstream::ConnectError;
 use crate::protocol::handoff::Hint;
@@ -48,7 +53,17 @@ pub(super) enum Content {
         window: Window,
         /// Its length, if that is known.
         length: Option<u64>,
+        /// Where its bytes go if they need not be looked at.
+        by_pipe: Option<ByPipe>,
     },
+}
+
+/// The pipes by which a body passes.
+pub(super) struct ByPipe {
+    /// In which it is taken in.
+    pub(super) narrow: Pipes,
+    /// In which it waits for each upload.
+    pub(super) wide: Pipes,
 }
 
 /// One operation on one key.
@@ -71,15 +86,19 @@ pub(super) struct Job {
     pub(super) overwritten: Cell<bool>,
     /// A value that has begun to come, and from where.
     pub(super) fetched: Cell<Option<(usize, Box<Fetch>)>>,
+    /// Where its exchanges are noted, if the request is being recorded.
+    trace: Option<Rc<Trace>>,
+    /// The replicas whose last exchange brought an answer.
+    answered: Cell<Set>,
+    /// Those whose last exchange failed, and how, in a word.
+    failed: RefCell<Vec<(usize, &'static str)>>,
 }
 
 impl Job {
     pub(super) fn new(
         worker: &Worker,
         pool: &Arc<Pool>,
-        key: &[u8],
-        token: Token,
-        fields: Vec<u8>,
+        request: &KeptRequest<'_>,
         stage: Option<StageId>,
         content: Content,
     ) -> Rc<Self> {
@@ -89,14 +108,17 @@ impl Job {
             kept: Rc::clone(&worker.kept),
             means: worker.means(),
             stripe: worker.stripe,
-            key: key.into(),
-            token,
-            fields,
+            key: request.key.into(),
+            token: request.token,
+            fields: request.fields.to_vec(),
             stage,
             content,
             refused: Cell::new(None),
             overwritten: Cell::new(false),
             fetched: Cell::new(None),
+            trace: request.trace.clone(),
+            answered: Cell::default(),
+            failed: RefCell::default(),
         })
     }
 
@@ -114,12 +136,36 @@ impl Job {
         (&self.key, self.token)
     }
 
+    /// Whether the last exchange with a replica brought an answer, and else what went wrong; `None`
+    /// while it has not come to an end.
+    pub(super) fn came_of(&self, place: usize) -> Option<Result<(), &'static str>> {
+        if self.answered.get().contains(place) {
+            return Some(Ok(()));
+        }
+        let failed = self.failed.borrow();
+        failed.iter().find(|(of, _)| *of == place).map(|(_, word)| Err(*word))
+    }
+
+    fn note_end(&self, place: usize, word: Result<&'static str, &'static str>) {
+        let mut answered = self.answered.get();
+        match word {
+            Ok(_) => answered.insert(place),
+            Err(word) => {
+                let mut failed = self.failed.borrow_mut();
+                failed.retain(|(of, _)| *of != place);
+                failed.push((place, word));
+                answered.remove(place)
+            }
+        };
+        self.answered.set(answered);
+    }
+
     /// Has a replica asked, and tells the health view of it. Asked again where the store is ahead of
     /// this node and this node catches up.
-    pub(super) async fn ask<T>(
+    pub(super) async fn ask<T: Word>(
         &self,
         place: usize,
-        class: Class,
+        round: Round,
         call: impl AsyncFn(&Replica<'_>, &Timer) -> Result<T, Fault>,
     ) -> Result<T, Fault> {
         let timer = self.means.timers.register();
@@ -129,22 +175,39 @@ impl Job {
             let shard = &pool.shards[shard_index];
             let begun_ms = timer.timers().now_ms();
             let begun_micros = timer.timers().now_micros();
+            let span = self.trace.as_deref();
+            let span = span.map(|trace| Trying::begin_round(trace, shard_index, round, &timer));
             let _taken = match shard.places.try_take(self.stripe) {
                 Some(taken) => taken,
                 None => {
                     let deadline_ms = timer.timers().after(pool.settings.timeouts.pool_wait);
-                    let taken = pin!(shard.places.wait(self.stripe));
-                    let taken = timer.limit(deadline_ms, taken).await;
-                    taken.ok_or(Fault::Refused(Refused::Said(Refusal::Busy)))?
+                    let mut taken = Box::pin(shard.places.wait(self.stripe));
+                    let taken = timer.limit(deadline_ms, Pin::new(&mut taken)).await;
+                    let Some(taken) = taken else {
+                        self.note_end(place, Err("overflow"));
+                        if let Some(span) = &span {
+                            span.end_round(Err("overflow"));
+                        }
+                        return Err(Fault::Refused(Refused::Said(Refusal::Busy)));
+                    };
+                    taken
                 }
             };
             let result = call(&pool.replica(shard_index), &timer).await;
             let elapsed = timer.timers().refresh() - begun_micros;
             shard.metrics.rq_time.observe(self.stripe, elapsed);
-            self.tell(&pool, shard_index, class, begun_ms, result.as_ref().err());
+            let word = result.as_ref().map(Word::word).map_err(word_for);
+            self.note_end(place, word);
+            if let Some(span) = &span {
+                span.end_round(word);
+            }
+            self.tell(&pool, shard_index, round.class(), begun_ms, result.as_ref().err());
             if let Err(Fault::Refused(refused)) = &result {
                 match refused {
-                    Refused::StaleEpoch(told) if self.is_renewed(&pool, *told, &timer).await => {
+                    // Boxed: it is rare, and would lie in the state of each exchange.
+                    Refused::StaleEpoch(told)
+                        if Box::pin(self.is_renewed(&pool, *told, &timer)).await =>
+                    {
                         continue;
                     }
                     Refused::Said(said @ (Refusal::Full | Refusal::TooLarge)) => {
@@ -267,19 +330,21 @@ impl Job {
     pub(super) async fn stage(self: Rc<Self>, place: usize) -> Reply {
         let stage = self.stage.expect("a write in two rounds has a stage");
         let result =
-            self.ask(place, Class::Write, async |replica: &Replica<'_>, timer: &Timer| match &self
+            self.ask(place, Round::Stage, async |replica: &Replica<'_>, timer: &Timer| match &self
                 .content
             {
-                Content::Passing { window, length } => {
+                Content::Passing { window, length, .. } => {
                     begins(window, place)?;
                     let (key, fields) = (self.key(), &self.fields);
-                    let begun =
-                        replica.begin_stage(&self.means, timer, key, stage, fields, *length);
-                    let mut upload = begun.await?;
-                    while let Some(piece) = next_piece(window, place).await? {
-                        upload.write(&piece).await?;
-                    }
-                    upload.staged().await
+                    // Boxed, so that small bodies do not carry what only large ones need.
+                    let passed = async {
+                        let begun =
+                            replica.begin_stage(&self.means, timer, key, stage, fields, *length);
+                        let mut upload = begun.await?;
+                        pass(window, place, &mut upload).await?;
+                        upload.staged().await
+                    };
+                    Box::pin(passed).await
                 }
                 Content::Held(body) => {
                     replica.stage(&self.means, timer, self.key(), stage, &self.fields, body).await
@@ -295,23 +360,25 @@ impl Job {
 
     /// Sends the body, to be the value under this version at once.
     pub(super) async fn put(self: Rc<Self>, place: usize, version: Version) -> Reply {
-        let result = self.ask(place, Class::Write, async |replica: &Replica<'_>, timer: &Timer| {
+        let result = self.ask(place, Round::Put, async |replica: &Replica<'_>, timer: &Timer| {
             let (means, key, fields) = (&self.means, self.key(), &self.fields);
+            let origin = Origin::default();
             match &self.content {
-                Content::Passing { window, length } => {
+                Content::Passing { window, length, .. } => {
                     begins(window, place)?;
-                    let begun =
-                        replica.begin_put(means, timer, key, version, fields, None, *length);
-                    let mut upload = begun.await?;
-                    while let Some(piece) = next_piece(window, place).await? {
-                        upload.write(&piece).await?;
-                    }
-                    upload.put().await
+                    let passed = async {
+                        let begun =
+                            replica.begin_put(means, timer, key, version, fields, origin, *length);
+                        let mut upload = begun.await?;
+                        pass(window, place, &mut upload).await?;
+                        upload.put().await
+                    };
+                    Box::pin(passed).await
                 }
                 Content::Held(body) => {
-                    replica.put(means, timer, key, version, fields, None, body).await
+                    replica.put(means, timer, key, version, fields, origin, body).await
                 }
-                Content::None => replica.put(means, timer, key, version, fields, None, b"").await,
+                Content::None => replica.put(means, timer, key, version, fields, origin, b"").await,
             }
         });
         let result = result.await;
@@ -331,7 +398,7 @@ impl Job {
         let call = async |replica: &Replica<'_>, timer: &Timer| {
             replica.commit(&self.means, timer, self.key(), stage, version).await
         };
-        match self.ask(place, Class::Write, call).await {
+        match self.ask(place, Round::Commit, call).await {
             Ok(Committal::Committed(committed)) => Reply::Committed(Ok(committed)),
             Ok(Committal::NotStaged) => Reply::NotStaged,
             Err(fault) => Reply::Committed(Err(fault)),
@@ -351,7 +418,7 @@ impl Job {
         let call = async |replica: &Replica<'_>, timer: &Timer| {
             replica.delete(&self.means, timer, self.key(), version).await
         };
-        self.ask(place, Class::Write, call).await
+        self.ask(place, Round::Remove, call).await
     }
 
     /// Has a replica forget what it staged.
@@ -361,7 +428,7 @@ impl Job {
                 replica.abort(&self.means, timer, self.key(), stage).await
             };
             // A store drops what nobody commits, only later.
-            let _: Result<(), Fault> = self.ask(place, Class::Write, call).await;
+            let _: Result<(), Fault> = self.ask(place, Round::Abort, call).await;
         }
         Reply::Dropped
     }
@@ -371,7 +438,7 @@ impl Job {
         let call = async |replica: &Replica<'_>, timer: &Timer| {
             replica.head(&self.means, timer, self.key()).await
         };
-        Reply::Held(self.ask(place, Class::Read, call).await)
+        Reply::Held(self.ask(place, Round::Look, call).await)
     }
 
     /// The same, where the value is certainly wanted: it begins to come. What is told and what comes
@@ -380,10 +447,11 @@ impl Job {
         let call = async |replica: &Replica<'_>, timer: &Timer| {
             replica.get(&self.means, timer, self.key(), None, None).await
         };
-        Reply::Held(match self.ask(place, Class::Read, call).await {
+        Reply::Held(match self.ask(place, Round::Fetch, call).await {
             Ok(Got::Value(mut fetch)) => {
-                let kept = std::mem::take(&mut fetch.value.kept);
-                let value = Value { kept, ..fetch.value.clone() };
+                let told = &mut fetch.value;
+                let (kept, digest) = (std::mem::take(&mut told.kept), told.digest.take());
+                let value = Value { kept, digest, ..told.clone() };
                 self.fetched.set(Some((place, fetch)));
                 Ok(Held::Value(value))
             }
@@ -412,13 +480,18 @@ fn begins(window: &Window, place: usize) -> Result<(), Fault> {
     }
 }
 
-/// The next piece of a body that passes through; `None` at its end.
-async fn next_piece(window: &Window, place: usize) -> Result<Option<Rc<Vec<u8>>>, Fault> {
-    match poll_fn(|_| window.poll_next(place)).await {
-        Ok(piece) => Ok(Some(piece)),
-        Err(NoPiece::End) => Ok(None),
-        // The store sees the upload end early, and takes nothing in.
-        Err(NoPiece::LeftBehind) => Err(Fault::Refused(Refused::Said(Refusal::Busy))),
+/// Sends a body that passes through, to its end.
+async fn pass(window: &Window, place: usize, upload: &mut Upload<'_>) -> Result<(), Fault> {
+    loop {
+        match poll_fn(|_| window.poll_next(place)).await {
+            Ok(Passing::Copied(bytes)) => upload.write(&bytes).await?,
+            Ok(Passing::Load(lane, bytes)) => upload.write_load(&lane, bytes).await?,
+            Err(NoPiece::End) => return Ok(()),
+            // The store sees the upload end early, and takes nothing in.
+            Err(NoPiece::LeftBehind) => {
+                return Err(Fault::Refused(Refused::Said(Refusal::Busy)));
+            }
+        }
     }
 }
 
@@ -435,13 +508,17 @@ pub(super) fn has_same_replicas(one: &Pool, other: &Pool, token: Token) -> bool 
 }
 
 /// What is known of a key's replicas, as far as this class of request goes.
+///
+/// This node's own evidence counts here, and not what is agreed. Whom most nodes do not reach, this
+/// one may; a verdict is lifted some time after its cause has gone; and whoever is asked in vain
+/// costs a hint, which he gets anyway if he is not asked.
 pub(super) fn replicas(pool: &Pool, token: Token, class: Class) -> Replicas {
     let members = pool.agreed.replicas(token);
     let (mut up, mut fresh) = (Set::EMPTY, Set::EMPTY);
     for (place, shard) in members.iter().enumerate() {
         let at = usize::from(shard.0);
         let agreed = &pool.agreed.shards[at];
-        if pool.is_asked(at) && pool.health.usable(at, class) {
+        if pool.is_asked(at) && pool.health.seen_up(at, class) {
             up.insert(place);
         }
         if agreed.fresh {

@@ -15,11 +15,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Poll;
 
-use super::super::outcome::{Failure, KeptFailure};
+use super::super::outcome::{Failure, KeptFailure, Note};
+use super::super::trace::{Round, Trace, Trying};
 use super::super::view::Pool;
 use super::super::worker::Worker;
+use super::away;
+use super::words::{Word, word_for};
 use crate::drivers::native::Fault;
 use crate::net::timers::Timer;
+use crate::protocol::health::Class;
 use crate::protocol::quorum::{Reason, TooFew, majority};
 use crate::protocol::replica::{Entry, Page};
 
@@ -65,12 +69,14 @@ pub struct Listing {
 /// Lists keys of a pool.
 ///
 /// # Errors
-/// [`Failure`].
+/// [`Failure`]; `note` says who is away if it is for their sake.
 pub async fn list(
     worker: &Worker,
     timer: &Timer,
     pool: &Arc<Pool>,
     asked: &Asked,
+    trace: Option<&Rc<Trace>>,
+    note: &mut Note,
 ) -> Result<Listing, Failure> {
     let kept = &worker.kept;
     let no_lease = |_| Failure::Kept(KeptFailure::NotApplied(Reason::NoLease, None));
@@ -78,7 +84,10 @@ pub async fn list(
     let mut listing = Listing::default();
     let mut after = asked.after.clone();
     for _ in 0..ROUNDS_MAX {
-        let pages = pages(worker, timer, pool, &asked.prefix, after.as_deref()).await?;
+        let pages = pages(worker, timer, pool, (&asked.prefix, after.as_deref()), trace).await;
+        let pages = pages.inspect_err(|_| {
+            note.away = away::of_pool(pool, Class::Read, timer.timers().now_ms());
+        })?;
         let merged = merge(pages, after.as_deref());
         let is_last = merged.until.is_none();
         for entry in merged.entries {
@@ -176,13 +185,28 @@ fn merge(pages: Vec<Page>, after: Option<&str>) -> Merged {
     Merged { entries: values.map(|(_, entry)| entry.clone()).collect(), until }
 }
 
+/// Whether a page can be what was asked for: keys in their order, with the prefix, behind `after`, and
+/// a place to go on from that is not before them. Else nothing that it says is believed, nor that it
+/// has no more.
+fn is_sound(page: &Page, prefix: &str, after: Option<&str>) -> bool {
+    let keys = || page.keys.iter().map(|entry| entry.key.as_str());
+    let is_behind = |key: &str| after.is_none_or(|after| after < key);
+    let goes_on = page
+        .next
+        .as_deref()
+        .is_none_or(|next| is_behind(next) && keys().next_back().is_none_or(|last| last <= next));
+    goes_on
+        && keys().all(|key| key.starts_with(prefix) && is_behind(key))
+        && page.keys.is_sorted_by(|one, next| one.key < next.key)
+}
+
 /// Asks every shard for its next keys.
 async fn pages(
     worker: &Worker,
     timer: &Timer,
     pool: &Arc<Pool>,
-    prefix: &str,
-    after: Option<&str>,
+    (prefix, after): (&str, Option<&str>),
+    trace: Option<&Rc<Trace>>,
 ) -> Result<Vec<Page>, Failure> {
     let means = Rc::new(worker.means());
     let mut asking: Vec<_> = (0..pool.shards.len())
@@ -191,7 +215,13 @@ async fn pages(
             let means = Rc::clone(&means);
             Box::pin(async move {
                 let timer = means.timers.register();
-                pool.replica(shard).list(&means, &timer, prefix, after, BATCH).await
+                let span =
+                    trace.map(|trace| Trying::begin_round(trace, shard, Round::List, &timer));
+                let page = pool.replica(shard).list(&means, &timer, prefix, after, BATCH).await;
+                if let Some(span) = &span {
+                    span.end_round(page.as_ref().map(Word::word).map_err(word_for));
+                }
+                page
             })
         })
         .collect();
@@ -212,7 +242,8 @@ async fn pages(
         })
         .await;
         match answered {
-            Some(Ok(page)) => pages.push(page),
+            Some(Ok(page)) if is_sound(&page, prefix, after) => pages.push(page),
+            Some(Ok(_)) => failed += 1,
             Some(Err(_)) => failed += 1,
             None => failed += std::mem::take(&mut asking).len(),
         }
@@ -265,6 +296,24 @@ mod tests {
         );
         let merged = merge(vec![one, other], Some("a"));
         assert_eq!(keys(&merged), ["c@1"]);
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_is_not_believed() {
+        let page = |keys: &[&str], next: Option<&str>| Page {
+            keys: keys.iter().map(|key| entry(key, 1, false)).collect(),
+            next: next.map(str::to_owned),
+        };
+        let is_sound = |page: Page| is_sound(&page, "p/", Some("p/b"));
+        assert!(is_sound(page(&["p/c", "p/d"], None)));
+        assert!(is_sound(page(&["p/c", "p/d"], Some("p/d"))));
+        assert!(is_sound(page(&[], Some("p/e"))));
+        assert!(!is_sound(page(&["p/d", "p/c"], None)), "out of order");
+        assert!(!is_sound(page(&["p/c", "p/c"], None)), "twice");
+        assert!(!is_sound(page(&["p/b"], None)), "told before");
+        assert!(!is_sound(page(&["q"], None)), "shorter than the prefix, even");
+        assert!(!is_sound(page(&["p/c", "p/d"], Some("p/c"))), "back in itself");
+        assert!(!is_sound(page(&[], Some("p/b"))), "for ever");
     }
 
     #[test]

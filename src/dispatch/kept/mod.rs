@@ -26,6 +26,7 @@
 //! 2. Success is told only under a lease that is good at that moment (DESIGN, section 5, rule 5).
 //! 3. What reaches the client is of one version, whichever replicas it comes from.
 
+mod away;
 pub mod conditions;
 mod copy;
 mod exchanges;
@@ -42,6 +43,7 @@ mod tail;
 #[cfg(test)]
 mod tests;
 mod window;
+mod words;
 mod write;
 
 pub use job::Views;

@@ -18,6 +18,7 @@ use super::serve::Serving;
 use crate::cluster::Mode;
 use crate::drivers::native::{Fault, Fetch, Held};
 use crate::ids::Token;
+use crate::level::REPLICAS_MAX;
 use crate::protocol::health::Class;
 
 /// The places of the replicas in the order in which they are asked for a value. `wanted` says which
@@ -25,9 +26,8 @@ use crate::protocol::health::Class;
 pub(super) fn order(pool: &Pool, token: Token, wanted: impl Fn(usize) -> bool) -> Vec<usize> {
     let members = pool.agreed.replicas(token);
     let is_primary_first = pool.agreed.spec.mode == Mode::Primary;
-    let mut order: Vec<usize> = (0..members.len()).filter(|place| wanted(*place)).collect();
-    order.sort_by_cached_key(|place| {
-        let at = usize::from(members[*place].0);
+    let rank = |place: usize| {
+        let at = usize::from(members[place].0);
         let agreed = &pool.agreed.shards[at];
         let is_away = match is_primary_first {
             true => pool.health.verdict(at, Class::Read),
@@ -36,9 +36,17 @@ pub(super) fn order(pool: &Pool, token: Token, wanted: impl Fn(usize) -> bool) -
         let lags = agreed.catching_up || agreed.fresh;
         let is_far = pool.settings.zone.as_ref().is_some_and(|zone| *zone != agreed.zone);
         let load = if is_primary_first { 0 } else { pool.shards[at].in_flight() };
-        (lags, is_away, !is_primary_first && is_far, load, *place)
-    });
-    order
+        (lags, is_away, !is_primary_first && is_far, load, place)
+    };
+    let mut ranks = [(false, false, false, 0, 0); REPLICAS_MAX];
+    let mut count = 0;
+    for place in (0..members.len()).filter(|place| wanted(*place)) {
+        ranks[count] = rank(place);
+        count += 1;
+    }
+    let ranks = &mut ranks[..count];
+    ranks.sort_unstable();
+    ranks.iter().map(|rank| rank.4).collect()
 }
 
 impl Serving<'_> {
@@ -56,21 +64,29 @@ impl Serving<'_> {
         let is_asked =
             |place: usize| pool.is_asked(usize::from(pool.agreed.replicas(token)[place].0));
         let order = order(&pool, token, is_asked);
-        let mut has_nothing = false;
+        let (mut has_nothing, mut is_damaged) = (false, false);
         for (at, place) in order.iter().copied().enumerate() {
             let shard = self.job.shard(&pool, place);
             note.attempts += 1;
             note.shard = Some(shard);
             let Ok((held, fetch)) = self.look(place).await else { continue };
             note.upstream_status = if matches!(held, Held::Value(_)) { 200 } else { 404 };
+            if let Held::Damaged(version) = held {
+                // The next one may have it whole, and then brings it back here.
+                is_damaged = true;
+                self.job.hint(self.worker.hints.as_ref(), place, version);
+                continue;
+            }
             let Held::Value(value) = held else {
                 has_nothing = true;
+                note.reached(1, None);
                 let agreed = &pool.agreed.shards[shard];
                 if agreed.catching_up || agreed.fresh {
                     continue;
                 }
                 break;
             };
+            note.reached(1, Some(value.version));
             match self.request.conditions.judge(value.version, value.modified_ms) {
                 Verdict::Proceed => {}
                 Verdict::NotModified => {
@@ -83,7 +99,7 @@ impl Serving<'_> {
                 return Ok(());
             }
         }
-        match has_nothing {
+        match has_nothing && !is_damaged {
             true => Err(self.nothing()),
             false => Err(Failure::Kept(KeptFailure::NoReplica)),
         }
@@ -93,7 +109,9 @@ impl Serving<'_> {
     pub(super) fn nothing(&self) -> Failure {
         Failure::Kept(match self.request.conditions.judge_nothing() {
             Verdict::Failed => KeptFailure::ConditionFailed,
-            Verdict::Proceed | Verdict::NotModified => KeptFailure::NotFound(self.achieved.text()),
+            Verdict::Proceed | Verdict::NotModified => {
+                KeptFailure::NotFound(self.achieved.text().as_str().to_owned())
+            }
         })
     }
 

@@ -1,5 +1,8 @@
 //! What does `proxy` ask of a pool that keeps copies?
 
+use std::rc::Rc;
+
+use super::super::trace::Trace;
 use super::conditions::Conditions;
 use super::range::Wanted;
 use crate::ids::Token;
@@ -40,6 +43,8 @@ pub struct KeptRequest<'a> {
     pub range: Option<Wanted>,
     /// The value of `If-Range`.
     pub if_range: Option<&'a [u8]>,
+    /// Where its exchanges with replicas are noted, if it is being recorded.
+    pub trace: Option<Rc<Trace>>,
 }
 
 impl KeptRequest<'_> {

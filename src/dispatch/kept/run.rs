@@ -5,12 +5,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::super::outcome::{Failure, KeptFailure, Note};
+use super::super::outcome::{Failure, KeptFailure, KeptNote, Note};
 use super::super::seam::{Answer, Body, Part};
 use super::super::view::Pool;
 use super::super::worker::Worker;
+use super::away;
 use super::conditions::Verdict;
-use super::job::{Content, Job, replicas};
+use super::job::{ByPipe, Content, Job, replicas};
 use super::one::order;
 use super::read::{Found, Reading};
 use super::request::{Act, KeptRequest};
@@ -19,6 +20,7 @@ use super::window::Window;
 use super::write::{Guard, Writing};
 use crate::level::Level;
 use crate::net::http1::framing::Framing;
+use crate::net::splice::SPLICED_BYTES_MIN;
 use crate::net::timers::Timer;
 use crate::protocol::health::Class;
 use crate::protocol::quorum::Reason;
@@ -52,6 +54,13 @@ pub async fn run<B: Body, A: Answer>(
 ) -> Result<(), Failure> {
     let (stripe, is_write) = (worker.stripe, request.act.is_write());
     pool.metrics.kept.asked(stripe, is_write, request.level);
+    note.kept = Some(KeptNote {
+        asked: request.level,
+        achieved: None,
+        acks: 0,
+        replicas: pool.agreed.replicas(request.token).len(),
+        version: None,
+    });
     let carried = async {
         match request.act {
             Act::Get | Act::Head => read(worker, timer, pool, request, answer, note).await,
@@ -67,8 +76,15 @@ pub async fn run<B: Body, A: Answer>(
         }
     };
     match &done {
-        Ok(()) | Err(Failure::Kept(KeptFailure::NotFound(_))) => {
+        // These say what is there, and so at which level.
+        Ok(())
+        | Err(Failure::Kept(
+            KeptFailure::NotFound(_) | KeptFailure::ConditionFailed | KeptFailure::OutsideRange(_),
+        )) => {
             pool.metrics.kept.achieved(stripe, is_write, request.level);
+            if let Some(kept) = &mut note.kept {
+                kept.achieved = Some(request.level);
+            }
         }
         Err(Failure::Kept(KeptFailure::Unknown(_))) => pool.metrics.kept.unknown.inc(stripe),
         Err(_) => {}
@@ -104,12 +120,15 @@ async fn write<B: Body, A: Answer>(
         Framing::Length(length) => length <= HELD_BYTES_MAX,
         Framing::Chunked | Framing::UntilClose => false,
     };
+    let up = members.up;
     let kind = match request.act {
         Act::Delete => Kind::Delete,
         _ => Kind::Put { is_held },
     };
+    let now_ms = timer.timers().now_ms();
     let machine = Write::new(request.level, kind, members, proposer).map_err(|too_few| {
         pool.metrics.none_healthy.inc(worker.stripe);
+        note.away = away::of_key(pool, request.token, Class::Write, now_ms);
         Failure::Kept(KeptFailure::NotApplied(Reason::TooFew(too_few), None))
     })?;
     let content = match (request.act, is_held) {
@@ -130,17 +149,27 @@ async fn write<B: Body, A: Answer>(
                 Framing::Length(length) => Some(length),
                 _ => None,
             };
-            Content::Passing { window: Window::new(members.up), length }
+            let members = pool.agreed.replicas(request.token).iter();
+            let mut stores = members.map(|shard| &pool.shards[usize::from(shard.0)]);
+            let by_pipe = length.is_some_and(|length| length >= SPLICED_BYTES_MIN)
+                && stores.all(|store| store.endpoint.is_clear());
+            let by_pipe = by_pipe.then(|| ByPipe {
+                narrow: worker.narrow_pipes.clone(),
+                wide: worker.pipes.clone(),
+            });
+            Content::Passing { window: Window::new(up), length, by_pipe }
         }
     };
     note.attempts = 1;
     let stage = StageId { proposer, sequence: worker.next_stage() };
-    let fields = request.fields.to_vec();
-    let job = Job::new(worker, pool, request.key, request.token, fields, Some(stage), content);
+    let job = Job::new(worker, pool, request, Some(stage), content);
     let hints = worker.hints.clone();
     let count = members.count;
     let writing = Writing::new(Rc::clone(&job), machine, request.level, count, hints);
-    let (version, acks) = Guard::new(writing, &worker.tails).run(timer, body).await?;
+    let done = Guard::new(writing, &worker.tails).run(timer, body, note).await;
+    let (version, acks) = done.inspect_err(|failure| {
+        note.away = away::of_job(&job, failure, Class::Write);
+    })?;
     let achieved = Achieved::of(&job.pool(), request.level, acks, count);
     let serving = Serving { worker, timer, job: &job, request, achieved };
     serving.empty(answer, 204, None, Some(version)).await
@@ -182,8 +211,20 @@ async fn read<A: Answer>(
     answer: &mut A,
     note: &mut Note,
 ) -> Result<(), Failure> {
-    let none = || Content::None;
-    let job = Job::new(worker, pool, request.key, request.token, Vec::new(), None, none());
+    let job = Job::new(worker, pool, request, None, Content::None);
+    let done = read_by(&job, worker, timer, pool, request, answer, note).await;
+    done.inspect_err(|failure| note.away = away::of_job(&job, failure, Class::Read))
+}
+
+async fn read_by<A: Answer>(
+    job: &Rc<Job>,
+    worker: &Worker,
+    timer: &Timer,
+    pool: &Arc<Pool>,
+    request: &KeptRequest<'_>,
+    answer: &mut A,
+    note: &mut Note,
+) -> Result<(), Failure> {
     let members = replicas(pool, request.token, Class::Read);
     let count = members.count;
     if request.level == Level::One {
@@ -191,7 +232,7 @@ async fn read<A: Answer>(
             return Err(Failure::Kept(KeptFailure::NotApplied(Reason::NoLease, None)));
         }
         let achieved = Achieved::of(pool, request.level, 1, count);
-        let serving = Serving { worker, timer, job: &job, request, achieved };
+        let serving = Serving { worker, timer, job, request, achieved };
         return serving.one(answer, note).await;
     }
     for _ in 0..LOOKS_MAX {
@@ -203,7 +244,7 @@ async fn read<A: Answer>(
         let eager = request.wants_whole().then(|| {
             order(pool, request.token, |place| members.up.contains(place)).first().copied()
         });
-        let reading = Reading::new(Rc::clone(&job), machine, eager.flatten());
+        let reading = Reading::new(Rc::clone(job), machine, eager.flatten());
         let found = match reading.run(timer, &worker.tails).await {
             // What was to be repaired is not the newest any more: somebody else's write came.
             Err(Failure::Kept(KeptFailure::NotApplied(Reason::TooFew(_), _)))
@@ -215,12 +256,15 @@ async fn read<A: Answer>(
         };
         let pool = job.pool();
         let achieved = |acks| Achieved::of(&pool, request.level, acks, count);
-        let serving =
-            |acks| Serving { worker, timer, job: &job, request, achieved: achieved(acks) };
+        let serving = |acks| Serving { worker, timer, job, request, achieved: achieved(acks) };
         let (value, from, acks) = match found {
             Found::Value { value, from, acks } => (value, from, acks),
-            Found::Nothing { acks } => return Err(serving(acks).nothing()),
+            Found::Nothing { acks } => {
+                note.reached(acks, None);
+                return Err(serving(acks).nothing());
+            }
         };
+        note.reached(acks, Some(value.version));
         let serving = serving(acks);
         match request.conditions.judge(value.version, value.modified_ms) {
             Verdict::Proceed => {}

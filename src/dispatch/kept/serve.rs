@@ -3,25 +3,31 @@
 //! From one replica that has that very version and, if it breaks in the middle, from the next one,
 //! beginning with the byte that is missing. The client sees one answer of one version, or a cut.
 
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::super::outcome::{Failure, KeptFailure, Note, TryError};
 use super::super::relay::Relay;
 use super::super::seam::{About, Answer};
+use super::super::trace::Round;
 use super::super::view::Pool;
 use super::super::worker::Worker;
+use super::exchanges::Reply;
 use super::job::Job;
 use super::range::{Selected, range_counts};
 use super::request::{Act, KeptRequest};
-use crate::drivers::native::{Fetch, Got, Replica, Value};
+use crate::drivers::native::{Fetch, Got, Held, Replica, Value};
+use crate::ids::digits::{Text, write_number};
 use crate::level::Level;
 use crate::net::http1::framing::Framing;
-use crate::net::http1::head::{write_field, write_number};
-use crate::net::http1::response::ResponseHead;
+use crate::net::http1::head::write_field;
 use crate::net::timers::Timer;
 use crate::net::wire::Pace;
-use crate::protocol::health::Class;
 use crate::version::Version;
+
+/// How long a replica whose body broke off is asked why.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What became of a request, as the answer tells it.
 #[derive(Debug, Clone, Copy)]
@@ -38,9 +44,11 @@ impl Achieved {
     }
 
     /// As it stands in `Ringway-Consistency`.
-    pub(super) fn text(&self) -> String {
-        let Self { level, acks, replicas, epoch } = self;
-        format!("{level};acks={acks};replicas={replicas};epoch={epoch}")
+    pub(super) fn text(&self) -> Text<96> {
+        let text = Text::default().with(self.level.as_str());
+        let text = text.with(";acks=").number(self.acks as u64);
+        let text = text.with(";replicas=").number(self.replicas as u64);
+        text.with(";epoch=").number(self.epoch)
     }
 }
 
@@ -75,7 +83,8 @@ impl Serving<'_> {
         let code = http::StatusCode::from_u16(status).expect("a status of ours");
         text.extend_from_slice(code.canonical_reason().unwrap_or_default().as_bytes());
         text.extend_from_slice(b"\r\n");
-        let told = version.map(|version| version.to_string());
+        let told = version.map(Version::text);
+        let told = told.as_ref().map(Text::as_str);
         if let Some(value) = value {
             text.extend_from_slice(&value.kept);
             if let Some(modified) = http_date(value.modified_ms) {
@@ -84,8 +93,10 @@ impl Serving<'_> {
             write_field(&mut text, b"Accept-Ranges", b"bytes");
         }
         // What was deleted has no tag.
-        if let Some(told) = told.as_deref().filter(|_| self.request.act != Act::Delete) {
-            write_field(&mut text, b"ETag", format!("\"{told}\"").as_bytes());
+        if let Some(told) = told.filter(|_| self.request.act != Act::Delete) {
+            for part in ["ETag: \"", told, "\"\r\n"] {
+                text.extend_from_slice(part.as_bytes());
+            }
         }
         if let (Some(value), Some((first, length))) = (value, part) {
             let (last, size) = (first + length - 1, value.size);
@@ -99,16 +110,18 @@ impl Serving<'_> {
         }
         text.extend_from_slice(b"\r\n");
         let head_asked = self.request.act == Act::Head;
-        let mut head = ResponseHead::default();
+        let mut head = self.worker.buffers.head();
         head.parse(&text, head_asked).expect("what a store keeps are good fields");
         let consistency = self.achieved.text();
-        let mut fields = vec![("Ringway-Consistency", consistency.as_str())];
-        if let Some(told) = &told {
-            fields.push(("Ringway-Version", told));
-        }
-        let pool = self.job.pool();
-        let about = About { shard, epoch: pool.agreed.epoch, fields: &fields };
+        let fields = [
+            ("Ringway-Consistency", consistency.as_str()),
+            ("Ringway-Version", told.unwrap_or_default()),
+        ];
+        let fields = &fields[..1 + usize::from(told.is_some())];
+        let epoch = self.job.pool().agreed.epoch;
+        let about = About { shard, epoch, fields };
         answer.head(&head, &text, head.framing(), &about, true);
+        self.worker.buffers.keep_head(head);
     }
 
     /// Answers without content.
@@ -150,16 +163,18 @@ impl Serving<'_> {
         let part = (status == 206).then_some((first, length));
         let version = Some(value.version);
         if self.request.act == Act::Head || length == 0 {
-            let shard = order.first().map(|place| self.shard_name(*place));
-            let shard = shard.as_deref();
+            let pool = self.job.pool();
+            let shard = order.first().map(|place| self.job.shard(&pool, *place));
+            let shard = shard.map(|at| pool.shards[at].id.as_str());
             self.head(answer, status, Some(value), version, shard, (Some(length), part));
             return answer.end(b"").await.map(Ok).map_err(|_| Failure::ClientGone);
         }
         let (mut sent, mut is_headed, mut is_overwritten) = (0, false, false);
         for place in order.iter().copied() {
             let pool = self.job.pool();
+            let shard = self.job.shard(&pool, place);
             note.attempts += 1;
-            note.shard = Some(self.job.shard(&pool, place));
+            note.shard = Some(shard);
             let came = match fetch.take() {
                 Some(fetch) => Ok(Got::Value(fetch)),
                 None => {
@@ -174,6 +189,10 @@ impl Serving<'_> {
                 {
                     fetch
                 }
+                Ok(Got::Nothing(Held::Damaged(version))) => {
+                    self.job.hint(self.worker.hints.as_ref(), place, version);
+                    continue;
+                }
                 Ok(Got::Nothing(_) | Got::Other(_)) => {
                     is_overwritten = true;
                     continue;
@@ -184,14 +203,16 @@ impl Serving<'_> {
             if is_headed {
                 pool.metrics.kept.continued.inc(self.job.stripe);
             } else {
-                let shard = self.shard_name(place);
+                let shard = pool.shards[shard].id.as_str();
                 let lengths = (Some(length), part);
-                self.head(answer, status, Some(value), version, Some(&shard), lengths);
+                self.head(answer, status, Some(value), version, Some(shard), lengths);
                 is_headed = true;
             }
             match self.pass(&pool, place, fetch, answer, &mut sent).await {
                 Ok(()) => return Ok(Ok(())),
                 Err(TryError::Client(_)) => return Err(Failure::ClientGone),
+                // What has reached the client may be spoilt: a cut is better than a wrong whole.
+                Err(_) if self.has_spoilt(place).await => return Err(Failure::AnswerBroke),
                 // The next one may have the rest.
                 Err(_) => {}
             }
@@ -200,11 +221,6 @@ impl Serving<'_> {
             return Ok(Err(Overwritten));
         }
         Err(if is_headed { Failure::AnswerBroke } else { Failure::Kept(KeptFailure::NoReplica) })
-    }
-
-    fn shard_name(&self, place: usize) -> String {
-        let pool = self.job.pool();
-        pool.shards[self.job.shard(&pool, place)].id.to_string()
     }
 
     async fn ask(
@@ -217,7 +233,21 @@ impl Serving<'_> {
         let call = async |replica: &Replica<'_>, timer: &Timer| {
             replica.get(&job.means, timer, (&job.key, job.token), range, Some(version)).await
         };
-        job.ask(place, Class::Read, call).await
+        job.ask(place, Round::Fetch, call).await
+    }
+
+    /// Whether a replica whose body broke off says now that it was damaged. One that is gone says
+    /// nothing, and it is not waited for: then it broke off for that.
+    async fn has_spoilt(&self, place: usize) -> bool {
+        let deadline_ms = self.timer.timers().after(LAST_WORDS);
+        let looked = pin!(Rc::clone(self.job).look(place));
+        match self.timer.limit(deadline_ms, looked).await {
+            Some(Reply::Held(Ok(Held::Damaged(version)))) => {
+                self.job.hint(self.worker.hints.as_ref(), place, version);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Passes what comes from one replica on; counts what of it has reached the client's side.
@@ -261,7 +291,7 @@ impl Serving<'_> {
 fn http_date(unix_ms: u64) -> Option<String> {
     const END_S: u64 = 253_402_300_800;
     let seconds = unix_ms / 1000;
-    let since = std::time::Duration::from_secs(seconds);
+    let since = Duration::from_secs(seconds);
     let date = std::time::UNIX_EPOCH.checked_add(since).filter(|_| seconds < END_S)?;
     Some(httpdate::fmt_http_date(date))
 }

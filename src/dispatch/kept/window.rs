@@ -4,6 +4,9 @@
 //! the client is not read any further. So the slowest upload sets the pace. One that would hold up
 //! a write whose level the others can reach is *left behind*: its upload ends, and the others go on.
 //!
+//! Pieces are copied bytes, or *loads* that stand in a pipe of each upload
+//! ([`Lane`](crate::net::splice::Lane)) and that this process never touches; both in any order.
+//!
 //! Everything here is polled by one task, which polls the other side again after one has moved
 //! ([`Window::moves`]); nobody is woken.
 
@@ -12,6 +15,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use std::task::Poll;
 
+use crate::net::splice::{LOADS_MAX, Lane, Pipe, Pipes, spread};
 use crate::protocol::quorum::Set;
 
 /// The most that is kept of one body, whatever its size: some hundred uploads at once fit into the
@@ -28,13 +32,34 @@ pub(super) struct Window {
 }
 
 struct Inner {
-    pieces: VecDeque<Rc<Vec<u8>>>,
+    pieces: VecDeque<Piece>,
     /// The number of the first of them.
     first: u64,
     bytes: usize,
+    /// What the client has sent by now.
+    pushed: u64,
+    /// How many of them are loads.
+    loads: usize,
     is_ended: bool,
     /// What each upload takes next, by its place; `None` for one that is over, or left behind.
     next: Vec<Option<u64>>,
+    /// The loads of each upload, those that it is sending included.
+    lanes: Vec<Rc<Lane>>,
+}
+
+enum Piece {
+    Copied(Rc<Vec<u8>>),
+    /// So many bytes in each lane.
+    Load(usize),
+}
+
+/// What an upload sends next.
+#[derive(Clone)]
+pub(super) enum Passing {
+    /// Bytes.
+    Copied(Rc<Vec<u8>>),
+    /// So many bytes of its lane.
+    Load(Rc<Lane>, usize),
 }
 
 /// Why there is no further piece.
@@ -51,7 +76,16 @@ impl Window {
     pub(super) fn new(to: Set) -> Self {
         let places = to.iter().max().map_or(0, |last| last + 1);
         let next = (0..places).map(|place| to.contains(place).then_some(0)).collect();
-        let inner = Inner { pieces: VecDeque::new(), first: 0, bytes: 0, is_ended: false, next };
+        let inner = Inner {
+            pieces: VecDeque::new(),
+            first: 0,
+            bytes: 0,
+            pushed: 0,
+            loads: 0,
+            is_ended: false,
+            next,
+            lanes: (0..places).map(|_| Rc::default()).collect(),
+        };
         Self { inner: RefCell::new(inner), moves: Cell::new(0) }
     }
 
@@ -66,18 +100,22 @@ impl Window {
 
     /// Whether more may be read of the client.
     pub(super) fn has_room(&self) -> bool {
-        self.inner.borrow().bytes < WINDOW_BYTES
+        let inner = self.inner.borrow();
+        // An upload may be sending one more, which counts here no longer.
+        inner.bytes < WINDOW_BYTES && inner.loads < LOADS_MAX - 1
     }
 
     /// Adds what the client has sent.
     pub(super) fn push(&self, mut bytes: &[u8]) {
         let inner = &mut *self.inner.borrow_mut();
         inner.bytes += bytes.len();
+        inner.pushed += bytes.len() as u64;
         // The last piece is added to as long as no upload has taken it: one that has, and is through
         // with it, would miss what came later.
         let end = inner.first + inner.pieces.len() as u64;
         let is_taken = inner.next.iter().flatten().any(|next| *next >= end);
-        if let Some(last) = inner.pieces.back_mut().and_then(Rc::get_mut)
+        if let Some(Piece::Copied(last)) = inner.pieces.back_mut()
+            && let Some(last) = Rc::get_mut(last)
             && !is_taken
         {
             let room = PIECE_BYTES.saturating_sub(last.len()).min(bytes.len());
@@ -87,10 +125,40 @@ impl Window {
         for piece in bytes.chunks(PIECE_BYTES) {
             let mut whole = Vec::with_capacity(PIECE_BYTES.min(piece.len().next_power_of_two()));
             whole.extend_from_slice(piece);
-            inner.pieces.push_back(Rc::new(whole));
+            inner.pieces.push_back(Piece::Copied(Rc::new(whole)));
         }
         inner.let_go();
         self.moved();
+    }
+
+    /// Bytes that the client has sent by now.
+    pub(super) fn pushed(&self) -> u64 {
+        self.inner.borrow().pushed
+    }
+
+    /// Adds what the client has sent and a narrow pipe holds, where [there is
+    /// room](Self::has_room). The pipe comes back if there are not enough for all uploads; what it
+    /// holds is to be copied then.
+    pub(super) fn push_load(&self, load: Pipe, pipes: &Pipes, now_ms: u64) -> Result<(), Pipe> {
+        let inner = &mut *self.inner.borrow_mut();
+        let bytes = load.held();
+        let live = inner.next.iter().zip(&inner.lanes);
+        let live: Vec<&Lane> =
+            live.filter(|(next, _)| next.is_some()).map(|(_, lane)| &**lane).collect();
+        let torn = spread(load, pipes, now_ms, &live)?;
+        let is_torn = |lane: &Lane| torn.iter().any(|torn| std::ptr::eq(*torn, lane));
+        for (next, lane) in inner.next.iter_mut().zip(&inner.lanes) {
+            if is_torn(lane) {
+                *next = None;
+            }
+        }
+        inner.pieces.push_back(Piece::Load(bytes));
+        inner.bytes += bytes;
+        inner.pushed += bytes as u64;
+        inner.loads += 1;
+        inner.let_go();
+        self.moved();
+        Ok(())
     }
 
     /// The client has sent all.
@@ -107,17 +175,17 @@ impl Window {
 
     /// The next piece for an upload, which has sent those before. Pending until the client has sent
     /// more.
-    pub(super) fn poll_next(&self, place: usize) -> Poll<Result<Rc<Vec<u8>>, NoPiece>> {
+    pub(super) fn poll_next(&self, place: usize) -> Poll<Result<Passing, NoPiece>> {
         let inner = &mut *self.inner.borrow_mut();
         let Some(Some(next)) = inner.next.get(place).copied() else {
             return Poll::Ready(Err(NoPiece::LeftBehind));
         };
         let at = usize::try_from(next - inner.first).expect("a window is small");
-        let Some(piece) = inner.pieces.get(at).map(Rc::clone) else {
-            return match inner.is_ended {
-                true => Poll::Ready(Err(NoPiece::End)),
-                false => Poll::Pending,
-            };
+        let piece = match inner.pieces.get(at) {
+            Some(Piece::Copied(bytes)) => Passing::Copied(Rc::clone(bytes)),
+            Some(Piece::Load(bytes)) => Passing::Load(Rc::clone(&inner.lanes[place]), *bytes),
+            None if inner.is_ended => return Poll::Ready(Err(NoPiece::End)),
+            None => return Poll::Pending,
         };
         inner.next[place] = Some(next + 1);
         inner.let_go();
@@ -130,6 +198,7 @@ impl Window {
         let inner = &mut *self.inner.borrow_mut();
         if let Some(next) = inner.next.get_mut(place) {
             *next = None;
+            inner.lanes[place].clear();
             inner.let_go();
             self.moved();
         }
@@ -164,8 +233,13 @@ impl Inner {
         let end = self.first + self.pieces.len() as u64;
         let least = self.next.iter().flatten().copied().min().unwrap_or(end);
         while self.first < least {
-            let piece = self.pieces.pop_front().expect("it lies before the end");
-            self.bytes -= piece.len();
+            match self.pieces.pop_front().expect("it lies before the end") {
+                Piece::Copied(bytes) => self.bytes -= bytes.len(),
+                Piece::Load(bytes) => {
+                    self.bytes -= bytes;
+                    self.loads -= 1;
+                }
+            }
             self.first += 1;
         }
     }
@@ -177,7 +251,9 @@ mod tests {
 
     fn next(window: &Window, place: usize) -> Option<Vec<u8>> {
         match window.poll_next(place) {
-            Poll::Ready(piece) => Some(piece.expect("a piece").to_vec()),
+            Poll::Ready(Ok(Passing::Copied(bytes))) => Some(bytes.to_vec()),
+            Poll::Ready(Ok(Passing::Load(..))) => panic!("no loads here"),
+            Poll::Ready(Err(none)) => panic!("{none:?}"),
             Poll::Pending => None,
         }
     }
@@ -198,10 +274,13 @@ mod tests {
         assert_eq!(window.inner.borrow().bytes, 2);
         assert_eq!((window.ahead(), window.behind()), (Set::only(2), Set::only(0)));
         window.end();
-        assert_eq!(window.poll_next(2), Poll::Ready(Err(NoPiece::End)));
+        let none = |place| match window.poll_next(place) {
+            Poll::Ready(Err(none)) => Some(none),
+            _ => None,
+        };
+        assert_eq!((window.pushed(), none(2)), (6, Some(NoPiece::End)));
         assert_eq!(next(&window, 0).as_deref(), Some(&b"ef"[..]));
-        assert_eq!(window.poll_next(0), Poll::Ready(Err(NoPiece::End)));
-        assert_eq!(window.poll_next(1), Poll::Ready(Err(NoPiece::LeftBehind)));
+        assert_eq!((none(0), none(1)), (Some(NoPiece::End), Some(NoPiece::LeftBehind)));
     }
 
     #[test]
@@ -219,7 +298,7 @@ mod tests {
         let moves = window.moves();
         window.leave_behind(window.behind());
         assert!(window.has_room() && window.moves() > moves);
-        assert_eq!(window.poll_next(1), Poll::Ready(Err(NoPiece::LeftBehind)));
+        assert!(matches!(window.poll_next(1), Poll::Ready(Err(NoPiece::LeftBehind))));
         assert_eq!(window.inner.borrow().bytes, 0);
     }
 }

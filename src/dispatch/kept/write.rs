@@ -5,23 +5,25 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::super::outcome::{Failure, KeptFailure};
-use super::super::seam::{Body, BodyError, Part};
+use super::super::outcome::{Failure, KeptFailure, Note};
+use super::super::seam::{Body, BodyError, Part, Passage};
 use super::exchanges::{Exchanges, Reply};
-use super::job::{Content, Job};
+use super::job::{ByPipe, Content, Job};
 use super::tail::{Tails, go_on_writing};
 use super::window::Window;
 use crate::cluster::lease::Held;
 use crate::disk::hints::HintSink;
-use crate::drivers::native::Fault as NativeFault;
+use crate::drivers::native::{Fault as NativeFault, syncing};
 use crate::level::Level;
 use crate::net::timers::Timer;
 use crate::net::wire::Turn;
 use crate::protocol::quorum::{Set, needed};
 use crate::protocol::write::{Fault, Outcome, Output, Write};
+use crate::version::Version;
 
 /// How long a round may take whose body is complete, in milliseconds: as long as an operation may be
-/// pinned to an epoch.
+/// pinned to an epoch. Stores have longer for a body that passed through, to bring it to their disks:
+/// while they do, the operation is not pinned.
 const ROUND_MS: u64 = 5_000;
 
 /// How long a write waits, all in all, for uploads that hold it up though its level can do without
@@ -183,7 +185,7 @@ impl Writing {
                 let pool = self.job.pool();
                 let shard = self.job.shard(&pool, place);
                 pool.shards[shard].metrics.acks.inc(self.job.stripe);
-                machine.committed(place, done.applied, done.newest);
+                machine.committed(place, done.effect, done.newest);
             }
             Event::Reply(place, Reply::Committed(Err(fault))) => {
                 machine.commit_failed(place, fault_of(&fault));
@@ -192,7 +194,15 @@ impl Writing {
                 machine.commit_failed(place, Fault::NotStaged);
             }
             Event::Reply(_, Reply::Held(_) | Reply::Dropped) => {}
-            Event::Fed(Ok(())) => self.until_ms = self.job.means.timers.now_ms() + ROUND_MS,
+            Event::Fed(Ok(())) => {
+                let syncing_ms = match &self.job.content {
+                    Content::Passing { window, .. } => syncing(window.pushed()).as_millis(),
+                    Content::None | Content::Held(_) => 0,
+                };
+                let syncing_ms = u64::try_from(syncing_ms).unwrap_or(u64::MAX);
+                let round_ms = ROUND_MS.saturating_add(syncing_ms);
+                self.until_ms = self.job.means.timers.now_ms().saturating_add(round_ms);
+            }
             Event::Fed(Err(_)) => machine.cancel(),
             Event::Behind(places) => {
                 for place in places.iter() {
@@ -317,11 +327,17 @@ impl Guard {
         mut self,
         timer: &Timer,
         body: &mut B,
-    ) -> Result<(crate::version::Version, usize), Failure> {
+        note: &mut Note,
+    ) -> Result<(Version, usize), Failure> {
         let job = Rc::clone(&self.writing().job);
         let mut feeding = pin!(async {
             match &job.content {
-                Content::Passing { window, .. } => feed(body, window).await,
+                Content::Passing { window, by_pipe, .. } => {
+                    if feed(body, window, by_pipe.as_ref(), timer).await? {
+                        job.pool().metrics.pipe_overflow.inc(job.stripe);
+                    }
+                    Ok(())
+                }
                 Content::None | Content::Held(_) => std::future::pending().await,
             }
         });
@@ -342,6 +358,7 @@ impl Guard {
             writing.take(event);
         };
         let acks = writing.acks();
+        note.reached(acks, writing.machine.version());
         let refused = job.refused.get();
         Err(Failure::Kept(match (outcome, broke_off) {
             (Outcome::Acknowledged { version, .. }, _) => return Ok((version, acks)),
@@ -367,12 +384,34 @@ impl Drop for Guard {
     }
 }
 
-/// Takes the client's body in, as far as there is room.
-async fn feed<B: Body>(body: &mut B, window: &Window) -> Result<(), BodyError> {
+/// Takes the client's body in, as far as there is room. Tells whether some of it was copied for want
+/// of pipes.
+async fn feed<B: Body>(
+    body: &mut B,
+    window: &Window,
+    by_pipe: Option<&ByPipe>,
+    timer: &Timer,
+) -> Result<bool, BodyError> {
     body.ask().await?;
-    let mut turn = Turn::default();
+    let (mut turn, mut has_overflowed) = (Turn::default(), false);
     loop {
         poll_fn(|_| if window.has_room() { Poll::Ready(()) } else { Poll::Pending }).await;
+        if let Some(ByPipe { narrow, wide }) = by_pipe {
+            match body.next_piped(narrow).await? {
+                Passage::Piped(load) => {
+                    let length = load.held();
+                    let pushed = window.push_load(load, wide, timer.timers().now_ms());
+                    if let Err(load) = pushed {
+                        has_overflowed = true;
+                        window.push(&load.into_bytes().map_err(|_| BodyError::Gone)?);
+                    }
+                    turn.moved(length).await;
+                    continue;
+                }
+                Passage::NoPipe => has_overflowed = true,
+                Passage::Copied => {}
+            }
+        }
         match body.next().await? {
             Part::Data(bytes) => {
                 let length = bytes.len();
@@ -381,7 +420,7 @@ async fn feed<B: Body>(body: &mut B, window: &Window) -> Result<(), BodyError> {
             }
             Part::End(_) => {
                 window.end();
-                return Ok(());
+                return Ok(has_overflowed);
             }
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::calls::Origin;
 use crate::drivers::http::{Address, write_framing};
 use crate::ids::{ClusterId, PoolName, ShardId, StoreId, Token};
 use crate::net::http1::framing::Framing;
@@ -24,7 +25,7 @@ pub(super) enum Ask<'a> {
     Stage { key: &'a [u8], stage: StageId, token: Token, kept: &'a [u8] },
     Abort { key: &'a [u8], stage: StageId, token: Token },
     Commit { key: &'a [u8], stage: StageId, version: Version, token: Token },
-    Put { key: &'a [u8], version: Version, token: Token, kept: &'a [u8], modified_ms: Option<u64> },
+    Put { key: &'a [u8], version: Version, token: Token, kept: &'a [u8], origin: Origin<'a> },
     Delete { key: &'a [u8], version: Version, token: Token },
     Head { key: &'a [u8], token: Token },
     Get { key: &'a [u8], token: Token, range: Option<(u64, u64)>, version: Option<Version> },
@@ -74,17 +75,18 @@ impl Ask<'_> {
         framing: Framing,
     ) {
         let (method, op, key) = self.parts();
-        let all = "a vector takes all";
-        write!(out, "{method} {}", address.base_path()).expect(all);
+        out.extend_from_slice(method.as_bytes());
+        out.push(b' ');
+        out.extend_from_slice(address.base_path().as_bytes());
         Target::write(out, standing.pool, op, key);
         self.write_query(out);
         out.extend_from_slice(b" HTTP/1.1\r\n");
         write_field(out, b"Host", address.authority().as_bytes());
         let Standing { cluster, epoch, store, .. } = standing;
-        write!(out, "{}: {cluster}\r\n", words::CLUSTER).expect(all);
-        write!(out, "{}: {epoch}\r\n", words::EPOCH).expect(all);
+        write_field(out, words::CLUSTER.as_bytes(), cluster.text().as_bytes());
+        write_field(out, words::EPOCH.as_bytes(), epoch.text().as_bytes());
         if let Some(store) = store {
-            write!(out, "{}: {store}\r\n", words::STORE).expect(all);
+            write_field(out, words::STORE.as_bytes(), store.text().as_bytes());
         }
         self.write_fields(out);
         write_framing(out, framing, matches!(method, "PUT" | "POST"));
@@ -122,13 +124,13 @@ impl Ask<'_> {
     fn write_fields(&self, out: &mut Vec<u8>) {
         let all = "a vector takes all";
         let write_token = |out: &mut Vec<u8>, token: &Token| {
-            write!(out, "{}: {token}\r\n", words::TOKEN).expect(all);
+            write_field(out, words::TOKEN.as_bytes(), token.text().as_bytes());
         };
         let write_stage = |out: &mut Vec<u8>, stage: &StageId| {
-            write!(out, "{}: {stage}\r\n", words::STAGE).expect(all);
+            write_field(out, words::STAGE.as_bytes(), stage.text().as_bytes());
         };
         let write_version = |out: &mut Vec<u8>, version: &Version| {
-            write!(out, "{}: {version}\r\n", words::VERSION).expect(all);
+            write_field(out, words::VERSION.as_bytes(), version.text().as_bytes());
         };
         match self {
             Self::Stage { stage, token, kept, .. } => {
@@ -145,11 +147,14 @@ impl Ask<'_> {
                 write_version(out, version);
                 write_token(out, token);
             }
-            Self::Put { version, token, kept, modified_ms, .. } => {
+            Self::Put { version, token, kept, origin, .. } => {
                 write_version(out, version);
                 write_token(out, token);
-                if let Some(modified_ms) = modified_ms {
+                if let Some(modified_ms) = origin.modified_ms {
                     write!(out, "{}: {modified_ms}\r\n", words::MODIFIED).expect(all);
+                }
+                if let Some(digest) = origin.digest {
+                    write_field(out, words::DIGEST.as_bytes(), digest.as_bytes());
                 }
                 out.extend_from_slice(kept);
             }

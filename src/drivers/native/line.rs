@@ -41,6 +41,9 @@ const CHUNK_LIMITS: ChunkLimits = ChunkLimits { extension_bytes_max: 64, trailer
 /// waited for.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
+/// The longest body that is copied behind its head.
+const JOINED_BYTES_MAX: usize = 4 * 1024;
+
 /// Bytes of a problem, or of what a stranger answers, that are read.
 const PROBLEM_BYTES_MAX: usize = 16 * 1024;
 
@@ -78,6 +81,11 @@ impl Line {
         let mut head = means.buffers.text();
         let framing = body.map_or(Framing::None, |body| Framing::Length(body.len() as u64));
         ask.write(&mut head, replica.address, &replica.standing(), framing);
+        let mut body = body.unwrap_or_default();
+        if body.len() <= JOINED_BYTES_MAX {
+            // One part goes by a cheaper call than two.
+            head.extend_from_slice(std::mem::take(&mut body));
+        }
         let mut anew = false;
         loop {
             let upstream = match open(replica, means, timer, anew, false).await {
@@ -87,7 +95,7 @@ impl Line {
                 Err(fault) => return Err(fault),
             };
             let mut pace = Pace::idle(replica.times.idle);
-            let parts = [&head[..], body.unwrap_or_default()];
+            let parts = [&head[..], body];
             let is_sent = upstream.wire.write_all(timer, parts, &mut pace).await.is_ok();
             let reused = upstream.is_reused();
             match Self::answered(replica, means, timer, upstream, ask.is_head(), is_sent).await {
@@ -127,7 +135,7 @@ impl Line {
         is_sent: bool,
     ) -> Result<Self, NoHead> {
         let mut buffer = means.buffers.small();
-        let mut head = ResponseHead::default();
+        let mut head = means.buffers.head();
         let wait = if is_sent { replica.times.answer } else { LAST_WORDS };
         let deadline_ms = timer.timers().after(wait);
         let length = {
@@ -139,6 +147,7 @@ impl Line {
         };
         let whole = &buffer.filled()[..length];
         let facts = Facts::of(&head, whole);
+        means.buffers.keep_head(head);
         buffer.consume(length);
         let (means, idle, keep) = (means.clone(), replica.times.idle, *replica.keep);
         Ok(Self {
@@ -251,8 +260,21 @@ impl Line {
         self.is_sent && self.facts.persistence == Persistence::KeepAlive
     }
 
+    /// Whether the same was asked before, and nothing is known of that.
+    pub(super) fn may_have_been_done(&self) -> bool {
+        self.may_have_been_done
+    }
+
     /// What an answer says that is none of those that were expected.
-    pub(super) async fn refusal(mut self, timer: &Timer) -> Fault {
+    pub(super) fn refusal<'a>(self, timer: &'a Timer) -> impl Future<Output = Fault> + 'a
+    where
+        Self: 'a,
+    {
+        // Boxed: it is rare, and would lie in the state of each exchange.
+        Box::pin(self.read_refusal(timer))
+    }
+
+    async fn read_refusal(mut self, timer: &Timer) -> Fault {
         // Read, so that the connection lives on.
         let _: Result<Vec<u8>, Doubt> = self.body(timer, PROBLEM_BYTES_MAX).await;
         if self.may_have_been_done {
@@ -291,8 +313,9 @@ pub(super) async fn open(
         }
     }
     let deadline_ms = timer.timers().after(replica.times.connect);
+    // Boxed: it is rare, and its state is most of an exchange's.
     let opened = connect(replica.endpoint, replica.tls, key, generation, timer, deadline_ms);
-    opened.await.map_err(Fault::NotSent)
+    Box::pin(opened).await.map_err(Fault::NotSent)
 }
 
 /// Receives a head; its length is given, and it stands in the buffer.

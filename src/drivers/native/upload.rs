@@ -1,14 +1,17 @@
 //! How does a body reach a store that is not held as a whole?
 
+use std::time::Duration;
+
 use super::ask::Ask;
-use super::calls::{Committed, Replica, Staged, committed, staged};
+use super::calls::{Committed, Replica, Staged, Times, committed, staged};
 use super::fault::Fault;
 use super::line::{Line, Means, open};
 use crate::net::http1::chunked::{CHUNK_HEAD_BYTES, chunk_head};
 use crate::net::http1::framing::Framing;
+use crate::net::splice::Lane;
 use crate::net::timers::Timer;
 use crate::net::upstream::Upstream;
-use crate::net::wire::{Pace, Turn};
+use crate::net::wire::{Pace, Turn, WireError};
 
 /// A request whose body is being sent. Dropped before its end, the connection is reset, so that
 /// the store sees at once that the rest will not come.
@@ -19,6 +22,8 @@ pub struct Upload<'a> {
     /// `None` once the end was sent.
     upstream: Option<Upstream>,
     is_chunked: bool,
+    /// Bytes of the body that were sent.
+    sent: u64,
     turn: Turn,
 }
 
@@ -40,6 +45,7 @@ impl<'a> Upload<'a> {
             timer,
             upstream: Some(upstream),
             is_chunked: framing == Framing::Chunked,
+            sent: 0,
             turn: Turn::default(),
         };
         upload.send([&head, b"", b""]).await?;
@@ -49,7 +55,12 @@ impl<'a> Upload<'a> {
     async fn send(&mut self, parts: [&[u8]; 3]) -> Result<(), Fault> {
         let upstream = self.upstream.as_ref().expect("only its end takes the connection");
         let mut pace = Pace::idle(self.replica.times.idle);
-        if upstream.wire.write_all(self.timer, parts, &mut pace).await.is_ok() {
+        let sent = upstream.wire.write_all(self.timer, parts, &mut pace).await;
+        self.judge(sent).await
+    }
+
+    async fn judge(&mut self, sent: Result<(), WireError>) -> Result<(), Fault> {
+        if sent.is_ok() {
             return Ok(());
         }
         // It takes no more. Its answer may still say why.
@@ -75,7 +86,26 @@ impl<'a> Upload<'a> {
             false => (b"", b""),
         };
         self.send([before, bytes, after]).await?;
+        self.sent += bytes.len() as u64;
         self.turn.moved(bytes.len()).await;
+        Ok(())
+    }
+
+    /// Sends the next bytes of the body, which wait in a lane. Only for a body of known length, to a
+    /// store that is reached in the clear.
+    ///
+    /// # Errors
+    /// [`Fault`]; nothing more can be sent.
+    ///
+    /// # Panics
+    /// When it is called again after a fault.
+    pub async fn write_load(&mut self, lane: &Lane, bytes: usize) -> Result<(), Fault> {
+        let upstream = self.upstream.as_ref().expect("only its end takes the connection");
+        let mut pace = Pace::idle(self.replica.times.idle);
+        let sent = upstream.wire.splice_lane(self.timer, lane, bytes, &mut pace).await;
+        self.judge(sent).await?;
+        self.sent += bytes as u64;
+        self.turn.moved(bytes).await;
         Ok(())
     }
 
@@ -84,7 +114,10 @@ impl<'a> Upload<'a> {
             self.send([b"0\r\n\r\n", b"", b""]).await?;
         }
         let upstream = self.upstream.take().expect("a fault ends it before");
-        Line::finish(self.replica, self.means, self.timer, upstream, true).await
+        let Times { answer, .. } = self.replica.times;
+        let times = Times { answer: answer + syncing(self.sent), ..self.replica.times };
+        let replica = Replica { times, ..*self.replica };
+        Line::finish(&replica, self.means, self.timer, upstream, true).await
     }
 
     /// Ends the body of a stage.
@@ -104,6 +137,15 @@ impl<'a> Upload<'a> {
         let timer = self.timer;
         committed(self.end().await?, timer).await
     }
+}
+
+/// How much longer than other requests a body of so many bytes may take from its last byte to the
+/// answer: the store has it on its disk by then. A disk that is slower than 8 MB a second beside its
+/// other work is of no use for bodies of such a size.
+#[must_use]
+pub fn syncing(bytes: u64) -> Duration {
+    const BYTES_PER_MS: u64 = 8_000;
+    Duration::from_millis(bytes / BYTES_PER_MS)
 }
 
 impl Drop for Upload<'_> {

@@ -19,7 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::observation::{Class, Observation, PerClass, ProbeFailure};
 use super::pool::PoolHealth;
-use super::report::{Census, Change, ShardView};
+use super::report::{Census, Change, ShardView, Standing};
 use super::settings::HealthSettings;
 use super::shard::Marks;
 use crate::ids::{BaseUrl, ShardId};
@@ -183,6 +183,21 @@ impl SharedHealth {
         self.marked(shard, USABLE, class)
     }
 
+    /// Whether this node's own evidence lets requests of `class` go to `shard`, whatever is agreed
+    /// about it. One relaxed load as long as it is [usable](Self::usable), and else the lock.
+    #[must_use]
+    pub fn seen_up(&self, shard: usize, class: Class) -> bool {
+        if self.usable(shard, class) {
+            return true;
+        }
+        let view = self.view(shard);
+        let own = match class {
+            Class::Read => view.read,
+            Class::Write => view.write,
+        };
+        own.standing == Standing::Up
+    }
+
     /// Whether a verdict says that `shard` is down for requests of `class`: the cluster's, or, on a
     /// node without a cluster, that of its own probes. Unlike [`Self::usable`], no request of this
     /// node's has a part in it. One relaxed load.
@@ -326,6 +341,16 @@ impl SharedHealth {
     pub fn views(&self) -> Vec<ShardView> {
         let inner = self.lock();
         (0..self.seats.len()).map(|shard| inner.machine.view(shard)).collect()
+    }
+
+    /// What is known of one of them.
+    ///
+    /// # Panics
+    /// If nobody sits there.
+    #[must_use]
+    pub fn view(&self, shard: usize) -> ShardView {
+        assert!(shard < self.seats.len(), "a place of this pool");
+        self.lock().machine.view(shard)
     }
 
     /// The pool in numbers.

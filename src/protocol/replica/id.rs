@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::ids::digits::{Text, read_hex, read_number};
 use crate::ids::{Epoch, Generation, Incarnation, NodeId, Token};
 use crate::version::Proposer;
 
@@ -41,18 +42,33 @@ impl FormError {
     }
 }
 
-/// Reads a number in its one spelling.
-fn number<T: FromStr>(text: Option<&str>) -> Option<T> {
-    let text = text?;
-    let plain = text.bytes().all(|byte| byte.is_ascii_digit());
-    let spare = text.len() > 1 && text.starts_with('0');
-    text.parse().ok().filter(|_| plain && !spare)
+/// As long as a [`StageId`] is in digits, at most.
+const STAGE_TEXT_BYTES: usize = 20 + 1 + 20 + 1 + 5 + 1 + 20;
+
+/// As long as a [`PoolEpoch`] is in digits, at most.
+const EPOCH_TEXT_BYTES: usize = 20 + 1 + 20;
+
+impl StageId {
+    /// As it is written.
+    #[must_use]
+    pub fn text(&self) -> Text<STAGE_TEXT_BYTES> {
+        let Proposer { node, incarnation, worker } = self.proposer;
+        let text = Text::default().number(node.0).with("-").number(incarnation.0).with("-");
+        text.number(worker.into()).with("-").number(self.sequence)
+    }
+}
+
+impl PoolEpoch {
+    /// As it is written.
+    #[must_use]
+    pub fn text(&self) -> Text<EPOCH_TEXT_BYTES> {
+        Text::default().number(self.generation.0).with(".").number(self.epoch.0)
+    }
 }
 
 impl fmt::Display for StageId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Proposer { node, incarnation, worker } = self.proposer;
-        write!(f, "{node}-{incarnation}-{worker}-{}", self.sequence)
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -61,12 +77,13 @@ impl FromStr for StageId {
     fn from_str(text: &str) -> Result<Self, FormError> {
         let parse = || {
             let mut parts = text.split('-');
+            let mut number = || read_number(parts.next()?);
             let proposer = Proposer {
-                node: NodeId(number(parts.next())?),
-                incarnation: Incarnation(number(parts.next())?),
-                worker: number(parts.next())?,
+                node: NodeId(number()?),
+                incarnation: Incarnation(number()?),
+                worker: number()?.try_into().ok()?,
             };
-            let id = Self { proposer, sequence: number(parts.next())? };
+            let id = Self { proposer, sequence: number()? };
             parts.next().is_none().then_some(id)
         };
         parse().ok_or_else(|| FormError::new(text, "NODE-INCARNATION-WORKER-SEQUENCE"))
@@ -75,7 +92,7 @@ impl FromStr for StageId {
 
 impl fmt::Display for PoolEpoch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}.{}", self.generation, self.epoch)
+        f.write_str(self.text().as_str())
     }
 }
 
@@ -84,8 +101,8 @@ impl FromStr for PoolEpoch {
     fn from_str(text: &str) -> Result<Self, FormError> {
         let parse = || {
             let (generation, epoch) = text.split_once('.')?;
-            let generation = Generation(number(Some(generation))?);
-            Some(Self { generation, epoch: Epoch(number(Some(epoch))?) })
+            let generation = Generation(read_number(generation)?);
+            Some(Self { generation, epoch: Epoch(read_number(epoch)?) })
         };
         parse().ok_or_else(|| FormError::new(text, "GENERATION.EPOCH"))
     }
@@ -96,7 +113,6 @@ impl FromStr for PoolEpoch {
 /// # Errors
 /// [`FormError`] for anything but 16 hexadecimal digits.
 pub fn parse_token(text: &str) -> Result<Token, FormError> {
-    let plain = text.len() == 16 && text.bytes().all(|digit| digit.is_ascii_hexdigit());
-    let token = u64::from_str_radix(text, 16).ok().filter(|_| plain);
-    token.map(Token).ok_or_else(|| FormError::new(text, "16 hexadecimal digits"))
+    let token = read_hex(text).map(|bytes| Token(u64::from_be_bytes(bytes)));
+    token.ok_or_else(|| FormError::new(text, "16 hexadecimal digits"))
 }

@@ -1,6 +1,5 @@
 //! How even is a table, and why does a token lie where it lies?
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use super::quota::{self, Fraction, quotas};
@@ -65,12 +64,17 @@ impl SlotTable {
         let members = spec.deciding().members;
         let mut held = vec![0_u32; members.len()];
         let mut first = vec![0_u32; members.len()];
-        let mut peers: Vec<BTreeSet<u16>> = vec![BTreeSet::new(); members.len()];
+        // By shard, one bit for each other.
+        let words = members.len().div_ceil(64);
+        let mut peers = vec![0_u64; members.len() * words];
         for row in self.rows.chunks_exact(self.replicas) {
             first[usize::from(row[0])] += 1;
             for shard in row {
                 held[usize::from(*shard)] += 1;
-                peers[usize::from(*shard)].extend(row.iter().filter(|other| *other != shard));
+                for other in row.iter().filter(|other| *other != shard) {
+                    let word = usize::from(*shard) * words + usize::from(*other) / 64;
+                    peers[word] |= 1 << (other % 64);
+                }
             }
         }
         let quotas = quotas(&members, self.replicas, &held);
@@ -95,7 +99,10 @@ impl SlotTable {
         let (peak, least) = over(&held, &quotas.shares);
         let (primary_shares, _) = quota::primary_shares(&members, &held);
         let (primary_peak, _) = over(&first, &primary_shares);
-        let width = || peers.iter().zip(&held).filter(|(_, held)| **held > 0).map(|(p, _)| p.len());
+        let width = || {
+            let keeping = peers.chunks_exact(words).zip(&held).filter(|(_, held)| **held > 0);
+            keeping.map(|(peers, _)| peers.iter().map(|word| word.count_ones() as usize).sum())
+        };
         let copies: Vec<(ShardId, u32, u32)> =
             (self.shards.iter().zip(held.iter().zip(&quotas.copies)))
                 .map(|(id, (held, quota))| (id.clone(), *held, *quota))

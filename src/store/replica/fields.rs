@@ -227,5 +227,5 @@ pub(super) fn problem(error: KeptError) -> Problem {
 
 /// A version as a field's value.
 pub(super) fn version_field(version: Version) -> HeaderValue {
-    HeaderValue::try_from(version.to_string()).expect("digits and hyphens")
+    HeaderValue::from_bytes(version.text().as_bytes()).expect("digits and hyphens")
 }

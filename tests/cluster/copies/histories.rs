@@ -1,12 +1,9 @@
-//! Is what clients were told linearizable, key by key, and is every acknowledged write there?
+//! Do copies behave as one while everything fails that can fail, one thing after the other?
 
-use std::collections::BTreeMap;
-use std::sync::atomic::Ordering;
-
-use super::clients::{Clients, Diary, KEYS, Operation, What, shared};
+use super::clients::Clients;
 use super::faults::{Fault, REST, pause, strike};
+use super::judgement::judge;
 use super::world::World;
-use crate::history::{Event, Kind, linearizable};
 use crate::links::Sources;
 use crate::support::say::say;
 use crate::turns::{alone, long};
@@ -38,68 +35,10 @@ fn what_clients_are_told_of_three_copies_is_linearizable_while_everything_fails(
     world.cluster.until_agreed();
     let healed = world.until_replicas_are_the_same();
 
-    let mut by_key: BTreeMap<usize, Vec<Operation>> = BTreeMap::new();
-    let mut sums = Diary::default();
-    for diary in diaries {
-        for operation in diary.operations {
-            by_key.entry(operation.key).or_default().push(operation);
-        }
-        sums.unique.extend(diary.unique);
-        sums.refused += diary.refused;
-        sums.unknown += diary.unknown;
-        sums.wrong.extend(diary.wrong);
-    }
+    let (refused, unknown) = judge(&world, diaries, &clock, seed);
     say(&format!(
-        "  {done} operations, {struck} faults, {} refused, {} unknown; the replicas were the same \
-         after {} ms; seed {seed}",
-        sums.refused,
-        sums.unknown,
+        "  {done} operations, {struck} faults, {refused} refused, {unknown} unknown; the replicas were \
+         the same after {} ms; seed {seed}",
         healed.as_millis()
     ));
-    assert!(sums.wrong.is_empty(), "seed {seed}: {:#?}", sums.wrong);
-    for at in 0..3 {
-        for key in 0..KEYS {
-            let begun = clock.fetch_add(1, Ordering::SeqCst);
-            let value = last_value(&world, at, &shared(key));
-            let ended = Some(clock.fetch_add(1, Ordering::SeqCst));
-            let what = What::Read(value.map(|text| text.parse().expect("a number")));
-            by_key.entry(key).or_default().push(Operation { key, what, begun, ended });
-        }
-    }
-    for (key, operations) in &by_key {
-        let events: Vec<Event> = operations.iter().map(event).collect();
-        if let Err(why) = linearizable(&events) {
-            panic!("seed {seed}: the history of {} is not linearizable: {why}", shared(*key));
-        }
-    }
-    let mut lost = Vec::new();
-    for (path, acknowledged) in &sums.unique {
-        let found = last_value(&world, 0, path);
-        match found {
-            Some(text) => assert_eq!(text, *path, "seed {seed}: another's value"),
-            None if *acknowledged => lost.push(path),
-            None => {}
-        }
-    }
-    assert!(lost.is_empty(), "seed {seed}: {} acknowledged writes are lost: {lost:?}", lost.len());
-}
-
-#[track_caller]
-fn last_value(world: &World, at: usize, path: &str) -> Option<String> {
-    let answer = world.ask(at, "GET", path, "Ringway-Consistency: quorum\r\n", b"");
-    let answer = answer.unwrap_or_else(|| panic!("no answer for {path}"));
-    match answer.status {
-        200 => Some(answer.text()),
-        404 => None,
-        _ => panic!("{path}: {answer:?}"),
-    }
-}
-
-fn event(operation: &Operation) -> Event {
-    let kind = match operation.what {
-        What::Write(value) => Kind::Write(Some(value)),
-        What::Delete => Kind::Write(None),
-        What::Read(value) => Kind::Read(value),
-    };
-    Event { kind, begun: operation.begun, ended: operation.ended }
 }

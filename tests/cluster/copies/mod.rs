@@ -2,6 +2,10 @@
 
 mod clients;
 mod faults;
+mod judgement;
 mod world;
 
+mod halves;
 mod histories;
+mod promise;
+mod replaced;

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::time::Duration;
 
 use crate::group::{AGREEMENT_MAX, Cluster, POOL, Setup};
-use crate::links::Sources;
+use crate::links::{Links, Sources};
 use crate::support::http::{Answer, Client};
 use crate::support::ringway::Store;
 use crate::support::wait::until_within;
@@ -32,15 +32,34 @@ impl World {
     /// are `sources` for them.
     #[track_caller]
     pub fn start(sources: Option<Sources>) -> Self {
+        Self::start_by(sources, |_| None)
+    }
+
+    /// The same, with wires from each node to each store, too.
+    #[track_caller]
+    pub fn wired(sources: Sources) -> Self {
+        Self::start_by(Some(sources), |stores| Some(Links::new(stores, 3)))
+    }
+
+    #[track_caller]
+    fn start_by(
+        sources: Option<Sources>,
+        wires: impl FnOnce(&[SocketAddr]) -> Option<Links>,
+    ) -> Self {
         let stores: Vec<Store> = (0..3).map(|_| Store::start()).collect();
-        let addresses: Vec<SocketAddr> = stores.iter().map(|store| store.address).collect();
+        let mut addresses: Vec<SocketAddr> = stores.iter().map(|store| store.address).collect();
+        let views = wires(&addresses);
+        if let Some(views) = &views {
+            addresses.clone_from(&views.addresses);
+        }
         let setup = Setup { wired: sources, shards: 0, ..Setup::default() };
-        let cluster = Cluster::prepare(&setup, |_, _, rest| {
+        let mut cluster = Cluster::prepare(&setup, |_, _, rest| {
             rest.shards.clone_from(&addresses);
             rest.weight = 1;
             rest.probe = "/_ringway/health/write";
             rest.replicas = Some(3);
         });
+        cluster.views = views;
         let world = Self {
             cluster: cluster.founded(),
             stores: stores.into_iter().map(Mutex::new).collect(),

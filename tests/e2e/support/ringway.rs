@@ -271,6 +271,7 @@ impl Metrics {
 pub struct Store {
     /// The process.
     pub process: Process,
+    environment: Vec<(String, PathBuf)>,
     folder: TempDir,
     /// Where it listens.
     pub address: SocketAddr,
@@ -282,10 +283,15 @@ impl Store {
     /// Starts it on a port that it can have again later.
     #[track_caller]
     pub fn start() -> Self {
-        let folder = tempfile::tempdir().expect("a folder");
+        Self::start_in(tempfile::tempdir().expect("a folder"), Vec::new())
+    }
+
+    /// The same, in this folder, with this in its environment.
+    #[track_caller]
+    pub fn start_in(folder: TempDir, environment: Vec<(String, PathBuf)>) -> Self {
         let address = lasting_address();
-        let (process, telemetry) = store(folder.path(), address);
-        Self { process, folder, address, telemetry }
+        let (process, telemetry) = store(folder.path(), address, &environment);
+        Self { process, environment, folder, address, telemetry }
     }
 
     /// Where its data lies.
@@ -293,16 +299,26 @@ impl Store {
         self.folder.path()
     }
 
+    /// Its data is lost; it does not run.
+    pub fn lose_folder(&mut self) {
+        self.folder = tempfile::tempdir().expect("a folder");
+    }
+
     /// Starts it again after it was killed: same folder, same port.
     #[track_caller]
     pub fn start_again(&mut self) {
         self.process.kill_9();
-        (self.process, self.telemetry) = store(self.folder.path(), self.address);
+        (self.process, self.telemetry) = store(self.folder.path(), self.address, &self.environment);
     }
 }
 
-fn store(folder: &Path, address: SocketAddr) -> (Process, SocketAddr) {
+fn store(
+    folder: &Path,
+    address: SocketAddr,
+    environment: &[(String, PathBuf)],
+) -> (Process, SocketAddr) {
     let mut command = ringway();
+    command.envs(environment.iter().cloned());
     command.args(["store", "--telemetry", "127.0.0.1:0", "--listen", &address.to_string()]);
     let process = Process::start("store", command.arg("--data").arg(folder));
     let ready = format!("ringway store listening on http://{address}");

@@ -3,6 +3,8 @@
 //! The machines have no switches. A rule is switched off out here: a runner falsifies what a machine
 //! is told or passes over what it says, and a store does what it must not.
 
+use crate::runner;
+
 /// The rules that guard safety on replicated pools (DESIGN, section 7).
 ///
 /// That an absent key answers its slot's watermark, and that the watermark refuses, are not among
@@ -42,19 +44,4 @@ impl Rule {
 }
 
 /// All rules, or all but one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
-    off: Option<Rule>,
-}
-
-impl Rules {
-    pub const ALL: Rules = Rules { off: None };
-
-    pub fn without(rule: Rule) -> Self {
-        Self { off: Some(rule) }
-    }
-
-    pub fn keep(self, rule: Rule) -> bool {
-        self.off != Some(rule)
-    }
-}
+pub type Rules = runner::Rules<Rule>;

@@ -2,6 +2,7 @@
 //!
 //! Three stores in memory, each of which fails as a test says, and one worker with a lease.
 
+mod lists;
 mod reads;
 mod store;
 mod writes;
@@ -14,11 +15,12 @@ use std::time::{Duration, Instant};
 
 use self::store::FakeStore;
 use super::conditions::Conditions;
+use super::job::{Content, Job};
 use super::{Act, KeptRequest, run};
 use crate::cluster::lease::{Grant, LeaseHolder, LeaseSettings, SharedLease};
 use crate::cluster::{
-    AdminState, ClusterState, Command, Consistency, KeptSpec, Kind, Mode, Placement, PoolSpec,
-    ShardSpec, Topology,
+    AdminState, ClusterState, Command, KeptSpec, Kind, Mode, Placement, PoolSpec, ShardSpec,
+    Topology,
 };
 use crate::control::clock::boottime_ms;
 use crate::control::wishes::Wishes;
@@ -34,6 +36,7 @@ use crate::net::http1::framing::Framing;
 use crate::net::http1::response::ResponseHead;
 use crate::net::timers::TICK_MS;
 use crate::protocol::health::HealthSettings;
+use crate::protocol::quorum::Set;
 use crate::version::{Stamp, Version};
 
 /// The key of all tests.
@@ -136,7 +139,7 @@ fn on_a_worker<F: Future<Output = ()>>(test: impl FnOnce() -> F) {
 }
 
 impl Bench {
-    async fn new(level: Consistency) -> Self {
+    async fn new(level: Level) -> Self {
         let mut stores = Vec::new();
         for number in 1..=3 {
             stores.push(FakeStore::start(number).await);
@@ -169,6 +172,17 @@ impl Bench {
         let bench = Self { stores, worker, pool, lease, hints, newer, _folder: folder };
         bench.grant(600_000);
         bench
+    }
+
+    /// Has stores answer within so long.
+    fn answer_within(&mut self, limit: Duration) {
+        let mut settings = PoolSettings::clone(&self.pool.settings);
+        settings.timeouts.response_head = limit;
+        let topology = topology(&self.stores, Level::Quorum, 1);
+        let settings = Arc::new(settings);
+        let view = View::build(topology, None, 1, |_| Arc::clone(&settings));
+        self.pool = Arc::clone(&view.pools[0]);
+        *self.newer.borrow_mut() = Some(Arc::new(view));
     }
 
     fn grant(&self, duration_ms: u64) {
@@ -207,6 +221,7 @@ impl Bench {
             conditions: Conditions::default(),
             range: None,
             if_range: None,
+            trace: None,
         }
     }
 
@@ -236,6 +251,11 @@ impl Bench {
         self.carry_out(&self.request(Act::Get, level), &[], false).await
     }
 
+    fn shard_name(&self, store: &FakeStore) -> String {
+        let place = self.stores.iter().position(|other| other.id == store.id);
+        self.pool.shards[place.expect("one of them")].id.to_string()
+    }
+
     /// Hints left for a store.
     fn hints_for(&self, store: &FakeStore) -> usize {
         self.hints.flush();
@@ -258,7 +278,7 @@ async fn until(mut holds: impl FnMut() -> bool) {
 
 /// The pool in its first epoch, or in its second: with other weights, which moves no replica of a
 /// pool that has as many shards as replicas.
-fn topology(stores: &[FakeStore], consistency: Consistency, epoch: u64) -> Arc<Topology> {
+fn topology(stores: &[FakeStore], consistency: Level, epoch: u64) -> Arc<Topology> {
     let pool = PoolName::new("objects").expect("a name");
     let id = |number: usize| ShardId::new(&format!("s{number}")).expect("a name");
     let shard = |store: &FakeStore| ShardSpec {
@@ -304,4 +324,35 @@ fn topology(stores: &[FakeStore], consistency: Consistency, epoch: u64) -> Arc<T
     }
     apply(Command::MarkFilled { pool });
     Arc::new(Topology::build(&state, None).expect("a topology"))
+}
+
+/// What is made, moved and let go of for each exchange of each request. Grown once unseen, it costs more
+/// than all that is computed.
+#[test]
+fn futures_are_no_larger_than_they_need_to_be() {
+    on_a_worker(|| async {
+        let bench = Bench::new(Level::Quorum).await;
+        let content = Content::Held(bench.worker.buffers.text());
+        let put = bench.request(Act::Put, Level::Quorum);
+        let job = Job::new(&bench.worker, &bench.pool, &put, None, content);
+        let version = old(1);
+        let sizes = [
+            ("stage", size_of_val(&Rc::clone(&job).stage(0)), 2560),
+            ("commit", size_of_val(&Rc::clone(&job).commit(0, version)), 2560),
+            ("put", size_of_val(&Rc::clone(&job).put(0, version)), 2560),
+            ("look", size_of_val(&Rc::clone(&job).look(0)), 2560),
+            ("look_and_fetch", size_of_val(&Rc::clone(&job).look_and_fetch(0)), 2560),
+            ("copy", size_of_val(&Rc::clone(&job).copy(0, Set::EMPTY, version)), 2560),
+        ];
+        let request = bench.request(Act::Get, Level::One);
+        let mut body = Pieces { left: Vec::new(), given: Vec::new(), breaks_off: false };
+        let (mut told, mut note) = (Told::default(), Note::default());
+        let timer = bench.worker.timers.register();
+        let run =
+            run(&bench.worker, &timer, &bench.pool, &request, &mut body, &mut told, &mut note);
+        println!("{sizes:?} run {}", size_of_val(&run));
+        for (name, size, most) in sizes {
+            assert!(size <= most, "{name}: {size} bytes");
+        }
+    });
 }

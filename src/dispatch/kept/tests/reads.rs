@@ -2,7 +2,6 @@
 
 use super::store::Does;
 use super::{Bench, KEY, old, on_a_worker, until};
-use crate::cluster::Consistency;
 use crate::dispatch::kept::{Act, KeptRequest, Wanted};
 use crate::dispatch::outcome::{Failure, KeptFailure};
 use crate::level::Level;
@@ -12,7 +11,7 @@ use crate::protocol::quorum::Reason;
 fn a_quorum_read_answers_the_newest_and_a_majority_has_it_by_then() {
     on_a_worker(|| async {
         for size in [5, 300_000] {
-            let bench = Bench::new(Consistency::Quorum).await;
+            let bench = Bench::new(Level::Quorum).await;
             let newest = vec![9; size];
             let stores = bench.replicas();
             stores[0].hold(KEY, old(1), Some(b"older"));
@@ -40,7 +39,7 @@ fn a_quorum_read_answers_the_newest_and_a_majority_has_it_by_then() {
 #[test]
 fn a_newer_tombstone_hides_the_value_and_is_brought_to_a_majority() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::Quorum).await;
+        let bench = Bench::new(Level::Quorum).await;
         let stores = bench.replicas();
         stores[0].hold(KEY, old(1), Some(b"older"));
         stores[1].hold(KEY, old(2), None);
@@ -58,7 +57,7 @@ fn a_newer_tombstone_hides_the_value_and_is_brought_to_a_majority() {
 fn a_body_that_breaks_is_continued_from_another_replica() {
     on_a_worker(|| async {
         for level in [Level::One, Level::Quorum] {
-            let bench = Bench::new(Consistency::Quorum).await;
+            let bench = Bench::new(Level::Quorum).await;
             for store in bench.replicas() {
                 store.hold(KEY, old(1), Some(b"0123456789ab"));
                 store.does(Does::CutsBodies(4));
@@ -78,7 +77,7 @@ fn a_body_that_breaks_is_continued_from_another_replica() {
 #[test]
 fn a_read_at_one_asks_the_next_until_one_answers() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::One).await;
+        let bench = Bench::new(Level::One).await;
         let stores = bench.replicas();
         stores[0].does(Does::Breaks);
         stores[1].does(Does::Breaks);
@@ -100,7 +99,7 @@ fn a_read_at_one_asks_the_next_until_one_answers() {
 #[test]
 fn conditions_and_parts_are_of_the_version_that_is_answered() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::Quorum).await;
+        let bench = Bench::new(Level::Quorum).await;
         bench.put(Level::All, b"0123456789").await.expect("it is written");
         for level in Level::EVERY {
             let told = bench.get(level).await.expect("an answer");
@@ -142,7 +141,7 @@ fn conditions_and_parts_are_of_the_version_that_is_answered() {
 #[test]
 fn a_replica_that_is_late_is_repaired_behind_the_answer() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::Quorum).await;
+        let bench = Bench::new(Level::Quorum).await;
         let stores = bench.replicas();
         for store in &stores[..2] {
             store.hold(KEY, old(2), Some(b"newest"));
@@ -152,5 +151,101 @@ fn a_replica_that_is_late_is_repaired_behind_the_answer() {
         let told = bench.get(Level::Quorum).await.expect("an answer");
         assert_eq!(told.body, b"newest");
         until(|| stores[2].record(KEY).is_some_and(|record| record.version == old(2))).await;
+    });
+}
+
+/// A disk had turned a bit around; the copy bore the true version, and the digest of what was copied.
+/// From then on nobody could tell which of the two was right.
+#[test]
+fn spoilt_bytes_are_brought_to_nobody() {
+    on_a_worker(|| async {
+        for size in [5, 300_000] {
+            let bench = Bench::new(Level::Quorum).await;
+            let whole = vec![9; size];
+            let stores = bench.replicas();
+            stores[0].hold(KEY, old(1), Some(b"older"));
+            stores[1].hold(KEY, old(2), Some(&whole));
+            stores[1].alter(KEY, |record| record.body[3] ^= 1);
+            stores[2].does(Does::Breaks);
+            let head = bench.request(Act::Head, Level::Quorum);
+            let refused = bench.carry_out(&head, &[], false).await.expect_err("no majority has it");
+            assert!(
+                matches!(refused, Failure::Kept(KeptFailure::NotApplied(Reason::TooFew(_), _))),
+                "{refused:?}"
+            );
+            assert_eq!(stores[0].record(KEY).expect("it is held").body, b"older");
+            // Where another one has it whole, that is the one to copy from.
+            stores[2].does(Does::Well);
+            stores[2].hold(KEY, old(2), Some(&whole));
+            let head = bench.request(Act::Head, Level::All);
+            bench.carry_out(&head, &[], false).await.expect("an answer");
+            let record = stores[0].record(KEY).expect("it was repaired");
+            assert!(record.version == old(2) && record.body == whole);
+        }
+    });
+}
+
+#[test]
+fn a_damaged_replica_is_passed_over_and_brought_the_value_anew() {
+    on_a_worker(|| async {
+        for size in [5, 300_000] {
+            let whole = vec![9; size];
+            let some_damaged = async |count: usize| {
+                let bench = Bench::new(Level::Quorum).await;
+                let stores = bench.replicas();
+                stores.iter().for_each(|store| store.hold(KEY, old(2), Some(&whole)));
+                stores[..count].iter().for_each(|store| {
+                    store.alter(KEY, |record| (record.damaged, record.body) = (true, Vec::new()));
+                });
+                bench
+            };
+            // At `one` by a hint, at the others before the answer.
+            let bench = some_damaged(2).await;
+            let told = bench.get(Level::One).await.expect("the third has it");
+            assert_eq!((told.status, &told.body), (200, &whole));
+            assert_eq!(told.fields["shard"], bench.shard_name(bench.replicas()[2]));
+            let hints: Vec<_> =
+                bench.replicas().iter().map(|store| bench.hints_for(store)).collect();
+            assert_eq!(hints[2], 0, "{hints:?}");
+            for level in [Level::Quorum, Level::All] {
+                let bench = some_damaged(2).await;
+                let told = bench.get(level).await.expect("the third has it");
+                assert_eq!((told.status, &told.body), (200, &whole));
+                let is_whole =
+                    |record: super::store::Record| !record.damaged && record.body == whole;
+                let stores = bench.replicas();
+                until(|| stores.iter().all(|store| store.record(KEY).is_some_and(is_whole))).await;
+            }
+            // What nobody has is not answered as if it had never been.
+            let bench = some_damaged(3).await;
+            let refused = bench.get(Level::One).await.expect_err("nobody has it");
+            assert!(matches!(refused, Failure::Kept(KeptFailure::NoReplica)), "{refused:?}");
+            let refused = bench.get(Level::Quorum).await.expect_err("nobody has it");
+            assert!(
+                matches!(refused, Failure::Kept(KeptFailure::NotApplied(Reason::Damaged, _))),
+                "{refused:?}"
+            );
+            bench.put(Level::Quorum, b"new").await.expect("it can be written again");
+            assert_eq!(bench.get(Level::Quorum).await.expect("an answer").body, b"new");
+        }
+    });
+}
+
+/// What had come of a spoilt body was with the client already: the rest from another replica would
+/// make a whole answer of it, of right length and wrong bytes.
+#[test]
+fn a_body_that_proves_to_be_spoilt_is_not_continued() {
+    on_a_worker(|| async {
+        for level in [Level::One, Level::Quorum] {
+            let bench = Bench::new(Level::Quorum).await;
+            for store in bench.replicas() {
+                store.hold(KEY, old(1), Some(b"0123456789ab"));
+                store.does(Does::SpoilsBodies(4));
+            }
+            let broke = bench.get(level).await.expect_err("it is cut");
+            assert!(matches!(broke, Failure::AnswerBroke), "{broke:?}");
+            let left = bench.replicas().iter().map(|store| bench.hints_for(store)).sum::<usize>();
+            assert_eq!(left, 1, "who was found out is brought it anew");
+        }
     });
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use super::store::Does;
 use super::{Bench, KEY, old, on_a_worker, topology, until};
-use crate::cluster::Consistency;
 use crate::dispatch::kept::{Act, KeptRequest};
 use crate::dispatch::outcome::{Failure, KeptFailure};
 use crate::dispatch::view::View;
@@ -23,7 +22,7 @@ fn bodies(bench: &Bench) -> Vec<Option<Vec<u8>>> {
 #[test]
 fn a_write_reaches_all_replicas_under_one_version_above_what_they_held() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::Quorum).await;
+        let bench = Bench::new(Level::Quorum).await;
         bench.replicas()[2].hold(KEY, old(7), Some(b"former"));
         for level in Level::EVERY {
             let told = bench.put(level, level.as_str().as_bytes()).await.expect("it is written");
@@ -53,7 +52,7 @@ fn a_write_reaches_all_replicas_under_one_version_above_what_they_held() {
 fn one_store_that_fails_costs_the_client_nothing_and_gets_a_hint() {
     on_a_worker(|| async {
         for does in [Does::Breaks, Does::BreaksAtCommit, Does::Full] {
-            let bench = Bench::new(Consistency::Quorum).await;
+            let bench = Bench::new(Level::Quorum).await;
             bench.replicas()[1].does(does);
             let told = bench.put(Level::Quorum, b"hello").await.expect("two are enough");
             assert_eq!(told.status, 204);
@@ -70,7 +69,7 @@ fn one_store_that_fails_costs_the_client_nothing_and_gets_a_hint() {
 #[test]
 fn two_stores_that_fail_leave_nothing_behind() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::Quorum).await;
+        let bench = Bench::new(Level::Quorum).await;
         for store in &bench.replicas()[..2] {
             store.does(Does::Full);
         }
@@ -97,7 +96,7 @@ fn who_lost_its_stage_gets_a_copy() {
     on_a_worker(|| async {
         let large = vec![7; 300_000];
         for body in [&b"hello"[..], &large] {
-            let bench = Bench::new(Consistency::Quorum).await;
+            let bench = Bench::new(Level::Quorum).await;
             bench.replicas()[0].does(Does::ForgetsStages);
             bench.put(Level::All, body).await.expect("all of them have it");
             assert!(bodies(&bench).iter().all(|held| held.as_deref() == Some(body)));
@@ -113,7 +112,7 @@ fn a_large_body_passes_through_and_a_store_that_takes_none_of_it_is_left_behind(
         let pieces: Vec<&[u8]> = pieces.iter().map(Vec::as_slice).collect();
         let whole = pieces.concat();
         for framing in [Framing::Length(whole.len() as u64), Framing::Chunked] {
-            let bench = Bench::new(Consistency::Quorum).await;
+            let bench = Bench::new(Level::Quorum).await;
             let request = KeptRequest { framing, ..bench.request(Act::Put, Level::Quorum) };
             bench.carry_out(&request, &pieces, false).await.expect("it is written");
             until(|| bodies(&bench).iter().all(|held| held.as_ref() == Some(&whole))).await;
@@ -129,7 +128,7 @@ fn a_large_body_passes_through_and_a_store_that_takes_none_of_it_is_left_behind(
 #[test]
 fn a_body_that_breaks_off_is_nobodys_value() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::Quorum).await;
+        let bench = Bench::new(Level::Quorum).await;
         let framing = Framing::Length(1_000_000);
         for level in Level::EVERY {
             let request = KeptRequest { framing, ..bench.request(Act::Put, level) };
@@ -145,7 +144,7 @@ fn a_body_that_breaks_off_is_nobodys_value() {
 #[test]
 fn a_deletion_leaves_a_tombstone_above_what_was_there() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::Quorum).await;
+        let bench = Bench::new(Level::Quorum).await;
         bench.put(Level::Quorum, b"hello").await.expect("it is written");
         let delete = bench.request(Act::Delete, Level::Quorum);
         let told = bench.carry_out(&delete, &[], false).await.expect("it is deleted");
@@ -164,7 +163,7 @@ fn a_deletion_leaves_a_tombstone_above_what_was_there() {
 #[test]
 fn without_a_lease_nothing_is_sent() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::Quorum).await;
+        let bench = Bench::new(Level::Quorum).await;
         bench.grant(0);
         for level in Level::EVERY {
             let refused = bench.put(level, b"hello").await.expect_err("no lease");
@@ -182,7 +181,7 @@ fn without_a_lease_nothing_is_sent() {
 #[test]
 fn a_client_that_leaves_after_the_commit_was_sent_leaves_no_torn_write() {
     on_a_worker(|| async {
-        let bench = Bench::new(Consistency::Quorum).await;
+        let bench = Bench::new(Level::Quorum).await;
         bench.put(Level::Quorum, b"former").await.expect("it is written");
         let framing = Framing::Length(5);
         let request = KeptRequest { framing, ..bench.request(Act::Put, Level::All) };
@@ -216,7 +215,7 @@ fn a_client_that_leaves_after_the_commit_was_sent_leaves_no_torn_write() {
 fn a_node_that_is_behind_catches_up_and_goes_on_only_with_the_same_stores() {
     on_a_worker(|| async {
         for is_replaced in [false, true] {
-            let mut bench = Bench::new(Consistency::Quorum).await;
+            let mut bench = Bench::new(Level::Quorum).await;
             for store in &bench.stores {
                 store.does(Does::Knows(2));
             }
@@ -226,7 +225,7 @@ fn a_node_that_is_behind_catches_up_and_goes_on_only_with_the_same_stores() {
                     store.id = StoreId([store.id.0[0] + 9; 16]);
                 }
             }
-            let topology = topology(&bench.stores, Consistency::Quorum, 2);
+            let topology = topology(&bench.stores, Level::Quorum, 2);
             let view = View::build(topology, None, 1, |_| Arc::clone(&bench.pool.settings));
             assert_eq!(view.pools[0].agreed.epoch, Epoch(2));
             let newer = Rc::clone(&bench.newer);
@@ -253,11 +252,11 @@ fn a_body_that_was_begun_is_not_sent_again_from_its_middle() {
         let whole = vec![7; 300_000];
         for framing in [Framing::Length(whole.len() as u64), Framing::Chunked] {
             for level in Level::EVERY {
-                let bench = Bench::new(Consistency::Quorum).await;
+                let bench = Bench::new(Level::Quorum).await;
                 for store in &bench.stores {
                     store.does(Does::Knows(2));
                 }
-                let topology = topology(&bench.stores, Consistency::Quorum, 2);
+                let topology = topology(&bench.stores, Level::Quorum, 2);
                 let view = View::build(topology, None, 1, |_| Arc::clone(&bench.pool.settings));
                 *bench.newer.borrow_mut() = Some(Arc::new(view));
                 let request = KeptRequest { framing, ..bench.request(Act::Put, level) };
@@ -269,5 +268,33 @@ fn a_body_that_was_begun_is_not_sent_again_from_its_middle() {
                 assert!(put.is_err() || held.iter().flatten().count() > 0, "{put:?}");
             }
         }
+    });
+}
+
+/// Deletions of other keys were collected between the two rounds. The stores said "superseded", and
+/// the client was told that its write was done; nobody held it.
+#[test]
+fn what_stores_refuse_for_a_watermark_is_not_acknowledged() {
+    on_a_worker(|| async {
+        let bench = Bench::new(Level::Quorum).await;
+        for store in &bench.replicas()[..2] {
+            store.does(Does::Collects);
+        }
+        for body in [&b"hello"[..], &[7; 300_000]] {
+            let refused = bench.put(Level::Quorum, body).await.expect_err("two do not have it");
+            let is_unknown =
+                matches!(refused, Failure::Kept(KeptFailure::Unknown(Reason::Forgotten)));
+            assert!(is_unknown, "{refused:?}");
+        }
+        let delete = bench.request(Act::Delete, Level::All);
+        let refused = bench.carry_out(&delete, &[], false).await.expect_err("two did nothing");
+        assert!(matches!(refused, Failure::Kept(KeptFailure::Unknown(_))), "{refused:?}");
+        bench.put(Level::One, b"hello").await.expect("one has it");
+        bench.replicas()[2].does(Does::Collects);
+        let refused = bench.put(Level::One, b"hello").await.expect_err("none has it");
+        assert!(
+            matches!(refused, Failure::Kept(KeptFailure::NotApplied(Reason::Forgotten, None))),
+            "{refused:?}"
+        );
     });
 }
