@@ -15,7 +15,7 @@ use crate::store::index::IndexError;
 use crate::store::meta::Meta;
 use crate::store::record::{BodyId, Place, RecordError};
 use crate::store::replica::pool::PoolFacts;
-use crate::store::replica::record::{Kept, RowKey, Value};
+use crate::store::replica::record::{Kept, RowKey};
 use crate::store::replica::sums::Deltas;
 use crate::store::tables::{POOLS, PoolTables};
 use crate::version::{VERSION_BYTES, Version};
@@ -211,7 +211,7 @@ impl<'a, 't> Shard<'a, 't> {
             (true, false) => drop(pool.graves.remove(key.bytes())?),
             (_, true) => drop(pool.graves.insert(key.bytes(), kept.modified_ms)?),
         }
-        let freed = self.forget_body(before, kept.value)?;
+        let freed = self.forget_body(before)?;
         if let Some(value) = kept.value {
             self.bodies.insert(value.place, value.body, body)?;
         }
@@ -231,13 +231,8 @@ impl<'a, 't> Shard<'a, 't> {
         Ok(freed)
     }
 
-    /// Takes what was held out of the bodies and the numbers; the body that `after` is about to
-    /// overwrite stays until then.
-    fn forget_body(
-        &mut self,
-        before: Option<&Kept>,
-        after: Option<Value>,
-    ) -> Result<Option<BodyId>, IndexError> {
+    /// Takes what was held out of the bodies and the numbers.
+    fn forget_body(&mut self, before: Option<&Kept>) -> Result<Option<BodyId>, IndexError> {
         let facts = &mut self.pool.facts;
         let Some(before) = before else { return Ok(None) };
         let Some(value) = before.value else {
@@ -246,10 +241,7 @@ impl<'a, 't> Shard<'a, 't> {
         };
         facts.values = facts.values.saturating_sub(1);
         facts.bytes = facts.bytes.saturating_sub(value.size);
-        let is_overwritten = |after: Value| (after.place, after.body) == (value.place, value.body);
-        if !after.is_some_and(is_overwritten) {
-            self.bodies.remove(value.place, value.body)?;
-        }
+        self.bodies.remove(value.place, value.body)?;
         Ok((value.place == Place::File).then_some(value.body))
     }
 
@@ -266,7 +258,7 @@ impl<'a, 't> Shard<'a, 't> {
         self.pool.kept.remove(key.bytes())?;
         self.pool.names.remove(key.key())?;
         self.pool.graves.remove(key.bytes())?;
-        self.forget_body(before.as_ref(), None)?;
+        self.forget_body(before.as_ref())?;
         let mut delta = Sum::default();
         delta -= Sum::of(key.key(), version, true);
         self.pool.deltas.note(slot_of(key.token()), delta);

@@ -250,12 +250,7 @@ impl Put<'_> {
         }
         let (value, bytes) = match body {
             NewBody::Small(bytes, digest) => {
-                // In the place of the body that it replaces, if that is in the index too: one page is
-                // changed then where two would be.
-                let before = self.before.and_then(|before| before.value);
-                let before = before.filter(|value| value.place == Place::Index);
-                let body = before.map_or_else(|| batch.core.blobs.next_id(), |value| value.body);
-                let size = bytes.len() as u64;
+                let (body, size) = (batch.core.blobs.next_id(), bytes.len() as u64);
                 (Value { body, place: Place::Index, size, digest: *digest }, &bytes[..])
             }
             NewBody::Large(incoming) => {
