@@ -84,6 +84,7 @@ impl Holder {
     fn of(look: &Look) -> Self {
         let (holds, version, why) = match &look.held {
             Ok(Held::Value(version)) => ("value", Some(version.to_string()), None),
+            Ok(Held::Damaged(version)) => ("damaged", Some(version.to_string()), None),
             Ok(Held::Tombstone(version)) => ("tombstone", Some(version.to_string()), None),
             Ok(Held::Absent { .. }) => ("nothing", None, None),
             Err(why) => ("unknown", None, Some(why.clone())),

@@ -15,6 +15,7 @@ use crate::background::heal::{HealParts, Healer, KeptPool, Orders, Served};
 use crate::cluster::ClusterState;
 use crate::cluster::lease::WorkerLease;
 use crate::config::Config;
+use crate::control::clock::boottime_ms;
 use crate::control::wishes::Wishes;
 use crate::disk::hints::{HintLog, HintSink};
 use crate::ids::{ClusterId, Generation};
@@ -109,6 +110,7 @@ fn served(publisher: &Publisher, agreed: &ClusterState, own: &WorkerLease) -> Se
                 settings: pool.settings.kept.clone(),
                 tls: Arc::clone(&pool.settings.tls),
                 connect: pool.settings.timeouts.connect,
+                has_lease: own.hold(boottime_ms(), &pool.agreed.name, pool.agreed.epoch).is_ok(),
             })
             .collect(),
     }

@@ -4,13 +4,16 @@
 //! many reads as want it.
 
 use bytes::Bytes;
-use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata,
+};
 
 use crate::store::index::IndexError;
 use crate::store::list::{Page, Query};
 use crate::store::record::{BodyId, Record};
 use crate::store::replica::view::PoolView;
-use crate::store::tables::{BODIES, FACTS, FILES, OBJECTS, POOLS, Totals};
+use crate::store::tables::{BODIES, FACTS, FILES, OBJECTS, POOLS, PoolTables, Totals};
 
 /// The state after one commit, for as many reads as want it.
 pub struct View {
@@ -51,6 +54,18 @@ impl View {
     /// The pools that the store is a shard of.
     pub(super) fn pools(&self) -> impl Iterator<Item = &PoolView> {
         self.pools.iter()
+    }
+
+    /// How many values of a pool were found damaged.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub(super) fn damaged(&self, pool: &PoolView) -> Result<u64, IndexError> {
+        match self.tx.open_table(PoolTables::of(pool.name().as_str()).hurt()) {
+            Ok(hurt) => Ok(hurt.len()?),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The transaction under the view.

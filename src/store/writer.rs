@@ -257,16 +257,18 @@ impl Writer {
         let core = Arc::clone(&self.core);
         let durable = !matches!(self.fsync, Fsync::Interval(_));
         let outcome = core.index.change(durable, |change| {
-            let mut batch = Batch { core: &core, room, now_ms, moved: false, freed: vec![] };
+            let mut batch =
+                Batch { core: &core, room, now_ms, moved: false, freed: vec![], hurt: false };
             let apply = |job: &mut Job| batch.apply(change, &mut job.work);
             let results = jobs.iter_mut().map(apply).collect::<Result<_, _>>()?;
-            let (moved, freed) = (batch.moved, batch.freed);
+            let (moved, freed, hurt) = (batch.moved, batch.freed, batch.hurt);
             if moved {
                 core.blobs.sync_folder()?;
             }
-            Ok((results, freed))
+            Ok((results, freed, hurt))
         });
-        let ((results, freed), has_committed): ((Vec<_>, Vec<_>), bool) = match outcome {
+        let ((results, freed, hurt), has_committed): ((Vec<_>, Vec<_>, bool), bool) = match outcome
+        {
             Ok(outcome) => outcome,
             Err(error) => return self.give_up(jobs, &error),
         };
@@ -281,6 +283,9 @@ impl Writer {
             #[allow(clippy::cast_precision_loss, reason = "a batch is far below 2^53")]
             core.metrics.commit_writes.observe(jobs.len() as f64);
             core.show_totals();
+            if hurt {
+                core.show_damaged();
+            }
             if !durable {
                 self.undurable_since.get_or_insert(started);
             }
@@ -332,17 +337,21 @@ pub(super) struct Batch<'a> {
     pub(super) moved: bool,
     /// Files that the transaction makes superfluous.
     pub(super) freed: Vec<BodyId>,
+    /// Whether a value was found damaged, or one that was is no more.
+    pub(super) hurt: bool,
 }
 
-/// What the disk has room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the disk has room for, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Room {
-    /// Everything.
-    Puts,
-    /// Deletes, which make room.
-    Deletes,
     /// Nothing.
     Nothing,
+    /// To note that a pool has come to a later epoch: else nobody could read of it any more.
+    Epochs,
+    /// Deletes as well, which make room.
+    Deletes,
+    /// Everything.
+    Puts,
 }
 
 impl Batch<'_> {
@@ -371,7 +380,7 @@ impl Batch<'_> {
         match &mut write.action {
             Action::Put(meta, body) => self.put(change, &write.key, std::mem::take(meta), body),
             Action::Delete if current.is_none() => Ok(Ok(Written::Missing)),
-            Action::Delete if self.room == Room::Nothing => Ok(Err(WriteError::Full)),
+            Action::Delete if self.room < Room::Deletes => Ok(Err(WriteError::Full)),
             Action::Delete => {
                 let old = change.remove(&write.key)?;
                 self.note_freed(old.as_ref());

@@ -139,7 +139,11 @@ async fn recognise(world: &World, pool: &PoolNow, shard: usize) {
     let id = &pool.seats[shard].shard;
     let Some(replica) = pool.replica(shard) else { return };
     let other = match replica.state(&world.means, &world.timer()).await {
-        Ok(_) => None,
+        Ok(state) => {
+            let damaged = state.pool.map_or(0, |held| held.damaged);
+            world.counts.damaged(pool.name(), id, damaged);
+            None
+        }
         Err(Fault::Refused(Refused::Foreign(other))) => other,
         // Nobody answers: who it was last is not known to have changed.
         Err(_) => return,

@@ -47,6 +47,8 @@ pub(super) struct World {
     seats: RefCell<BTreeMap<(PoolName, ShardId), Rc<Seat>>>,
     next_key: Cell<u64>,
     paces: RefCell<BTreeMap<PoolName, (u64, Pace)>>,
+    /// What is held up, and why, as it was last said.
+    held_up: RefCell<BTreeMap<(PoolName, &'static str), String>>,
 }
 
 impl World {
@@ -66,6 +68,7 @@ impl World {
             seats: RefCell::default(),
             next_key: Cell::new(0),
             paces: RefCell::default(),
+            held_up: RefCell::default(),
         })
     }
 
@@ -193,6 +196,26 @@ impl World {
         act(&mut entry.1)
     }
 
+    /// Says why something is held up, once for as long as it is for the same reason; and that it goes
+    /// on.
+    pub(super) fn held_up(&self, pool: &PoolName, what: &'static str, why: Option<String>) {
+        let mut held_up = self.held_up.borrow_mut();
+        let place = (pool.clone(), what);
+        match why {
+            None => {
+                if held_up.remove(&place).is_some() {
+                    tracing::info!(%pool, "{what} goes on");
+                }
+            }
+            Some(why) => {
+                if held_up.get(&place) != Some(&why) {
+                    tracing::warn!(%pool, "{what} is held up: {why}");
+                    held_up.insert(place, why);
+                }
+            }
+        }
+    }
+
     /// The wall clock.
     pub(super) fn unix_ms(&self) -> u64 {
         (self.parts.unix_ms)()
@@ -204,6 +227,7 @@ pub(super) fn held_of(held: &crate::drivers::native::Held) -> Held {
     use crate::drivers::native::Held as Told;
     match held {
         Told::Value(value) => Held::Value(value.version),
+        Told::Damaged(version) => Held::Damaged(*version),
         Told::Tombstone(version) => Held::Tombstone(*version),
         Told::Absent(version) => Held::Absent { watermark: *version },
     }

@@ -254,6 +254,32 @@ fn a_replaced_store_is_fresh_until_it_is_filled() {
     assert!(!of(&state, "c").catching_up);
 }
 
+/// A node that had not heard of the replacement still counted the former store, and had writes
+/// acknowledged by it that the pass which filled the fresh one never saw.
+#[test]
+fn in_a_cluster_a_store_is_filled_only_once_every_node_knows_that_it_is_another() {
+    let mut state = ClusterState::default();
+    give(&mut state, found()).expect("a cluster");
+    give(&mut state, create(&["a", "b", "c"])).expect("a pool");
+    for (id, number) in [("a", 1), ("b", 2), ("c", 3)] {
+        give(&mut state, bind(id, number)).expect("bound");
+    }
+    let raise = |state: &mut ClusterState| {
+        let epoch = state.pools()[&pool_name("p")].epoch;
+        let (term, barriers) = (Term(1), vec![(pool_name("p"), epoch)]);
+        give(state, Command::RaiseBarriers { term, barriers }).expect("all nodes have it");
+    };
+    raise(&mut state);
+    give(&mut state, filled()).expect("a first write");
+    give(&mut state, replace("a")).expect("replaced");
+    give(&mut state, bind("a", 5)).expect("the fresh one");
+    let early = give(&mut state, mark("a", 5, StoreMark::Filled)).expect_err("some may not know");
+    assert!(matches!(early, Refusal::StillFresh { .. }), "{early}");
+    raise(&mut state);
+    give(&mut state, mark("a", 5, StoreMark::Filled)).expect("filled");
+    assert!(!state.pools()[&pool_name("p")].store(&shard_id("a")).fresh);
+}
+
 /// A change of pools and shards at once, as a file brings it, step by step.
 #[test]
 fn a_file_leads_to_more_replicas_and_back() {

@@ -4,6 +4,7 @@
 //! 1. The sum of a slot is that of the records in it.
 //! 2. `names` has the keys of `kept`, `graves` its tombstones, and the pool's facts their numbers.
 //! 3. A watermark never goes down.
+//! 4. What is damaged is in no sum, and `hurt` has its keys.
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
@@ -15,7 +16,7 @@ use crate::store::index::IndexError;
 use crate::store::meta::Meta;
 use crate::store::record::{BodyId, Place, RecordError};
 use crate::store::replica::pool::PoolFacts;
-use crate::store::replica::record::{Kept, RowKey};
+use crate::store::replica::record::{Kept, RowKey, decode_meta};
 use crate::store::replica::sums::Deltas;
 use crate::store::tables::{POOLS, PoolTables};
 use crate::version::{VERSION_BYTES, Version};
@@ -41,6 +42,9 @@ pub struct Tables<'t> {
     names: ByBytes<'t, u64>,
     graves: ByBytes<'t, u64>,
     marks: BySlot<'t>,
+    /// Opened where something is damaged.
+    hurt: Option<ByBytes<'t, ()>>,
+    tx: &'t WriteTransaction,
     deltas: Deltas,
     tables: PoolTables,
     must_be_durable: bool,
@@ -126,10 +130,19 @@ impl<'t> Tables<'t> {
             names: tx.open_table(tables.names())?,
             graves: tx.open_table(tables.graves())?,
             marks: tx.open_table(tables.marks())?,
+            hurt: None,
+            tx,
             deltas: Deltas::default(),
             tables,
             must_be_durable: false,
         })
+    }
+
+    fn hurt(&mut self) -> Result<&mut ByBytes<'t, ()>, IndexError> {
+        if self.hurt.is_none() {
+            self.hurt = Some(self.tx.open_table(self.tables.hurt())?);
+        }
+        Ok(self.hurt.as_mut().expect("it was opened"))
     }
 }
 
@@ -223,12 +236,51 @@ impl<'a, 't> Shard<'a, 't> {
             }
             None => facts.tombstones += 1,
         }
-        let mut delta = Sum::of(key.key(), kept.version, kept.value.is_none());
+        let mut delta = kept.sum(key.key());
         if let Some(before) = before {
-            delta -= Sum::of(key.key(), before.version, before.value.is_none());
+            delta -= before.sum(key.key());
         }
         self.pool.deltas.note(slot_of(key.token()), delta);
+        if before.is_some_and(Kept::is_damaged) {
+            self.pool.hurt()?.remove(key.bytes())?;
+        }
         Ok(freed)
+    }
+
+    /// Notes that the bytes of a value are lost or spoilt; whether that is news. A value that has
+    /// come instead is left as it is.
+    ///
+    /// # Errors
+    /// When the index cannot be read or changed.
+    pub fn damage(
+        &mut self,
+        key: &RowKey,
+        version: Version,
+        body: BodyId,
+    ) -> Result<bool, IndexError> {
+        let (mut kept, meta) = match self.pool.kept.get(key.bytes())? {
+            Some(row) => {
+                let (kept, meta) = Kept::decode(row.value())?;
+                (kept, decode_meta(meta)?)
+            }
+            None => return Ok(false),
+        };
+        let before = kept.sum(key.key());
+        // By both: a repaired value has the version of the one before it, and another body.
+        let is_it = kept.version == version;
+        let Some(value) = kept.value.as_mut().filter(|value| is_it && value.body == body) else {
+            return Ok(false);
+        };
+        if std::mem::replace(&mut value.is_damaged, true) {
+            return Ok(false);
+        }
+        self.pool.is_changed = true;
+        self.pool.kept.insert(key.bytes(), &kept.encode(&meta)[..])?;
+        let mut delta = Sum::default();
+        delta -= before;
+        self.pool.deltas.note(slot_of(key.token()), delta);
+        self.pool.hurt()?.insert(key.bytes(), ())?;
+        Ok(true)
     }
 
     /// Takes what was held out of the bodies and the numbers.
