@@ -16,7 +16,7 @@ use crate::store::index::IndexError;
 use crate::store::meta::Meta;
 use crate::store::record::{BodyId, Place, RecordError};
 use crate::store::replica::pool::PoolFacts;
-use crate::store::replica::record::{Kept, RowKey, Value, decode_meta};
+use crate::store::replica::record::{Kept, RowKey, decode_meta};
 use crate::store::replica::sums::Deltas;
 use crate::store::tables::{POOLS, PoolTables};
 use crate::version::{VERSION_BYTES, Version};
@@ -224,7 +224,7 @@ impl<'a, 't> Shard<'a, 't> {
             (true, false) => drop(pool.graves.remove(key.bytes())?),
             (_, true) => drop(pool.graves.insert(key.bytes(), kept.modified_ms)?),
         }
-        let freed = self.forget_body(before, kept.value)?;
+        let freed = self.forget_body(before)?;
         if let Some(value) = kept.value {
             self.bodies.insert(value.place, value.body, body)?;
         }
@@ -266,7 +266,7 @@ impl<'a, 't> Shard<'a, 't> {
             None => return Ok(false),
         };
         let before = kept.sum(key.key());
-        // By both: a value may have been given the place of the one before it.
+        // By both: a repaired value has the version of the one before it, and another body.
         let is_it = kept.version == version;
         let Some(value) = kept.value.as_mut().filter(|value| is_it && value.body == body) else {
             return Ok(false);
@@ -283,13 +283,8 @@ impl<'a, 't> Shard<'a, 't> {
         Ok(true)
     }
 
-    /// Takes what was held out of the bodies and the numbers; the body that `after` is about to
-    /// overwrite stays until then.
-    fn forget_body(
-        &mut self,
-        before: Option<&Kept>,
-        after: Option<Value>,
-    ) -> Result<Option<BodyId>, IndexError> {
+    /// Takes what was held out of the bodies and the numbers.
+    fn forget_body(&mut self, before: Option<&Kept>) -> Result<Option<BodyId>, IndexError> {
         let facts = &mut self.pool.facts;
         let Some(before) = before else { return Ok(None) };
         let Some(value) = before.value else {
@@ -298,10 +293,7 @@ impl<'a, 't> Shard<'a, 't> {
         };
         facts.values = facts.values.saturating_sub(1);
         facts.bytes = facts.bytes.saturating_sub(value.size);
-        let is_overwritten = |after: Value| (after.place, after.body) == (value.place, value.body);
-        if !after.is_some_and(is_overwritten) {
-            self.bodies.remove(value.place, value.body)?;
-        }
+        self.bodies.remove(value.place, value.body)?;
         Ok((value.place == Place::File).then_some(value.body))
     }
 
@@ -318,7 +310,7 @@ impl<'a, 't> Shard<'a, 't> {
         self.pool.kept.remove(key.bytes())?;
         self.pool.names.remove(key.key())?;
         self.pool.graves.remove(key.bytes())?;
-        self.forget_body(before.as_ref(), None)?;
+        self.forget_body(before.as_ref())?;
         let mut delta = Sum::default();
         delta -= Sum::of(key.key(), version, true);
         self.pool.deltas.note(slot_of(key.token()), delta);

@@ -266,12 +266,8 @@ impl Put<'_> {
         }
         let (value, bytes) = match body {
             NewBody::Small(bytes, digest) => {
-                // In the place of the body that it replaces, if that is in the index too: one page is
-                // changed then where two would be.
-                let before = self.before.and_then(|before| before.value);
-                let before = before.filter(|value| value.place == Place::Index);
-                let body = before.map_or_else(|| batch.core.blobs.next_id(), |value| value.body);
-                let (size, place, digest) = (bytes.len() as u64, Place::Index, *digest);
+                let (body, size) = (batch.core.blobs.next_id(), bytes.len() as u64);
+                let (place, digest) = (Place::Index, *digest);
                 (Value { body, place, size, digest, is_damaged: false }, &bytes[..])
             }
             NewBody::Large(incoming) => {
