@@ -187,6 +187,10 @@ struct Store {
     /// With `--fsync interval`: milliseconds between two syncs.
     #[arg(long, value_name = "MS", default_value_t = 1000)]
     fsync_interval_ms: u64,
+    /// In how many days each value of a pool that keeps data is read once and compared with what was
+    /// taken in, so that bytes which rot are noticed; 0 for never.
+    #[arg(long, value_name = "DAYS", default_value_t = 7)]
+    scrub_days: u16,
     /// Certificate of the store, and those that lead to its authority: it is then spoken to by
     /// `https://`. Read again on SIGHUP.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -314,6 +318,10 @@ fn run(command: Command) -> Result<(), AppError> {
                     Fsync::Interval(Duration::from_millis(arguments.fsync_interval_ms))
                 }
                 FsyncArgument::Never => Fsync::Never,
+            },
+            scrub: match arguments.scrub_days {
+                0 => None,
+                days => Some(Duration::from_secs(u64::from(days) * 24 * 3600)),
             },
             tls: arguments.tls_cert.zip(arguments.tls_key).map(|pair| ListenerFiles {
                 certificates: vec![pair],

@@ -33,6 +33,9 @@ pub struct ShardCopies {
     pub store: Option<String>,
     /// `whole`, `catching up`, `fresh`, `unbound`, or `foreign` while another store answers there.
     pub standing: String,
+    /// Values that its store has lost the bytes of, as it last told this node.
+    #[serde(default)]
+    pub damaged: u64,
     /// Keys of which it has missed a write, as far as this node knows.
     pub hints: u64,
     /// When the first of those writes was made, in milliseconds since 1970; absent without any.
@@ -66,6 +69,7 @@ pub(super) fn of_pool(status: &mut PoolStatus, pool: &Pool, heal: &Orders) {
         shown.copies = Some(ShardCopies {
             store: shard.store.map(|store| store.to_string()),
             standing: standing.to_owned(),
+            damaged: heal.damaged(name, &shard.id),
             hints: u64::try_from(pending.count).unwrap_or(u64::MAX),
             hints_since_unix_ms: pending.oldest.map(Stamp::unix_ms),
         });

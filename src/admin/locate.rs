@@ -11,7 +11,7 @@ use super::api::Api;
 use super::asked::Query;
 use super::http::{Problem, Response, json};
 use crate::background::heal::Look;
-use crate::cluster::PoolTopology;
+use crate::cluster::{NoRing, PoolTopology};
 use crate::ids::{Epoch, PoolName, RouteName, Token};
 use crate::key::{canonical_component, canonical_path};
 use crate::protocol::holding::Held;
@@ -84,6 +84,7 @@ impl Holder {
     fn of(look: &Look) -> Self {
         let (holds, version, why) = match &look.held {
             Ok(Held::Value(version)) => ("value", Some(version.to_string()), None),
+            Ok(Held::Damaged(version)) => ("damaged", Some(version.to_string()), None),
             Ok(Held::Tombstone(version)) => ("tombstone", Some(version.to_string()), None),
             Ok(Held::Absent { .. }) => ("nothing", None, None),
             Err(why) => ("unknown", None, Some(why.clone())),
@@ -152,8 +153,28 @@ fn located(api: &Api, query: &Query) -> Result<(Located, Option<Object>), Proble
     let explanation = match epoch == current {
         true => explain(&served.agreed.ring),
         false => {
-            let past = api.state().ring_at(&pool, epoch);
-            explain(&past.map_err(|error| Problem::new(404, "no-epoch", error.to_string()))?)
+            let unknown = |error: NoRing| Problem::new(404, "no-epoch", error.to_string());
+            let state = api.state();
+            if let Some((table, spec)) = state.table_at(&pool, epoch).map_err(unknown)? {
+                let token = served.agreed.ring.token(&key);
+                let placed = table.explain(token, &spec);
+                let placed =
+                    placed.map_err(|error| Problem::new(500, "no-table", error.to_string()))?;
+                let shards = placed.keepers.iter().map(|keeper| keeper.shard.to_string());
+                let located = Located {
+                    pool: pool.to_string(),
+                    epoch: epoch.0,
+                    in_force: false,
+                    key: String::from_utf8_lossy(&key).into_owned(),
+                    route: route.map(|route| route.to_string()),
+                    replicas: shards.collect(),
+                    next: Vec::new(),
+                    explanation: format!("token   {token}\n{placed}"),
+                    holders: Vec::new(),
+                };
+                return Ok((located, None));
+            }
+            explain(&state.ring_at(&pool, epoch).map_err(unknown)?)
         }
     };
     let located = Located {

@@ -62,6 +62,13 @@ fn of_copies(pool: &PoolStatus, warnings: &mut Vec<String>) {
     for shard in &pool.shards {
         let Some(copies) = &shard.copies else { continue };
         let (pool, id) = (&pool.name, &shard.id);
+        if copies.damaged > 0 {
+            warnings.push(format!(
+                "shard {id} of pool {pool}: its store has lost the bytes of {} values, and is \
+                 brought them by the other shards; its log names them: look at its disk",
+                copies.damaged
+            ));
+        }
         match copies.standing.as_str() {
             "foreign" => warnings.push(format!(
                 "shard {id} of pool {pool}: another store than its own answers there, and is not \

@@ -114,6 +114,7 @@ fn served(publisher: &Publisher, agreed: &ClusterState, own: &WorkerLease) -> Se
                 settings: pool.settings.kept.clone(),
                 tls: Arc::clone(&pool.settings.tls),
                 connect: pool.settings.timeouts.connect,
+                has_lease: own.hold(boottime_ms(), &pool.agreed.name, pool.agreed.epoch).is_ok(),
             })
             .collect(),
     }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus::Registry;
 use tokio::net::TcpListener;
@@ -27,6 +27,8 @@ pub struct StoreArguments {
     pub data: PathBuf,
     /// When a write counts as durable.
     pub fsync: Fsync,
+    /// In how much time every value of a pool that keeps data is read and compared once, if at all.
+    pub scrub: Option<Duration>,
     /// Its certificate, and whose clients' are good; plain connections without.
     pub tls: Option<ListenerFiles>,
     /// Whether nodes are served beyond loopback without being known.
@@ -53,6 +55,7 @@ pub fn run(arguments: StoreArguments) -> Result<(), AppError> {
     let metrics = Metrics::register(&registry, "store").expect("a fresh registry takes all");
     let mut options = StoreOptions::new(arguments.data, metrics, unix_ms);
     options.fsync = arguments.fsync;
+    options.scrub = arguments.scrub;
     let store = Arc::new(Store::open(options)?);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -332,10 +332,7 @@ impl ClusterState {
             after.epoch = before.epoch.next();
         }
         if places_differ {
-            // Of a balanced pool the ring alone says nothing about where a key was.
-            if before.slots.is_none() {
-                after.past.push(Arc::new(PastRing::of(before)));
-            }
+            after.past.push(Arc::new(PastRing::of(before)));
             let surplus = after.past.len().saturating_sub(PAST_EPOCHS_MAX);
             after.past.drain(..surplus);
         }

@@ -214,7 +214,12 @@ impl ClusterState {
             if after.lacks_table() {
                 let table = tables.get(name).ok_or_else(|| Refusal::NotPlanned(name.clone()))?;
                 let slots = slots_of(name, after, table)?;
-                Arc::make_mut(after).slots = Some(slots);
+                let after = Arc::make_mut(after);
+                let before = after.slots.take().and_then(|slots| slots.table);
+                if let (Some(before), Some(next)) = (before, &slots.table) {
+                    after.keep_way_back(&before, next);
+                }
+                after.slots = Some(slots);
             } else if after.spec.placement != Placement::Balanced && after.slots.is_some() {
                 Arc::make_mut(after).slots = None;
             }

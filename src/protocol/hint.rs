@@ -21,8 +21,8 @@ pub enum Replay {
         /// Who holds it.
         from: usize,
     },
-    /// All others have told, and none holds it: the write has reached nobody, or was collected. The
-    /// hint is settled.
+    /// All others have told, and none has it to give: the write has reached nobody, or was collected,
+    /// or its bytes are lost. The hint is settled.
     Nowhere,
     /// Who may hold it does not answer now. To be tried again later.
     Wait,
@@ -41,7 +41,7 @@ pub fn replay(hinted: Version, target: Option<Held>, others: &[(usize, Option<He
     let mut newest: Option<(Record, usize)> = None;
     for (from, held) in others {
         let Some(held) = held else { continue };
-        let Some(version) = held.record() else { continue };
+        let Some(version) = held.whole() else { continue };
         if newest.is_none_or(|(best, _)| best.version < version) {
             let is_tombstone = matches!(held, Held::Tombstone(_));
             newest = Some((Record { version, is_tombstone }, *from));
@@ -83,6 +83,16 @@ mod tests {
         let others = [(1, held(Held::Value(v(5)))), (0, held(Held::Value(v(5))))];
         let copy = Replay::Copy { record: record(5, false), from: 1 };
         assert_eq!(replay(v(5), target, &others), copy);
+    }
+
+    #[test]
+    fn what_is_damaged_is_brought_anew_and_not_given() {
+        let damaged = Some(Held::Damaged(v(5)));
+        let record = Record { version: v(5), is_tombstone: false };
+        let others = [(1, damaged), (2, Some(Held::Value(v(5))))];
+        assert_eq!(replay(v(5), damaged, &others), Replay::Copy { record, from: 2 });
+        assert_eq!(replay(v(5), damaged, &[(1, damaged), (2, None)]), Replay::Wait);
+        assert_eq!(replay(v(5), damaged, &[(1, damaged)]), Replay::Nowhere);
     }
 
     #[test]

@@ -10,6 +10,12 @@
 //! the *watermark*: an absent key answers it to version queries, so that a fresh stamp goes above
 //! it, and what arrives late at or under it is superseded, so that deleted stays deleted.
 //!
+//! # Damage
+//!
+//! Bytes rot on disks, and files get lost. A replica that notices it keeps the record and says that
+//! it is *damaged*: its version still counts in version rounds, where to forget it would be to let an
+//! older write win; but it has nothing to give, and takes the same version once more.
+//!
 //! Invariants:
 //! 1. The version that a replica answers for a key never goes down.
 //! 2. What decides and what is written are one step: nothing comes between.
@@ -25,6 +31,8 @@ pub enum Held {
     Value(Version),
     /// The key was deleted under this version.
     Tombstone(Version),
+    /// A value of this version, whose bytes are lost or spoilt.
+    Damaged(Version),
     /// No record.
     Absent {
         /// The greatest version of the tombstones dropped from the key's slot, or
@@ -41,7 +49,7 @@ impl Held {
     #[must_use]
     pub fn newest(self) -> Version {
         match self {
-            Self::Value(version) | Self::Tombstone(version) => version,
+            Self::Value(version) | Self::Tombstone(version) | Self::Damaged(version) => version,
             Self::Absent { watermark } => watermark,
         }
     }
@@ -51,9 +59,17 @@ impl Held {
     #[must_use]
     pub fn record(self) -> Option<Version> {
         match self {
-            Self::Value(version) | Self::Tombstone(version) => Some(version),
+            Self::Value(version) | Self::Tombstone(version) | Self::Damaged(version) => {
+                Some(version)
+            }
             Self::Absent { .. } => None,
         }
+    }
+
+    /// The version that others can be brought from here.
+    #[must_use]
+    pub fn whole(self) -> Option<Version> {
+        self.record().filter(|_| !matches!(self, Self::Damaged(_)))
     }
 
     /// Whether a write or a repair of this version would change nothing here.
@@ -66,30 +82,51 @@ impl Held {
 /// What becomes of a value or a tombstone that a replica is brought.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decision {
-    /// It becomes the record, durably, before the answer: `Ringway-Applied: yes`.
+    /// It becomes the record, durably, before the answer.
     Apply,
-    /// It is the record already, since this is a repeat: also `Ringway-Applied: yes`.
+    /// It is the record already, since this is a repeat.
     Repeat,
-    /// Something newer is held, or it was deleted so long ago that nothing is: `no`. What was
-    /// brought is dropped.
+    /// Something newer is held. What was brought is dropped.
     Superseded,
+    /// There is no record, and there are deletions that were collected of its slot which are as new:
+    /// one of this key may have been among them. What was brought is dropped.
+    Forgotten,
 }
 
 impl Decision {
-    /// What `Ringway-Applied` says.
+    /// What is answered.
     #[must_use]
-    pub fn is_applied(self) -> bool {
-        self != Self::Superseded
+    pub fn effect(self) -> Effect {
+        match self {
+            Self::Apply | Self::Repeat => Effect::Applied,
+            Self::Superseded => Effect::Superseded,
+            Self::Forgotten => Effect::Forgotten,
+        }
     }
+}
+
+/// What a write or a repair has come to at a replica: what `Ringway-Applied` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// `yes`: it is the record now.
+    Applied,
+    /// `no`: the record is newer. It is as good as applied, and then overwritten.
+    Superseded,
+    /// `forgotten`: it was not taken, and there is no record. A watermark speaks of its slot and not
+    /// of this key, so that nobody can say that this write was overwritten: it is no
+    /// acknowledgement. (Of a deletion it says at least that the key is not here.)
+    Forgotten,
 }
 
 /// Newest wins.
 #[must_use]
 pub fn decide(held: Held, incoming: Version) -> Decision {
-    match held.record() {
-        Some(record) if record == incoming => Decision::Repeat,
+    match held {
+        Held::Value(record) | Held::Tombstone(record) if record == incoming => Decision::Repeat,
+        Held::Damaged(record) if record == incoming => Decision::Apply,
         _ if incoming > held.newest() => Decision::Apply,
-        _ => Decision::Superseded,
+        Held::Absent { .. } => Decision::Forgotten,
+        Held::Value(_) | Held::Tombstone(_) | Held::Damaged(_) => Decision::Superseded,
     }
 }
 
@@ -150,10 +187,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_damaged_counts_and_is_replaced_by_the_same() {
+        let held = Held::Damaged(v(5));
+        assert_eq!(decide(held, v(4)), Decision::Superseded);
+        assert_eq!(decide(held, v(5)), Decision::Apply);
+        assert_eq!(decide(held, v(6)), Decision::Apply);
+        assert_eq!((held.newest(), held.record(), held.whole()), (v(5), Some(v(5)), None));
+        assert!(!held.covers(v(5)) && held.covers(v(4)) && !may_drop(held, v(5)));
+    }
+
+    #[test]
     fn what_comes_late_stays_under_the_watermark() {
         let held = Held::Absent { watermark: v(5) };
-        assert_eq!(decide(held, v(4)), Decision::Superseded);
-        assert_eq!(decide(held, v(5)), Decision::Superseded);
+        assert_eq!(decide(held, v(4)), Decision::Forgotten);
+        assert_eq!(decide(held, v(5)), Decision::Forgotten);
         assert_eq!(decide(held, v(6)), Decision::Apply);
         assert_eq!((held.newest(), held.record()), (v(5), None));
         assert!(held.covers(v(5)) && !held.covers(v(6)));

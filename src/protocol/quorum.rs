@@ -210,6 +210,11 @@ pub enum Reason {
     /// A replica holds a version that is further ahead of this node's clock than any store allows:
     /// whatever went above it would be refused.
     ClockBehind,
+    /// The write's version is not above deletions which replicas have collected since: it was late by
+    /// more than their least age, or stamped by a clock that is wrong by as much.
+    Forgotten,
+    /// Those that have the newest version have it damaged, and nobody else has it.
+    Damaged,
 }
 
 impl fmt::Display for Reason {
@@ -220,6 +225,8 @@ impl fmt::Display for Reason {
             Self::Cancelled => f.write_str("the body broke off"),
             Self::TimedOut => f.write_str("too few replicas answered in time"),
             Self::ClockBehind => f.write_str("this node's clock is far behind a stored version"),
+            Self::Forgotten => f.write_str("replicas have collected deletions that are newer"),
+            Self::Damaged => f.write_str("no replica that answers has the newest value undamaged"),
         }
     }
 }

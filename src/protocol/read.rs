@@ -13,8 +13,12 @@
 //! 1. **The newest record among a majority** is at least as new as each write that was acknowledged
 //!    before the read began. A watermark is no record ([`Held::record`]): it speaks of the slot.
 //! 2. **A majority holds it, or something newer, before the answer.** A repair that is superseded
-//!    counts as done: what is newer is concurrent, and a later read finds it.
+//!    counts as done: what is newer is concurrent, and a later read finds it. One that is refused for
+//!    a watermark does not, unless it is of a tombstone: the replica holds nothing of the key then,
+//!    and a later read could answer that.
 //! 3. **A read that cannot bring it to a majority gives no answer**, not an old one and not 404.
+//!    So it is with a version whose bytes are damaged wherever it is known of: it is the newest, and
+//!    nobody can give it. Who holds it damaged is brought it like who lacks it.
 //! 4. **The value is served by a replica that holds that very version.** If it was overwritten
 //!    there meanwhile, that replica says so (412), and the caller reads anew.
 //!
@@ -30,7 +34,7 @@
 //! runner cares to poll: nobody waits for it.
 
 use crate::level::Level;
-use crate::protocol::holding::Held;
+use crate::protocol::holding::{Effect, Held};
 use crate::protocol::quorum::{REPLICAS_MAX, Reason, Replicas, Set, TooFew, needed};
 use crate::version::Version;
 
@@ -190,14 +194,18 @@ impl Read {
         }
     }
 
-    /// A replica has answered a repair: `applied` if it holds that very version now.
-    pub fn repaired(&mut self, replica: usize, applied: bool) {
+    /// A replica has answered a repair.
+    pub fn repaired(&mut self, replica: usize, effect: Effect) {
         if !self.sent.contains(replica) {
             return;
         }
+        let is_tombstone = self.newest.is_some_and(|newest| newest.is_tombstone);
+        if effect == Effect::Forgotten && !is_tombstone {
+            return self.repair_failed(replica);
+        }
         self.done.insert(replica);
         self.unrepaired.remove(replica);
-        if applied {
+        if effect == Effect::Applied {
             self.holders.insert(replica);
         }
     }
@@ -264,6 +272,8 @@ impl Read {
             let available = left.or(self.done).len();
             if self.newest.is_none() || self.done.len() >= needed {
                 self.step = Step::MayTell;
+            } else if self.holders.is_empty() && self.pending().is_empty() {
+                self.tell(Answer::None(Reason::Damaged));
             } else if available < needed {
                 self.tell(Answer::None(Reason::TooFew(TooFew { available, needed })));
             }
@@ -280,6 +290,11 @@ impl Read {
 
     fn told(&self) -> Set {
         self.replicas.every().iter().filter(|replica| self.told[*replica].is_some()).collect()
+    }
+
+    /// Those that may still tell.
+    fn pending(&self) -> Set {
+        self.replicas.up.without(self.told()).without(self.failed)
     }
 
     fn decide(&mut self) {
@@ -299,10 +314,10 @@ impl Read {
     /// Compares what a replica told with what was decided.
     fn note(&mut self, replica: usize, held: Held) {
         let (Some(newest), Some(record)) = (self.newest, held.record()) else { return };
-        if record >= newest.version {
+        if record > newest.version || held.whole() == Some(newest.version) {
             self.done.insert(replica);
         }
-        if record == newest.version {
+        if held.whole() == Some(newest.version) {
             self.holders.insert(replica);
         }
     }
@@ -312,7 +327,9 @@ impl Read {
         let record = self.newest?;
         let is_given_up =
             matches!(self.step, Step::Tell(Answer::None(_)) | Step::Over(Answer::None(_)));
-        if self.is_stopped || is_given_up || self.level == Level::One {
+        // Without a holder there is nothing to bring: one may still tell.
+        let has_none = self.holders.is_empty();
+        if self.is_stopped || is_given_up || has_none || self.level == Level::One {
             return None;
         }
         let to = self.told().without(self.done).without(self.sent);

@@ -20,7 +20,9 @@
 //! 3. **A commit is sent only when a majority has staged**: else a write that is committed could
 //!    never reach its level. At `all`, when all have.
 //! 4. **Superseded is an acknowledgement**: by rule 2 whatever is newer is concurrent, and ordered
-//!    after this write at once.
+//!    after this write at once. But only by a *record*: a watermark at or above the version says that
+//!    the replica has forgotten deletions of other keys up to there, and will not take this write any
+//!    more. It is not done there, and nobody overwrote it.
 //! 5. **Whoever stages late still gets the commit**, and whoever lost its stage gets a copy, and
 //!    counts when it has it.
 //! 6. **A hint is never an acknowledgement**: it is a note at the writer, and the writer can die.
@@ -44,7 +46,7 @@
 //! [`Write::owed`] says for whom that is; [`Write::time_is_up`] ends it, with hints.
 
 use crate::level::Level;
-use crate::protocol::holding;
+use crate::protocol::holding::{self, Effect};
 use crate::protocol::quorum::{Reason, Replicas, Set, Tally, TooFew, majority, needed};
 use crate::version::{HybridClock, Proposer, Version};
 
@@ -209,6 +211,8 @@ pub struct Write {
     copying: Set,
     hinted: Set,
     aborted: Set,
+    /// Those that would not take it, since they have forgotten newer deletions.
+    forgetful: Set,
     /// The lease was lost, or the time is up: nothing more of the second round is sent.
     is_stopped: bool,
 }
@@ -246,6 +250,7 @@ impl Write {
             copying: Set::EMPTY,
             hinted: Set::EMPTY,
             aborted: Set::EMPTY,
+            forgetful: Set::EMPTY,
             is_stopped: false,
         })
     }
@@ -296,17 +301,29 @@ impl Write {
         }
     }
 
-    /// A replica has answered a commit, a put, a tombstone or a copy: `applied` if it holds this
-    /// version now, not if it holds a newer one. Both acknowledge.
-    pub fn committed(&mut self, replica: usize, applied: bool, newest: Version) {
+    /// A replica has answered a commit, a put, a tombstone or a copy. To have it, or something
+    /// newer, acknowledges it. It is [`Effect::Forgotten`] only if no earlier try of the same may
+    /// have come to something else; then it is [`Fault::Unknown`].
+    pub fn committed(&mut self, replica: usize, effect: Effect, newest: Version) {
         if !self.sent.contains(replica) {
             return;
         }
         self.newest = self.newest.max(newest);
-        self.tally.ack(replica);
-        self.wanting.remove(replica);
-        if applied {
-            self.applied.insert(replica);
+        match effect {
+            Effect::Applied | Effect::Superseded => {
+                self.tally.ack(replica);
+                self.wanting.remove(replica);
+                if effect == Effect::Applied {
+                    self.applied.insert(replica);
+                }
+            }
+            Effect::Forgotten if self.tally.acks().contains(replica) => {}
+            Effect::Forgotten => {
+                self.idle.insert(replica);
+                self.wanting.remove(replica);
+                self.tally.fail(replica);
+                self.forgetful.insert(replica);
+            }
         }
     }
 
@@ -495,7 +512,10 @@ impl Write {
             Step::Second if self.tally.is_impossible() => {
                 let left = self.tally.acks().or(self.tally.pending()).len();
                 let needed = needed(self.level, self.replicas.count);
-                self.end(Reason::TooFew(TooFew { available: left, needed }));
+                self.end(match self.forgetful.is_empty() {
+                    true => Reason::TooFew(TooFew { available: left, needed }),
+                    false => Reason::Forgotten,
+                });
                 self.poll_second()
             }
             Step::Tell(outcome) => {

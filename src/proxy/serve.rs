@@ -6,6 +6,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -172,10 +173,12 @@ async fn accept(
     mut phase: watch::Receiver<Phase>,
 ) {
     let mut report_from_ms = 0;
+    // One for all connections: to wait for it anew with each takes and frees two locks.
+    let mut closing = pin!(phase.wait_for(|now| *now >= Phase::Closing));
     loop {
         let accepted = tokio::select! {
             biased;
-            _ = phase.wait_for(|now| *now >= Phase::Closing) => break,
+            _ = &mut closing => break,
             accepted = listener.accept() => accepted,
         };
         match accepted {

@@ -35,6 +35,7 @@ use crate::store::index_file::IndexFile;
 use crate::store::metrics::Metrics;
 use crate::store::options::StoreOptions;
 use crate::store::record::BodyId;
+use crate::store::replica::damage;
 use crate::store::replica::stages::Stages;
 use crate::store::replica::view::PoolView;
 use crate::store::replica::write::{KeptDone, KeptError, KeptWrite};
@@ -214,7 +215,11 @@ impl Store {
         let syncs = options.fsync != super::Fsync::Never;
         let blobs = Blobs::open(folder, syncs, metrics.sweep_failures.clone())
             .map_err(failed("make folders in", folder))?;
-        sweep(&blobs, &index.view(), folder)?;
+        let lost = sweep(&blobs, &index.view(), folder)?;
+        let damaged = damage::note_lost(&index, &lost).unwrap_or_else(|error| {
+            tracing::error!(%error, "values whose files are gone cannot be noted as damaged");
+            0
+        });
         let (closed_sender, closed) = watch::channel(());
         let stages =
             Stages::new(metrics.replica.stages.clone(), metrics.replica.stage_bytes.clone());
@@ -228,7 +233,9 @@ impl Store {
             _lock: lock,
             _closed: closed_sender,
         });
+        core.metrics.replica.damage_found[damage::AT_START].inc_by(damaged);
         core.show_totals();
+        core.show_damaged();
         core.room();
         #[allow(clippy::disallowed_methods, reason = "each job holds one of `places`")]
         let (sender, queue) = mpsc::channel();
@@ -462,6 +469,8 @@ impl Core {
             Room::Puts
         } else if reserve.covers_deletes() {
             Room::Deletes
+        } else if reserve.covers_epochs() {
+            Room::Epochs
         } else {
             Room::Nothing
         };
@@ -469,6 +478,16 @@ impl Core {
         self.is_full.store(room != Room::Puts, Ordering::Relaxed);
         self.metrics.full.set(i64::from(room != Room::Puts));
         room
+    }
+
+    /// Shows how many values are damaged.
+    pub(super) fn show_damaged(&self) {
+        let view = self.index.view();
+        let counts = view.pools().map(|pool| view.damaged(pool));
+        match counts.sum::<Result<u64, IndexError>>() {
+            Ok(count) => self.metrics.replica.damaged.set(i64::try_from(count).unwrap_or(i64::MAX)),
+            Err(error) => tracing::warn!(%error, "damaged values cannot be counted"),
+        }
     }
 
     /// Shows what the store holds in the metrics.
@@ -549,7 +568,8 @@ fn check_empty(folder: &Path, index: &Path) -> Result<(), OpenError> {
     Ok(())
 }
 
-fn sweep(blobs: &Blobs, view: &View, folder: &Path) -> Result<(), OpenError> {
+/// Answers which bodies' files are gone.
+fn sweep(blobs: &Blobs, view: &View, folder: &Path) -> Result<Vec<BodyId>, OpenError> {
     let swept = view
         .next_body()
         .and_then(|next| blobs.sweep::<IndexError>(next, view.files()?, |id| view.has_file(id)));
@@ -569,8 +589,9 @@ fn sweep(blobs: &Blobs, view: &View, folder: &Path) -> Result<(), OpenError> {
         tracing::error!(
             values = swept.lost.len(),
             ?examples,
-            "files of values are gone; those values answer 500 until they are written again"
+            "files of values are gone: those of replicated pools are brought by other replicas, all \
+             others answer 500 until they are written again"
         );
     }
-    Ok(())
+    Ok(swept.lost)
 }

@@ -241,13 +241,23 @@ pub(super) async fn open_file(
     size: u64,
     first: u64,
 ) -> Result<Option<File>, Problem> {
+    open_at(store, body, size, first).await?.map_err(|error| unreadable(&error))
+}
+
+/// The same, for whoever has to know why not.
+pub(super) async fn open_at(
+    store: &Arc<Store>,
+    body: BodyId,
+    size: u64,
+    first: u64,
+) -> Result<Result<Option<File>, ReadError>, Problem> {
     let store = Arc::clone(store);
     let opened = on_disk(move || {
         let Some(mut file) = store.open_body(body, size)? else { return Ok(None) };
         file.seek(SeekFrom::Start(first))?;
         Ok(Some(file))
     });
-    opened.await?.map_err(|error: ReadError| unreadable(&error))
+    opened.await
 }
 
 pub(super) fn unreadable(error: &dyn std::error::Error) -> Problem {

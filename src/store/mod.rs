@@ -31,8 +31,8 @@
 //!
 //! # What it does not do
 //!
-//! It decodes no key (the proxy does, once), verifies no body when it reads it, keeps no older
-//! versions, and authenticates nobody.
+//! It decodes no key (the proxy does, once), verifies no body of a cache pool when it reads it,
+//! keeps no older versions, and authenticates nobody.
 
 mod blobs;
 mod body;

@@ -38,6 +38,9 @@ pub struct StoreOptions {
     pub reserve_bytes: u64,
     /// How long clients may take.
     pub timeouts: ClientTimeouts,
+    /// In how much time every value of a pool that keeps data is read once and compared with what was
+    /// taken in; `None`: only what is asked for is.
+    pub scrub: Option<Duration>,
     /// Connections served at once; further ones wait to be accepted. Each may hold some 200 KiB,
     /// and 64 of them 600, while a large value passes through it.
     pub connections_max: usize,
@@ -60,6 +63,7 @@ impl StoreOptions {
             value_bytes_max: 5 * 1024 * 1024 * 1024,
             reserve_bytes: RESERVE_BYTES,
             timeouts: ClientTimeouts::default(),
+            scrub: Some(Duration::from_secs(7 * 24 * 3600)),
             connections_max: 1024,
             drain: Duration::from_secs(10),
             clock,

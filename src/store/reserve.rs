@@ -29,8 +29,12 @@ use rustix::io::Errno;
 pub const RESERVE_BYTES: u64 = 24 * 1024 * 1024;
 
 /// What must be left for a batch of deletes, which [`super::writer`] keeps small meanwhile: 16
-/// writes that copy 13 pages of 4 KiB each, twice over.
-const DELETES_BYTES: u64 = 2 * 1024 * 1024;
+/// writes that copy 13 pages of 4 KiB each, twice over; and a piece for epochs after it.
+const DELETES_BYTES: u64 = 2 * 1024 * 1024 + EPOCHS_BYTES;
+
+/// What must be left to note an epoch that a pool's nodes have come to, without which they could not
+/// even read: some pages.
+const EPOCHS_BYTES: u64 = PIECE_BYTES;
 
 /// What is given back at the least, so that a commit does not crawl through it page by page.
 const PIECE_BYTES: u64 = 1024 * 1024;
@@ -105,6 +109,12 @@ impl Reserve {
     pub fn covers_deletes(&self) -> bool {
         self.held >= DELETES_BYTES
     }
+
+    /// Whether a new epoch of a pool may be noted though nothing may be deleted.
+    #[must_use]
+    pub fn covers_epochs(&self) -> bool {
+        self.held >= EPOCHS_BYTES
+    }
 }
 
 fn allocate(mut file: &File, offset: u64, len: u64) -> io::Result<()> {
@@ -138,9 +148,9 @@ mod tests {
         assert!(reserve.release(1));
         assert!(!reserve.is_whole() && reserve.covers_deletes());
         assert!(reserve.release(2 * PIECE_BYTES));
-        assert!(!reserve.covers_deletes());
+        assert!(!reserve.covers_deletes() && reserve.covers_epochs());
         assert!(reserve.release(1));
-        assert!(!reserve.release(1), "it is used up");
+        assert!(!reserve.release(1) && !reserve.covers_epochs(), "it is used up");
         assert!(reserve.restore());
         let len = std::fs::metadata(&path).expect("the file is there").len();
         assert_eq!(len, 4 * PIECE_BYTES);

@@ -21,6 +21,7 @@ use crate::net::tls::ListenerTls;
 use crate::store::engine::Store;
 use crate::store::http::answer;
 use crate::store::patience::{Patient, Phase};
+use crate::store::replica::scrub;
 
 /// Bytes that hyper reads or writes at once, which also bounds a request's head.
 const BUFFER_BYTES: usize = 128 * 1024;
@@ -65,6 +66,8 @@ pub async fn serve_at(door: Door, store: Arc<Store>, stop: impl Future<Output = 
     let mut forgetting = tokio::time::interval(FORGET_INTERVAL);
     forgetting.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (draining, drain_seen) = watch::channel(false);
+    let mut scrubbing = JoinSet::new();
+    scrubbing.spawn(scrub::run(Arc::clone(&store)));
     let places = Arc::new(Semaphore::new(store.options().connections_max));
     let mut connections = JoinSet::new();
     let mut stop = pin!(stop);
@@ -112,6 +115,7 @@ pub async fn serve_at(door: Door, store: Arc<Store>, stop: impl Future<Output = 
         }
     }
     drop(listener);
+    scrubbing.shutdown().await;
     // Nobody listens when no connection is open.
     let _ = draining.send(true);
     let all_ended = async { while connections.join_next().await.is_some() {} };

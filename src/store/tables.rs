@@ -44,6 +44,7 @@ pub(super) struct PoolTables {
     sums: String,
     deltas: String,
     marks: String,
+    hurt: String,
 }
 
 impl PoolTables {
@@ -59,6 +60,7 @@ impl PoolTables {
             sums: name("sums"),
             deltas: name("deltas"),
             marks: name("marks"),
+            hurt: name("hurt"),
         }
     }
 
@@ -87,6 +89,11 @@ impl PoolTables {
     /// Number of changes before → changes of sums.
     pub(super) fn deltas(&self) -> TableDefinition<'_, u64, &'static [u8]> {
         TableDefinition::new(&self.deltas)
+    }
+
+    /// Token and key, as in `kept`, of each value that was found damaged. Made when the first is.
+    pub(super) fn hurt(&self) -> TableDefinition<'_, &'static [u8], ()> {
+        TableDefinition::new(&self.hurt)
     }
 
     /// Slot → watermark, a version's persistent form. Apart from `sums`, since few slots ever have

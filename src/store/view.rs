@@ -4,7 +4,10 @@
 //! many reads as want it.
 
 use bytes::Bytes;
-use redb::{Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable};
+use redb::{
+    Database, ReadOnlyTable, ReadTransaction, ReadableDatabase, ReadableTable,
+    ReadableTableMetadata,
+};
 
 use crate::store::index::IndexError;
 use crate::store::list::{Page, Query};
@@ -51,6 +54,18 @@ impl View {
     /// The pools that the store is a shard of.
     pub(super) fn pools(&self) -> impl Iterator<Item = &PoolView> {
         self.pools.iter()
+    }
+
+    /// How many values of a pool were found damaged.
+    ///
+    /// # Errors
+    /// When the index cannot be read.
+    pub(super) fn damaged(&self, pool: &PoolView) -> Result<u64, IndexError> {
+        match self.tx.open_table(pool.tables().hurt()) {
+            Ok(hurt) => Ok(hurt.len()?),
+            Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// The transaction under the view.

@@ -278,20 +278,21 @@ impl Writer {
         let core = Arc::clone(&self.core);
         let durable = !matches!(self.fsync, Fsync::Interval(_));
         let outcome = core.index.change(durable, |change| {
-            let (moved, freed, doomed) = (false, vec![], false);
-            let mut batch = Batch { core: &core, room, now_ms, moved, freed, doomed };
+            let (moved, freed, hurt, doomed) = (false, vec![], false, false);
+            let mut batch = Batch { core: &core, room, now_ms, moved, freed, hurt, doomed };
             let apply = |job: &mut Job| batch.apply(change, &mut job.work);
             let results = jobs.iter_mut().map(apply).collect::<Result<_, _>>()?;
-            let Batch { moved, freed, doomed, .. } = batch;
+            let Batch { moved, freed, hurt, doomed, .. } = batch;
             if moved {
                 core.blobs.sync_folder()?;
             }
-            Ok((results, freed, doomed))
+            Ok((results, freed, hurt, doomed))
         });
-        let ((results, freed, doomed), has_committed): ((Vec<_>, _, _), bool) = match outcome {
-            Ok(outcome) => outcome,
-            Err(error) => return self.give_up(jobs, &error),
-        };
+        let ((results, freed, hurt, doomed), has_committed): ((Vec<_>, _, _, _), bool) =
+            match outcome {
+                Ok(outcome) => outcome,
+                Err(error) => return self.give_up(jobs, &error),
+            };
         if let Some(reason) = core.fence.reason() {
             // Raised by a body's failed sync while this batch was under way. The batch may well
             // be on the disk, but "nothing after a failed fsync" has no exceptions to think about.
@@ -303,6 +304,9 @@ impl Writer {
             #[allow(clippy::cast_precision_loss, reason = "a batch is far below 2^53")]
             core.metrics.commit_writes.observe(jobs.len() as f64);
             core.show_totals();
+            if hurt {
+                core.show_damaged();
+            }
             if !durable {
                 self.undurable_since.get_or_insert(started);
             }
@@ -327,7 +331,7 @@ impl Writer {
         let rows_max = match self.core.room() {
             Room::Puts => DROP_ROWS_MAX,
             Room::Deletes => BATCH_WRITES_WHEN_FULL_MAX,
-            Room::Nothing => {
+            Room::Epochs | Room::Nothing => {
                 self.next_drop = Some(started + DROP_PAUSE_WHEN_FULL);
                 return;
             }
@@ -393,17 +397,21 @@ pub(super) struct Batch<'a> {
     pub(super) freed: Vec<BodyId>,
     /// Whether a pool's tables are to be emptied now.
     pub(super) doomed: bool,
+    /// Whether a value was found damaged, or one that was is no more.
+    pub(super) hurt: bool,
 }
 
-/// What the disk has room for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What the disk has room for, the least first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Room {
-    /// Everything.
-    Puts,
-    /// Deletes, which make room.
-    Deletes,
     /// Nothing.
     Nothing,
+    /// To note that a pool has come to a later epoch: else nobody could read of it any more.
+    Epochs,
+    /// Deletes as well, which make room.
+    Deletes,
+    /// Everything.
+    Puts,
 }
 
 impl Batch<'_> {
@@ -432,7 +440,7 @@ impl Batch<'_> {
         match &mut write.action {
             Action::Put(meta, body) => self.put(change, &write.key, std::mem::take(meta), body),
             Action::Delete if current.is_none() => Ok(Ok(Written::Missing)),
-            Action::Delete if self.room == Room::Nothing => Ok(Err(WriteError::Full)),
+            Action::Delete if self.room < Room::Deletes => Ok(Err(WriteError::Full)),
             Action::Delete => {
                 let old = change.remove(&write.key)?;
                 self.note_freed(old.as_ref());

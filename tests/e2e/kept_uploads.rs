@@ -74,9 +74,8 @@ fn upload(data: SocketAddr, path: &str, body: &[u8], seed: u64, is_chunked: bool
         let most = *random.choice(&[1_usize, 100, 5_000, 70_000, 600_000]).expect("some");
         let (piece, behind) = rest.split_at(random.usize(1..=most).min(rest.len()));
         rest = behind;
-        match is_chunked {
-            true => out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes()),
-            false => {}
+        if is_chunked {
+            out.extend_from_slice(format!("{:x}\r\n", piece.len()).as_bytes());
         }
         out.extend_from_slice(piece);
         out.extend_from_slice(if is_chunked { b"\r\n" } else { b"" });

@@ -7,7 +7,7 @@
 //! | command | what it does |
 //! |---|---|
 //! | `replicas N [up="0,1"] [fresh=2]` | begins anew with so many empty replicas |
-//! | `holds R value\|tombstone\|watermark MS` | what a replica has |
+//! | `holds R value\|tombstone\|damaged\|watermark MS` | what a replica has |
 //! | `clock MS` | the writer's wall clock |
 //! | `put NAME LEVEL [held=yes]`, `delete NAME LEVEL`, `read NAME LEVEL` | an operation begins |
 //! | `arrive NAME R…` | each takes the next that was sent to it, and its answer comes |
@@ -29,7 +29,7 @@ use goldenscript::{ArgumentConsumer, Command, Context};
 use ringway::ids::{Incarnation, NodeId};
 use ringway::level::Level;
 use ringway::protocol::hint::{Replay, replay};
-use ringway::protocol::holding::{Decision, Held, decide, may_drop};
+use ringway::protocol::holding::{Decision, Effect, Held, decide, may_drop};
 use ringway::protocol::quorum::{Replicas, Set};
 use ringway::protocol::read::{self, Answer, Read, Record};
 use ringway::protocol::tombstone::{Facts, Listed, Slot, collectable, raised};
@@ -79,7 +79,7 @@ enum Message {
 enum Reply {
     Staged(Version),
     Held(Held),
-    Committed(bool, Version),
+    Committed(Effect, Version),
     Failed(Message, Fault),
     None,
 }
@@ -153,6 +153,7 @@ impl Story {
         self.stores.get_mut(at).ok_or("no such replica")?.held = match kind.as_str() {
             "value" => Held::Value(version),
             "tombstone" => Held::Tombstone(version),
+            "damaged" => Held::Damaged(version),
             "watermark" => Held::Absent { watermark: version },
             other => return Err(format!("`{other}` is nothing to hold").into()),
         };
@@ -209,7 +210,7 @@ impl Story {
             }
             Message::Ask => Reply::Held(store.held),
             Message::Commit(version) if store.held.covers(version) => {
-                Reply::Committed(store.held.record() == Some(version), store.held.newest())
+                Reply::Committed(decide(store.held, version).effect(), store.held.newest())
             }
             Message::Commit(_) if !store.staged.iter().any(|staged| staged == name) => {
                 Reply::Failed(message, Fault::NotStaged)
@@ -226,9 +227,14 @@ impl Story {
                 writeln!(output, "{at} has it staged, holds {}", at_ms(newest))?;
             }
             Reply::Held(held) => writeln!(output, "{at} holds {}", told(held))?,
-            Reply::Committed(true, newest) => writeln!(output, "{at} has {} now", at_ms(newest))?,
-            Reply::Committed(false, newest) => {
+            Reply::Committed(Effect::Applied, newest) => {
+                writeln!(output, "{at} has {} now", at_ms(newest))?;
+            }
+            Reply::Committed(Effect::Superseded, newest) => {
                 writeln!(output, "{at} is superseded by {}", at_ms(newest))?;
+            }
+            Reply::Committed(Effect::Forgotten, newest) => {
+                writeln!(output, "{at} has forgotten deletions up to {}", at_ms(newest))?;
             }
             Reply::Failed(..) => writeln!(output, "{at} knows no such stage")?,
             Reply::None => {}
@@ -257,15 +263,15 @@ impl Story {
             (_, Reply::None) => {}
             (Machine::Write(write), Reply::Staged(newest)) => write.staged(at, newest),
             (Machine::Write(write), Reply::Held(held)) => write.staged(at, held.newest()),
-            (Machine::Write(write), Reply::Committed(applied, newest)) => {
-                write.committed(at, applied, newest);
+            (Machine::Write(write), Reply::Committed(effect, newest)) => {
+                write.committed(at, effect, newest);
             }
             (Machine::Write(write), Reply::Failed(Message::Stage | Message::Ask, _)) => {
                 write.stage_failed(at);
             }
             (Machine::Write(write), Reply::Failed(_, fault)) => write.commit_failed(at, fault),
             (Machine::Read(read), Reply::Held(held)) => read.held(at, held),
-            (Machine::Read(read), Reply::Committed(applied, _)) => read.repaired(at, applied),
+            (Machine::Read(read), Reply::Committed(effect, _)) => read.repaired(at, effect),
             (Machine::Read(read), Reply::Failed(Message::Ask, _)) => read.failed(at),
             (Machine::Read(read), Reply::Failed(..)) => read.repair_failed(at),
             (Machine::Read(_), Reply::Staged(_)) => return Err("reads stage nothing".into()),
@@ -355,6 +361,8 @@ impl Story {
         let lists: Vec<(Vec<Listed<'_>>, Version)> = (0..replicas)
             .map(|at| match self.stores[at].held {
                 Held::Absent { watermark } => (vec![], watermark),
+                // What is damaged is in no list.
+                Held::Damaged(_) => (vec![], Version::NONE),
                 Held::Value(version) => (vec![listed(version, false)], Version::NONE),
                 Held::Tombstone(version) => (vec![listed(version, true)], Version::NONE),
             })
@@ -388,7 +396,7 @@ impl Store {
         if decision == Decision::Apply {
             self.held = if is_tombstone { Held::Tombstone(version) } else { Held::Value(version) };
         }
-        Reply::Committed(decision.is_applied(), self.held.newest())
+        Reply::Committed(decision.effect(), self.held.newest())
     }
 }
 
@@ -458,6 +466,7 @@ fn told(held: Held) -> String {
     match held {
         Held::Value(version) => at_ms(version),
         Held::Tombstone(version) => format!("tombstone {}", at_ms(version)),
+        Held::Damaged(version) => format!("{}, damaged", at_ms(version)),
         Held::Absent { watermark } if watermark.is_none() => "nothing".to_owned(),
         Held::Absent { watermark } => format!("nothing, watermark {}", at_ms(watermark)),
     }

@@ -355,6 +355,7 @@ fn heal(view: &Arc<ArcSwap<View>>, folder: &Path) -> (Healer, HintLog) {
                     settings: pool.settings.kept.clone(),
                     tls: Arc::clone(&pool.settings.tls),
                     connect: Duration::from_secs(1),
+                    has_lease: true,
                 })
                 .collect(),
         }

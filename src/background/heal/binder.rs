@@ -261,6 +261,8 @@ fn recognise(
     let id = &pool.seats[shard].shard;
     let other = match state {
         Ok(state) => {
+            let damaged = state.pool.as_ref().map_or(0, |held| held.damaged);
+            world.counts.damaged(pool.name(), id, damaged);
             tell(pool, shard, said, differs(pool, world, state));
             None
         }

@@ -7,6 +7,9 @@
 //!
 //! A replica that was not reached by the second half keeps tombstones that the others have dropped.
 //! The others' watermarks say that they had them too, so they are collected the next time.
+//!
+//! A node without a lease collects nothing: its word for what is agreed may be old, by as much as it
+//! has been cut off.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
@@ -55,22 +58,42 @@ pub(super) async fn run(world: Rc<World>) {
 }
 
 async fn round(world: &Rc<World>, pool: &Rc<PoolNow>) {
-    let settled = |shard: &crate::cluster::ShardTopology| {
-        shard.store.is_some() && !shard.fresh && !shard.catching_up
-    };
-    let epoch_is_settled = pool.alone || pool.agreed.barrier >= pool.agreed.epoch;
-    if !epoch_is_settled || !pool.agreed.shards.iter().all(settled) {
-        return;
+    if let Some(why) = withheld(pool) {
+        return world.held_up(pool.name(), WHAT, Some(why));
     }
     match collect(world, pool).await {
-        Ok(0) => {}
         Ok(dropped) => {
-            world.counts.collected(pool.name(), dropped);
-            tracing::debug!(pool = %pool.name(), dropped, "tombstones were collected");
+            if dropped > 0 {
+                world.counts.collected(pool.name(), dropped);
+                tracing::debug!(pool = %pool.name(), dropped, "tombstones were collected");
+            }
+            world.held_up(pool.name(), WHAT, None);
         }
         // While one is away, nothing is forgotten.
-        Err(fault) => tracing::debug!(pool = %pool.name(), %fault, "tombstones stay"),
+        Err(fault) => world.held_up(pool.name(), WHAT, Some(fault.to_string())),
     }
+}
+
+/// What is held up, for people.
+const WHAT: &str = "the collection of tombstones";
+
+/// Why nothing of a pool may be collected now.
+fn withheld(pool: &PoolNow) -> Option<String> {
+    if !pool.has_lease {
+        return Some("this node may not serve the pool now".to_owned());
+    }
+    if !pool.alone && pool.agreed.barrier < pool.agreed.epoch {
+        return Some("not all nodes have the pool's last change".to_owned());
+    }
+    pool.agreed.shards.iter().find_map(|shard| {
+        let why = match shard {
+            _ if shard.store.is_none() => "has no store",
+            _ if shard.fresh => "is being filled",
+            _ if shard.catching_up => "is catching up",
+            _ => return None,
+        };
+        Some(format!("shard {} {why}", shard.id))
+    })
 }
 
 /// Collects what may be. Says how many tombstones stores have dropped.

@@ -2,9 +2,11 @@
 
 use super::pool::PoolNow;
 use super::world::World;
-use crate::drivers::native::{Committed, Fault, Got, Held};
+use crate::drivers::native::{Committed, Fault, Got, Held, Origin, Refused};
 use crate::ids::Token;
+use crate::protocol::holding::Effect;
 use crate::protocol::read::Record;
+use crate::protocol::replica::Refusal;
 use crate::version::Version;
 
 /// What was brought.
@@ -30,6 +32,9 @@ pub(super) enum CopyError {
     /// What came is not what the giver says that it has.
     #[error("the store that has it gives other bytes than it took in: its disk may be damaged")]
     Damaged,
+    /// The receiver will never take it.
+    #[error("the receiver has collected deletions that are newer")]
+    Forgotten,
     /// The giver failed.
     #[error("reading: {0}")]
     From(#[source] Fault),
@@ -57,6 +62,7 @@ pub(super) async fn bring(
     let got = giver.get(&world.means, &reading, place, None, None).await;
     let mut fetch = match got.map_err(CopyError::From)? {
         Got::Value(fetch) => fetch,
+        Got::Nothing(Held::Damaged(_)) => return Err(CopyError::Damaged),
         Got::Nothing(Held::Tombstone(version)) if version >= record.version => {
             return delete(world, pool, (key, token), version, to).await;
         }
@@ -69,28 +75,27 @@ pub(super) async fn bring(
         place,
         value.version,
         &value.kept,
-        Some(value.modified_ms),
+        // Whoever is brought it takes no other bytes: what a disk has spoilt is not to spread.
+        Origin { modified_ms: Some(value.modified_ms), digest: value.digest.as_deref() },
         Some(value.size),
     );
     let mut upload = upload.await.map_err(CopyError::To)?;
-    let mut digest = blake3::Hasher::new();
-    let mut left = value.size;
     while let Some(bytes) =
         fetch.next(&reading).await.map_err(|doubt| CopyError::From(doubt.into()))?
     {
-        digest.update(bytes);
-        left -= bytes.len() as u64;
-        // The last piece makes it a value. What a disk has spoilt is not to spread.
-        if left == 0 && !is_what_was_taken_in(&digest, value.digest.as_deref()) {
-            return Err(CopyError::Damaged);
-        }
         upload.write(bytes).await.map_err(CopyError::To)?;
         let count = bytes.len() as u64;
         // Read once and written once.
         world.pay(pool, 2 * count).await;
     }
-    let committed = upload.put().await.map_err(CopyError::To)?;
-    Ok(brought(committed, value.version, value.size))
+    let committed = upload.put().await.map_err(|fault| match fault {
+        Fault::Refused(Refused::Said(Refusal::OtherBytes)) => CopyError::Damaged,
+        fault => CopyError::To(fault),
+    })?;
+    match committed.effect {
+        Effect::Forgotten => Err(CopyError::Forgotten),
+        _ => Ok(brought(committed, value.version, value.size)),
+    }
 }
 
 async fn delete(
@@ -107,9 +112,6 @@ async fn delete(
 }
 
 fn brought(committed: Committed, version: Version, bytes: u64) -> Brought {
-    Brought { version: version.max(committed.newest), bytes, applied: committed.applied }
-}
-
-fn is_what_was_taken_in(digest: &blake3::Hasher, told: Option<&str>) -> bool {
-    told.is_none_or(|told| digest.finalize().to_hex().as_str() == told)
+    let applied = committed.effect == Effect::Applied;
+    Brought { version: version.max(committed.newest), bytes, applied }
 }

@@ -16,6 +16,9 @@ use crate::ids::Token;
 use crate::protocol::replica::SLOTS;
 use crate::version::Version;
 
+/// What is held up, for people.
+const WHAT: &str = "the filling of a shard";
+
 /// Concludes a whole pass, from the first slot to the last, in which nothing failed. Of the shards
 /// `sure` it is known that they lack nothing that was acknowledged before it began. `lost_before`:
 /// hints that this node had lost until then.
@@ -35,8 +38,8 @@ pub(super) async fn conclude(
         let mark = match (state.fresh, state.catching_up) {
             (true, _) => {
                 if let Err(fault) = bring_watermarks(world, pool, *shard).await {
-                    let (pool, shard) = (pool.name(), &state.id);
-                    tracing::debug!(%pool, %shard, %fault, "watermarks were not brought");
+                    let why = format!("shard {} was not brought watermarks: {fault}", state.id);
+                    world.held_up(pool.name(), WHAT, Some(why));
                     continue;
                 }
                 StoreMark::Filled
@@ -50,11 +53,12 @@ pub(super) async fn conclude(
         let wish = Wish::Mark { pool: name, shard: id, store, mark };
         match world.parts.wishes.ask(wish).await {
             Ok(()) if mark == StoreMark::Filled => {
+                world.held_up(pool.name(), WHAT, None);
                 tracing::info!(pool = %pool.name(), shard = %state.id, "the fresh store is filled");
             }
             Ok(()) => {}
             // The next pass asks again.
-            Err(error) => tracing::debug!(pool = %pool.name(), %error, "not agreed"),
+            Err(error) => world.held_up(pool.name(), WHAT, Some(format!("not agreed: {error}"))),
         }
     }
 }

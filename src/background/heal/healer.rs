@@ -1,5 +1,6 @@
 //! The thread that heals, and the way to it.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use prometheus::proto::MetricFamily;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::LocalSet;
+use tokio::task::{self, JoinSet, LocalSet};
 
 use super::doubt::Doubt;
 use super::metrics::{Counts, export};
@@ -97,7 +98,7 @@ impl Healer {
         let ended = self.orders.questions.send(Order::End).await;
         let thread = self.thread.take().expect("only this takes it");
         if ended.is_ok() || thread.is_finished() {
-            let joined = tokio::task::spawn_blocking(move || thread.join()).await;
+            let joined = task::spawn_blocking(move || thread.join()).await;
             if !matches!(joined, Ok(Ok(()))) {
                 tracing::error!("the healing thread panicked");
             }
@@ -154,6 +155,12 @@ impl Orders {
         self.counts.foreign_at(pool, shard).map_or(StoreSeen::Own, StoreSeen::Foreign)
     }
 
+    /// Values that a shard has lost the bytes of, as it last told this node.
+    #[must_use]
+    pub fn damaged(&self, pool: &PoolName, shard: &ShardId) -> u64 {
+        self.counts.damaged_at(pool, shard)
+    }
+
     /// The oldest write that some replica of the pool is known to lack.
     #[must_use]
     pub fn oldest_unrepaired(&self, pool: &PoolName) -> Option<Stamp> {
@@ -173,34 +180,92 @@ impl Orders {
     }
 }
 
+/// The loops of the thread, each of which runs for as long as it does.
+#[derive(Debug, Clone, Copy)]
+enum Loop {
+    Tick,
+    Binder,
+    Replayer,
+    Collector,
+    Schedule,
+    Passes,
+}
+
+impl Loop {
+    const ALL: [Loop; 6] =
+        [Self::Tick, Self::Binder, Self::Replayer, Self::Collector, Self::Schedule, Self::Passes];
+
+    /// As the metric names it.
+    fn word(self) -> &'static str {
+        match self {
+            Self::Tick => "tick",
+            Self::Binder => "binder",
+            Self::Replayer => "replayer",
+            Self::Collector => "collector",
+            Self::Schedule => "schedule",
+            Self::Passes => "passes",
+        }
+    }
+
+    async fn run(self, world: Rc<World>) {
+        match self {
+            Self::Tick => tick(world).await,
+            Self::Binder => binder::run(world).await,
+            Self::Replayer => replayer::run(world).await,
+            Self::Collector => collector::run(world).await,
+            Self::Schedule => schedule(world).await,
+            Self::Passes => begin_passes(world).await,
+        }
+    }
+}
+
+/// How long after a defect a loop begins again: one that meets it at once must not fill the log.
+const BEGIN_AGAIN: Duration = Duration::from_secs(1);
+
+/// Keeps the loops running, and answers. A defect in one of them is counted, and it begins anew: what
+/// heals must go on, and nothing of it is lost by being begun again.
 async fn attend(world: Rc<World>, mut asked: mpsc::Receiver<Order>) {
-    let loops = [
-        tokio::task::spawn_local(tick(Rc::clone(&world))),
-        tokio::task::spawn_local(binder::run(Rc::clone(&world))),
-        tokio::task::spawn_local(replayer::run(Rc::clone(&world))),
-        tokio::task::spawn_local(collector::run(Rc::clone(&world))),
-        tokio::task::spawn_local(schedule(Rc::clone(&world))),
-        tokio::task::spawn_local(begin_passes(Rc::clone(&world))),
-    ];
-    while let Some(order) = asked.recv().await {
-        match order {
-            Order::End => break,
-            Order::Look { pool, key, token, answer } => {
+    let mut loops = JoinSet::new();
+    let mut running: BTreeMap<task::Id, Loop> = BTreeMap::new();
+    for which in Loop::ALL {
+        let begun = loops.spawn_local(which.run(Rc::clone(&world)));
+        running.insert(begun.id(), which);
+    }
+    loop {
+        tokio::select! {
+            biased;
+            order = asked.recv() => match order {
+                None | Some(Order::End) => break,
+                Some(Order::Look { pool, key, token, answer }) => {
+                    let world = Rc::clone(&world);
+                    task::spawn_local(async move {
+                        // Whoever asked may have gone.
+                        drop(answer.send(look(&world, &pool, &key, token).await));
+                    });
+                }
+            },
+            Some(ended) = loops.join_next_with_id() => {
+                let (id, why) = match ended {
+                    Ok((id, ())) => (id, "it ended".to_owned()),
+                    Err(error) => (error.id(), error.to_string()),
+                };
+                let which = running.remove(&id).expect("each is noted when it is begun");
+                world.counts.begun_again(which.word());
+                tracing::error!(
+                    which = which.word(),
+                    "a loop of the healing thread met a defect and begins again: please report \
+                     this: {why}"
+                );
                 let world = Rc::clone(&world);
-                tokio::task::spawn_local(async move {
-                    // Whoever asked may have gone.
-                    drop(answer.send(look(&world, &pool, &key, token).await));
+                let begun = loops.spawn_local(async move {
+                    tokio::time::sleep(BEGIN_AGAIN).await;
+                    which.run(world).await;
                 });
+                running.insert(begun.id(), which);
             }
         }
     }
-    for one in loops {
-        one.abort();
-        // One that panicked has said so; the others end here.
-        if one.await.is_err_and(|error| error.is_panic()) {
-            tracing::error!("a loop of the healing thread panicked");
-        }
-    }
+    loops.shutdown().await;
 }
 
 /// Moves the thread's clock, and closes connections that have been idle for long.
@@ -230,7 +295,7 @@ async fn look(world: &Rc<World>, name: &PoolName, key: &str, token: Token) -> Op
 async fn begin_passes(world: Rc<World>) {
     loop {
         while let Some((pool, pass)) = world.passes.begin() {
-            tokio::task::spawn_local(repairer::run(Rc::clone(&world), pool, pass));
+            task::spawn_local(repairer::run(Rc::clone(&world), pool, pass));
         }
         world.passes.asked.notified().await;
     }
@@ -238,10 +303,9 @@ async fn begin_passes(world: Rc<World>) {
 
 /// Asks for passes when they are due.
 async fn schedule(world: Rc<World>) {
-    let mut periods: std::collections::BTreeMap<PoolName, u64> = std::collections::BTreeMap::new();
-    let mut waits: std::collections::BTreeMap<PoolName, (u64, u64)> =
-        std::collections::BTreeMap::new();
-    let mut doubts: std::collections::BTreeMap<PoolName, Doubt> = std::collections::BTreeMap::new();
+    let mut periods: BTreeMap<PoolName, u64> = BTreeMap::new();
+    let mut waits: BTreeMap<PoolName, (u64, u64)> = BTreeMap::new();
+    let mut doubts: BTreeMap<PoolName, Doubt> = BTreeMap::new();
     loop {
         // Jittered: nodes that were started together shall not go in step.
         let jitter_ms = world.rng.borrow_mut().u64(0..250);
@@ -260,7 +324,8 @@ async fn schedule(world: Rc<World>) {
                 let doubt = doubts
                     .entry(name.clone())
                     .or_insert_with(|| Doubt::at_start(now_us, pool.place.0));
-                doubt.look(now_us, hints(&world, &pool), world.passes.of(&name).as_ref());
+                let damaged = world.counts.damaged_of(&name);
+                doubt.look(now_us, hints(&world, &pool), damaged, world.passes.of(&name).as_ref());
                 if doubt.is_due(now_us) && pool.agreed.filled {
                     match ask(&world, &pool, PassKind::Doubt) {
                         true => doubt.settle(),

@@ -27,6 +27,8 @@ struct OfShard {
     bytes: u64,
     /// Another store than its own answers there.
     foreign: Option<StoreId>,
+    /// Values that its store has lost the bytes of, as it last told.
+    damaged: u64,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -43,6 +45,8 @@ struct OfPool {
 pub(super) struct Counts {
     shards: Mutex<BTreeMap<(PoolName, ShardId), OfShard>>,
     pools: Mutex<BTreeMap<PoolName, OfPool>>,
+    /// How often each loop of the thread was begun again.
+    loops: Mutex<BTreeMap<&'static str, u64>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -65,6 +69,28 @@ impl Counts {
         let mut shards = lock(&self.shards);
         let counts = shards.entry((pool.clone(), shard.clone())).or_default();
         std::mem::replace(&mut counts.foreign, other) != other
+    }
+
+    /// Notes what a store tells of its damage.
+    pub(super) fn damaged(&self, pool: &PoolName, shard: &ShardId, values: u64) {
+        lock(&self.shards).entry((pool.clone(), shard.clone())).or_default().damaged = values;
+    }
+
+    /// What a shard's store has last told of its damage.
+    pub(super) fn damaged_at(&self, pool: &PoolName, shard: &ShardId) -> u64 {
+        let shards = lock(&self.shards);
+        shards.get(&(pool.clone(), shard.clone())).map_or(0, |counts| counts.damaged)
+    }
+
+    /// The same of all shards of a pool.
+    pub(super) fn damaged_of(&self, pool: &PoolName) -> u64 {
+        let shards = lock(&self.shards);
+        shards.iter().filter(|((own, _), _)| own == pool).map(|(_, counts)| counts.damaged).sum()
+    }
+
+    /// Notes that a loop has met a defect.
+    pub(super) fn begun_again(&self, which: &'static str) {
+        *lock(&self.loops).entry(which).or_default() += 1;
     }
 
     /// The store that answers in a shard's place, if it is not its own.
@@ -116,6 +142,16 @@ pub(super) fn export(
     let mut families = hint_families(hints, now_unix_ms);
     families.extend(shard_families(counts));
     families.extend(pool_families(counts, passes, hints, now_unix_ms));
+    let mut again = Group::new(
+        "ringway_heal_loop_restarts_total",
+        "Loops of the healing thread that met a defect and were begun again.",
+        Kind::Counter,
+        &["loop"],
+    );
+    for (which, count) in lock(&counts.loops).iter() {
+        again.push(&[which], Sample::Counter(*count));
+    }
+    families.push(again);
     families.into_iter().filter_map(Group::finish).collect()
 }
 
@@ -156,7 +192,12 @@ fn hint_families(hints: &HintSink, now_unix_ms: u64) -> Vec<Group> {
     let mut failed =
         counter("ringway_hints_write_failures_total", "Batches of hints that are in memory alone.");
     failed.push(&[], Sample::Counter(counts.failed_writes));
-    vec![pending, oldest, overflowed, taken, lost, failed]
+    let mut again = counter(
+        "ringway_hints_thread_restarts_total",
+        "Defects that the thread which writes hints met, and went on after.",
+    );
+    again.push(&[], Sample::Counter(counts.restarts));
+    vec![pending, oldest, overflowed, taken, lost, failed, again]
 }
 
 fn shard_families(counts: &Counts) -> Vec<Group> {
@@ -175,6 +216,12 @@ fn shard_families(counts: &Counts) -> Vec<Group> {
         Kind::Gauge,
         SHARD,
     );
+    let mut damaged = Group::new(
+        "ringway_store_damaged_values",
+        "Values that the shard's store says it has lost the bytes of.",
+        Kind::Gauge,
+        SHARD,
+    );
     for ((pool, shard), counts) in lock(&counts.shards).iter() {
         let (pool, shard) = (pool.as_str(), shard.as_str());
         repairs.push(&[pool, shard, "hint"], Sample::Counter(counts.by_hint));
@@ -182,8 +229,10 @@ fn shard_families(counts: &Counts) -> Vec<Group> {
         bytes.push(&[pool, shard], Sample::Counter(counts.bytes));
         let is_foreign = f64::from(u8::from(counts.foreign.is_some()));
         foreign.push(&[pool, shard], Sample::Gauge(is_foreign));
+        #[allow(clippy::cast_precision_loss, reason = "the exposition format has doubles only")]
+        damaged.push(&[pool, shard], Sample::Gauge(counts.damaged as f64));
     }
-    vec![repairs, bytes, foreign]
+    vec![repairs, bytes, foreign, damaged]
 }
 
 fn pool_families(

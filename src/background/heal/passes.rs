@@ -199,6 +199,15 @@ impl Passes {
         }
     }
 
+    /// Ends a pass that nobody goes on with, if it is not ended.
+    pub(super) fn abandon(&self, pool: &PoolName, id: u64) {
+        let mut inner = self.inner();
+        let present = inner.pools.get_mut(pool).and_then(|slot| slot.present.as_mut());
+        if let Some(pass) = present.filter(|pass| pass.id == id && pass.end == PassEnd::Running) {
+            pass.end = PassEnd::Failed("it met a defect: see the log of this node".to_owned());
+        }
+    }
+
     /// The present pass of a pool, or its last one.
     #[must_use]
     pub fn of(&self, pool: &PoolName) -> Option<Pass> {
@@ -242,9 +251,13 @@ mod tests {
         let second = ask(true).expect("it is done");
         assert!(second > first);
         let (_, mut pass) = passes.begin().expect("asked for");
+        passes.abandon(&pool, first);
+        assert_eq!(passes.of(&pool).map(|pass| pass.end), Some(PassEnd::Running), "another one");
         pass.end = PassEnd::Done;
         passes.show(&pool, &pass);
-        assert_eq!(passes.of(&pool).map(|pass| pass.id), Some(second));
+        passes.abandon(&pool, second);
+        let present = passes.of(&pool).map(|pass| (pass.id, pass.end));
+        assert_eq!(present, Some((second, PassEnd::Done)), "it had ended");
         assert_eq!(passes.whole(&pool).map(|pass| pass.id), Some(first), "a look mends nothing");
     }
 }

@@ -27,6 +27,8 @@ pub struct KeptPool {
     pub tls: Arc<ShardTls>,
     /// How long a connection to a shard may take.
     pub connect: Duration,
+    /// Whether this node may serve it now: what it knows of it is what is agreed.
+    pub has_lease: bool,
 }
 
 /// All such pools.
@@ -88,15 +90,16 @@ pub(super) struct PoolNow {
     pub(super) generation: Generation,
     pub(super) alone: bool,
     pub(super) place: (usize, usize),
+    pub(super) has_lease: bool,
     tls: Arc<ShardTls>,
     connect: Duration,
 }
 
 impl PoolNow {
     pub(super) fn new(pool: KeptPool, served: &Served, seats: Vec<Rc<Seat>>) -> Self {
-        let KeptPool { agreed, settings, tls, connect } = pool;
+        let KeptPool { agreed, settings, tls, connect, has_lease } = pool;
         let Served { cluster, generation, alone, place, .. } = *served;
-        Self { agreed, settings, seats, cluster, generation, alone, place, tls, connect }
+        Self { agreed, settings, seats, cluster, generation, alone, place, has_lease, tls, connect }
     }
 
     pub(super) fn name(&self) -> &PoolName {

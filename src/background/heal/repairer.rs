@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::copy::bring;
+use super::copy::{Brought, CopyError, bring};
 use super::fill::conclude;
 use super::metrics::Cause;
 use super::passes::{EXAMPLES_MAX, Pass, PassEnd, PassKind};
@@ -74,8 +74,23 @@ struct Mended {
     stamp: Stamp,
 }
 
+/// Sees to it that a pass ends for all who look, also if its task meets a defect: else no other would
+/// ever be begun.
+struct Shown {
+    world: Rc<World>,
+    name: PoolName,
+    id: u64,
+}
+
+impl Drop for Shown {
+    fn drop(&mut self) {
+        self.world.passes.abandon(&self.name, self.id);
+    }
+}
+
 /// Runs a pass to its end.
 pub(super) async fn run(world: Rc<World>, name: PoolName, pass: Pass) {
+    let _shown = Shown { world: Rc::clone(&world), name: name.clone(), id: pass.id };
     let begun_us = world.now_us();
     let lost_before = world.parts.hints.counts().lost;
     let mut progress = Progress {
@@ -107,7 +122,7 @@ pub(super) async fn run(world: Rc<World>, name: PoolName, pass: Pass) {
         let sure: Vec<usize> = (0..pool.seats.len()).filter(sure).collect();
         conclude(&world, &pool, &sure, lost_before).await;
     }
-    tell(&progress.pass);
+    tell(&world, &name, &progress.pass);
     show(&world, &name, &mut progress);
 }
 
@@ -116,10 +131,18 @@ fn show(world: &World, name: &PoolName, progress: &mut Progress) {
     world.passes.show(name, &progress.pass);
 }
 
-fn tell(pass: &Pass) {
+fn tell(world: &World, name: &PoolName, pass: &Pass) {
     let Pass { pool, keys_differing, copied, bytes, failed, away, .. } = pass;
+    let why = match &pass.end {
+        PassEnd::Failed(why) => Some(why.clone()),
+        _ if !away.is_empty() => Some(format!("no answer everywhere from {}", away.join(", "))),
+        _ if *failed > 0 && !pass.dry_run => Some("not all could be brought".to_owned()),
+        _ => None,
+    };
+    world.held_up(name, "the comparison of replicas", why);
     match &pass.end {
-        PassEnd::Failed(why) => tracing::warn!(%pool, "repair was broken off: {why}"),
+        // Said already.
+        PassEnd::Failed(_) => {}
         _ if *keys_differing > 0 || *failed > 0 || !away.is_empty() => tracing::info!(
             %pool,
             keys_differing,
@@ -361,7 +384,10 @@ async fn mended(
     let all_fresh = lacking.iter().all(|shard| pool.agreed.shards[*shard].fresh);
     // A fresh store lacks it for certain; of others it may be on its way.
     let (record, from, to, stuck, unseen) = match all_fresh && !dry_run {
-        true => (record, shards[holders[0]], lacking, Vec::new(), 0),
+        true => {
+            let from: Vec<usize> = holders.iter().map(|at| shards[*at]).collect();
+            (record, from, lacking, Vec::new(), 0)
+        }
         false => {
             tokio::time::sleep(SECOND_LOOK).await;
             let looked = world.look(&pool, place.0, place.1).await;
@@ -374,9 +400,13 @@ async fn mended(
                 let stamp = record.version.stamp;
                 return Mended { failed: unseen, stamp, ..Mended::default() };
             };
+            if mend.is_lost {
+                return lost(&world, &pool, &newest.key, mend.newest);
+            }
             let shard = |at: &usize| looked[*at].0;
-            let [to, stuck] = [&mend.to, &mend.stuck].map(|at| at.iter().map(shard).collect());
-            (mend.newest, shard(&mend.holders[0]), to, stuck, unseen)
+            let [from, to, stuck] = [&mend.holders, &mend.to, &mend.stuck]
+                .map(|at| at.iter().map(shard).collect::<Vec<usize>>());
+            (mend.newest, from, to, stuck, unseen)
         }
     };
     let stamp = record.version.stamp;
@@ -397,7 +427,7 @@ async fn mended(
         return done;
     }
     for shard in to {
-        match bring(&world, &pool, place, record, (from, shard)).await {
+        match bring_from(&world, &pool, place, record, (&from, shard)).await {
             Ok(brought) => {
                 done.copied += u64::from(brought.applied);
                 done.bytes += brought.bytes;
@@ -413,6 +443,37 @@ async fn mended(
         }
     }
     done
+}
+
+/// Tells of a value that nobody can give any more.
+fn lost(world: &World, pool: &PoolNow, key: &str, record: Record) -> Mended {
+    world.counts.failure(pool.name());
+    tracing::error!(
+        pool = %pool.name(),
+        key,
+        version = %record.version,
+        "every replica that has this value has it damaged, and reads of it fail: write it again, or \
+         delete it"
+    );
+    Mended { differs: true, failed: 1, stamp: record.version.stamp, ..Mended::default() }
+}
+
+/// Brings a record from the first that can give it.
+async fn bring_from(
+    world: &World,
+    pool: &PoolNow,
+    place: (&str, Token),
+    record: Record,
+    (from, to): (&[usize], usize),
+) -> Result<Brought, CopyError> {
+    let mut result = Err(CopyError::Gone);
+    for giver in from {
+        result = bring(world, pool, place, record, (*giver, to)).await;
+        if matches!(result, Ok(_) | Err(CopyError::To(_) | CopyError::Forgotten)) {
+            break;
+        }
+    }
+    result
 }
 
 fn note_file(world: &World, pool: &PoolName) -> PathBuf {

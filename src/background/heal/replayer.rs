@@ -68,6 +68,49 @@ enum Tried {
     Later,
 }
 
+/// A try under way; dropped, it is over.
+struct Busy {
+    world: Rc<World>,
+    states: States,
+    place: (PoolName, ShardId),
+    tried: Tried,
+}
+
+impl Busy {
+    fn end(mut self, tried: Tried) {
+        self.tried = tried;
+        drop(self);
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        let now_us = self.world.now_us();
+        let mut all = self.states.borrow_mut();
+        let Some(state) = all.get_mut(&self.place) else { return };
+        state.busy = false;
+        state.backoff_ms = match self.tried {
+            Tried::Drained => 0,
+            Tried::Later => (2 * state.backoff_ms).clamp(BACKOFF_MS.0, BACKOFF_MS.1),
+        };
+        state.next_try_us = now_us + state.backoff_ms * 1000;
+    }
+}
+
+/// A wish under way; dropped, it is over.
+struct Marking {
+    states: States,
+    place: (PoolName, ShardId),
+}
+
+impl Drop for Marking {
+    fn drop(&mut self) {
+        if let Some(state) = self.states.borrow_mut().get_mut(&self.place) {
+            state.marking = false;
+        }
+    }
+}
+
 /// Runs until it is dropped.
 pub(super) async fn run(world: Rc<World>) {
     let states = States::default();
@@ -125,17 +168,11 @@ fn look_at(world: &Rc<World>, pool: &Rc<PoolNow>, shard: usize, pending: Pending
         state.busy = true;
         let (world, pool, states) = (Rc::clone(world), Rc::clone(pool), Rc::clone(states));
         let place = place.clone();
+        // A task that meets a defect is one that must be tried later.
+        let busy = Busy { world, states, place, tried: Tried::Later };
         tokio::task::spawn_local(async move {
-            let tried = drain(&world, &pool, shard).await;
-            let now_us = world.now_us();
-            let mut all = states.borrow_mut();
-            let Some(state) = all.get_mut(&place) else { return };
-            state.busy = false;
-            state.backoff_ms = match tried {
-                Tried::Drained => 0,
-                Tried::Later => (2 * state.backoff_ms).clamp(BACKOFF_MS.0, BACKOFF_MS.1),
-            };
-            state.next_try_us = now_us + state.backoff_ms * 1000;
+            let tried = drain(&busy.world, &pool, shard).await;
+            busy.end(tried);
         });
     }
 
@@ -168,10 +205,10 @@ async fn say(
     mark: StoreMark,
 ) {
     let (pool, shard) = place.clone();
+    let _marking = Marking { states: Rc::clone(&states), place: place.clone() };
     let done = world.parts.wishes.ask(Wish::Mark { pool, shard, store, mark }).await;
     let mut all = states.borrow_mut();
     let Some(state) = all.get_mut(&place) else { return };
-    state.marking = false;
     match done {
         Ok(()) => state.knows &= mark == StoreMark::CatchingUp,
         // The next look asks again.

@@ -1,6 +1,8 @@
 //! Healing against real stores, over loopback, with an agreed state that grants every wish.
 
 mod births;
+mod damage;
+mod passes;
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -24,10 +26,10 @@ use crate::cluster::{
 };
 use crate::control::wishes::{Asked, WishError, Wishes};
 use crate::disk::hints::HintLog;
-use crate::drivers::native::Means;
+use crate::drivers::native::{Means, Origin};
 use crate::ids::{
     BaseUrl, ClusterId, Epoch, Generation, Incarnation, NodeId, PoolName, ShardId, StoreId, Term,
-    Weight, Zone,
+    Token, Weight, Zone,
 };
 use crate::limits::KeptSettings;
 use crate::net::buffer::Buffers;
@@ -35,7 +37,7 @@ use crate::net::timers::{TICK_MS, Timers};
 use crate::net::tls::ShardTls;
 use crate::net::upstream::Upstreams;
 use crate::protocol::handoff::Hint;
-use crate::protocol::holding::Held;
+use crate::protocol::holding::{Effect, Held};
 use crate::protocol::replica::{SLOTS, Sum};
 use crate::route::KeyRule;
 use crate::store::{Fsync, Metrics, Store, StoreOptions, serve};
@@ -154,7 +156,7 @@ impl Agreed {
             alone: alone.is_some(),
             is_current: true,
             place: (0, 1),
-            pools: vec![KeptPool { agreed, settings, tls, connect }],
+            pools: vec![KeptPool { agreed, settings, tls, connect, has_lease: true }],
         }
     }
 }
@@ -234,25 +236,55 @@ fn state(shards: &[SocketAddr], tombstone_min_age_ms: u64) -> ClusterState {
 
 impl Three {
     async fn start(tombstone_min_age_ms: u64) -> Self {
-        Self::of(3, tombstone_min_age_ms).await
+        Self::start_behind(tombstone_min_age_ms, async |_, address| address).await
     }
 
-    /// The same with so many stores, and each key on all of them.
+    /// The same; nodes reach a store where `door` says.
+    async fn start_behind(
+        tombstone_min_age_ms: u64,
+        door: impl AsyncFn(usize, SocketAddr) -> SocketAddr,
+    ) -> Self {
+        Self::start_with(tombstone_min_age_ms, door, || {}).await
+    }
+
+    /// The same; the healer does something whenever it looks at what is agreed.
+    async fn start_with(
+        tombstone_min_age_ms: u64,
+        door: impl AsyncFn(usize, SocketAddr) -> SocketAddr,
+        looks: impl Fn() + Send + 'static,
+    ) -> Self {
+        Self::start_all(3, tombstone_min_age_ms, door, looks).await
+    }
+
+    /// The same with so many stores, and each key on three of them at most.
     async fn of(count: usize, tombstone_min_age_ms: u64) -> Self {
-        let mut shards = Vec::new();
-        for _ in 0..count {
-            shards.push(Shard::new().await);
+        Self::start_all(count, tombstone_min_age_ms, async |_, address| address, || {}).await
+    }
+
+    async fn start_all(
+        count: usize,
+        tombstone_min_age_ms: u64,
+        door: impl AsyncFn(usize, SocketAddr) -> SocketAddr,
+        looks: impl Fn() + Send + 'static,
+    ) -> Self {
+        let (mut shards, mut addresses) = (Vec::new(), Vec::new());
+        for number in 0..count {
+            let shard = Shard::new().await;
+            addresses.push(door(number, shard.address).await);
+            shards.push(shard);
         }
-        let addresses: Vec<_> = shards.iter().map(|shard: &Shard| shard.address).collect();
         let agreed = Agreed::new(state(&addresses, tombstone_min_age_ms));
         let folder = tempfile::tempdir().expect("a folder");
         let hints = HintLog::open(folder.path(), 1000).expect("an empty folder");
         let (wishes, asked) = Wishes::new();
         tokio::spawn(grant(Arc::clone(&agreed), asked));
-        let parts = || {
+        let parts = |looks: Box<dyn Fn() + Send>| {
             let agreed = Arc::clone(&agreed);
             HealParts {
-                served: Box::new(move || agreed.served()),
+                served: Box::new(move || {
+                    looks();
+                    agreed.served()
+                }),
                 wishes: wishes.clone(),
                 hints: hints.sink(),
                 folder: folder.path().to_owned(),
@@ -261,14 +293,14 @@ impl Three {
                 seed: 7,
             }
         };
-        let healer = Healer::start(parts()).expect("a thread");
+        let healer = Healer::start(parts(Box::new(looks))).expect("a thread");
         let means = Means {
             timers: Timers::new(Instant::now()),
             upstreams: Rc::new(Upstreams::default()),
             buffers: Buffers::new(),
         };
-        let world =
-            World::new(parts(), means, Arc::new(Passes::default()), Arc::<Counts>::default());
+        let (parts, passes) = (parts(Box::new(|| {})), Arc::new(Passes::default()));
+        let world = World::new(parts, means, passes, Arc::<Counts>::default());
         let ticking = Rc::clone(&world);
         tokio::task::spawn_local(async move {
             loop {
@@ -311,8 +343,19 @@ impl Three {
     }
 
     async fn write_as(&self, version: Version, key: &str, body: Option<&[u8]>, shards: &[usize]) {
+        let token = self.pool().agreed.ring.token(format!("/{key}").as_bytes());
+        self.write_at(token, version, key, body, shards).await;
+    }
+
+    async fn write_at(
+        &self,
+        token: Token,
+        version: Version,
+        key: &str,
+        body: Option<&[u8]>,
+        shards: &[usize],
+    ) {
         let (pool, timer) = (self.pool(), self.world.timer());
-        let token = pool.agreed.ring.token(format!("/{key}").as_bytes());
         let place = (key.as_bytes(), token);
         for shard in shards {
             let replica = pool.replica(*shard).expect("bound");
@@ -320,11 +363,11 @@ impl Three {
             let done = match body {
                 Some(body) => {
                     let kept = b"content-type: text/plain\r\n";
-                    replica.put(means, &timer, place, version, kept, None, body).await
+                    replica.put(means, &timer, place, version, kept, Origin::default(), body).await
                 }
                 None => replica.delete(means, &timer, place, version).await,
             };
-            assert!(done.expect("a write").applied, "{key} on {shard}");
+            assert_eq!(done.expect("a write").effect, Effect::Applied, "{key} on {shard}");
         }
     }
 
@@ -555,9 +598,9 @@ async fn deleted_keys_are_forgotten_when_all_replicas_know() {
         for shard in 0..3 {
             let replica = pool.replica(shard).expect("bound");
             let place = (&b"everywhere"[..], token);
-            let put =
-                replica.put(&three.world.means, &timer, place, late, b"", None, b"late").await;
-            assert!(!put.expect("an answer").applied, "deleted stays deleted");
+            let (means, origin) = (&three.world.means, Origin::default());
+            let put = replica.put(means, &timer, place, late, b"", origin, b"late").await;
+            assert_eq!(put.expect("an answer").effect, Effect::Forgotten, "deleted stays deleted");
         }
         assert!(three.are_alike().await);
         three.end().await;

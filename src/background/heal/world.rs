@@ -48,6 +48,8 @@ pub(super) struct World {
     next_key: Cell<u64>,
     paces: RefCell<BTreeMap<PoolName, (u64, Pace)>>,
     is_current: Cell<bool>,
+    /// What is held up, and why, as it was last said.
+    held_up: RefCell<BTreeMap<(PoolName, &'static str), String>>,
 }
 
 impl World {
@@ -68,6 +70,7 @@ impl World {
             next_key: Cell::new(0),
             paces: RefCell::default(),
             is_current: Cell::new(false),
+            held_up: RefCell::default(),
         })
     }
 
@@ -202,6 +205,26 @@ impl World {
         act(&mut entry.1)
     }
 
+    /// Says why something is held up, once for as long as it is for the same reason; and that it goes
+    /// on.
+    pub(super) fn held_up(&self, pool: &PoolName, what: &'static str, why: Option<String>) {
+        let mut held_up = self.held_up.borrow_mut();
+        let place = (pool.clone(), what);
+        match why {
+            None => {
+                if held_up.remove(&place).is_some() {
+                    tracing::info!(%pool, "{what} goes on");
+                }
+            }
+            Some(why) => {
+                if held_up.get(&place) != Some(&why) {
+                    tracing::warn!(%pool, "{what} is held up: {why}");
+                    held_up.insert(place, why);
+                }
+            }
+        }
+    }
+
     /// The wall clock.
     pub(super) fn unix_ms(&self) -> u64 {
         (self.parts.unix_ms)()
@@ -213,6 +236,7 @@ pub(super) fn held_of(held: &crate::drivers::native::Held) -> Held {
     use crate::drivers::native::Held as Told;
     match held {
         Told::Value(value) => Held::Value(value.version),
+        Told::Damaged(version) => Held::Damaged(*version),
         Told::Tombstone(version) => Held::Tombstone(*version),
         Told::Absent(version) => Held::Absent { watermark: *version },
     }

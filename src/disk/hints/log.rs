@@ -1,8 +1,10 @@
 //! The thread that writes hints, and what it does at a start.
 
+use std::collections::BTreeSet;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{
@@ -17,6 +19,7 @@ use tokio::sync::Notify;
 use super::file::{MAGIC, Note, Reader, whole};
 use super::sink::{HintSink, Order, QUEUE_MAX, Shared};
 use crate::disk::atomic::replace;
+use crate::ids::{PoolName, ShardId};
 use crate::protocol::handoff::{Added, HintBook};
 
 /// Notes that are made durable together.
@@ -25,7 +28,8 @@ const BATCH_MAX: usize = 1024;
 /// A file that is this much longer than what it says is written anew.
 const SLACK_BYTES: u64 = 1024 * 1024;
 
-/// How long after a failed write it is tried again, if nothing comes meanwhile.
+/// How long after a failed write it is tried again, if nothing comes meanwhile; and how long a hint
+/// that found the queue full waits to be noted as lost, if it was the last one.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// Why there is no log of hints.
@@ -53,6 +57,15 @@ impl HintLog {
     /// # Errors
     /// When the file can be neither read nor written, or the thread not be started.
     pub fn open(folder: &Path, hints_max: usize) -> Result<Self, HintLogError> {
+        Self::open_with(folder, hints_max, take_in)
+    }
+
+    /// The same, with what is done with a batch of notes.
+    pub(super) fn open_with(
+        folder: &Path,
+        hints_max: usize,
+        take: impl FnMut(&mut Vec<Note>, &Shared, &mut Writer) -> io::Result<()> + Send + 'static,
+    ) -> Result<Self, HintLogError> {
         let path = folder.join("hints.log");
         let told = |error| HintLogError { path: path.clone(), error };
         let (book, taken_over) = read(&path, hints_max).map_err(told)?;
@@ -67,6 +80,7 @@ impl HintLog {
             taken: AtomicU64::new(0),
             lost: AtomicU64::new(0),
             failed_writes: AtomicU64::new(0),
+            restarts: AtomicU64::new(0),
             changed: Notify::new(),
         });
         let (orders, received) = sync_channel(QUEUE_MAX);
@@ -74,7 +88,7 @@ impl HintLog {
             .name("hints".to_owned())
             .spawn({
                 let shared = Arc::clone(&shared);
-                move || run(&received, &shared, writer)
+                move || run_on(&received, &shared, writer, take)
             })
             .map_err(told)?;
         Ok(Self { sink: HintSink { orders, shared }, thread: Some(thread) })
@@ -142,16 +156,45 @@ fn read(path: &Path, hints_max: usize) -> io::Result<(HintBook, Option<u64>)> {
     Ok((book, Some(u64::try_from(good).expect("a file is shorter than 2^64 bytes"))))
 }
 
-fn run(orders: &Receiver<Order>, shared: &Shared, mut writer: Writer) {
+/// Works until it is told to end. A defect costs the batch that met it, whose shards are then to be
+/// compared in full; with the thread gone, hints would be lost without a word.
+fn run_on(
+    orders: &Receiver<Order>,
+    shared: &Shared,
+    mut writer: Writer,
+    mut take: impl FnMut(&mut Vec<Note>, &Shared, &mut Writer) -> io::Result<()>,
+) {
+    // Of the batch at hand.
+    let mut at_risk: BTreeSet<(PoolName, ShardId)> = BTreeSet::new();
+    loop {
+        let work = AssertUnwindSafe(|| run(orders, shared, &mut writer, &mut take, &mut at_risk));
+        if catch_unwind(work).is_ok() {
+            return;
+        }
+        shared.restarts.fetch_add(1, Ordering::Relaxed);
+        tracing::error!(
+            "the thread that writes hints met a defect and goes on: please report this; what it had \
+             at hand is found by the next comparison"
+        );
+        // What the file has is not known.
+        writer = Writer::closed(std::mem::take(&mut writer.path));
+        let mut overflowed = shared.overflowed.lock().unwrap_or_else(PoisonError::into_inner);
+        overflowed.append(&mut at_risk);
+    }
+}
+
+fn run(
+    orders: &Receiver<Order>,
+    shared: &Shared,
+    writer: &mut Writer,
+    take: &mut impl FnMut(&mut Vec<Note>, &Shared, &mut Writer) -> io::Result<()>,
+    at_risk: &mut BTreeSet<(PoolName, ShardId)>,
+) {
     let mut notes = Vec::new();
     let mut flushes: Vec<SyncSender<()>> = Vec::new();
     loop {
         let mut ended = false;
-        let first = match writer.is_broken() {
-            false => orders.recv().map_err(|_| RecvTimeoutError::Disconnected),
-            true => orders.recv_timeout(RETRY),
-        };
-        let mut next = match first {
+        let mut next = match orders.recv_timeout(RETRY) {
             Ok(order) => Some(order),
             Err(RecvTimeoutError::Timeout) => None,
             Err(RecvTimeoutError::Disconnected) => return,
@@ -170,7 +213,16 @@ fn run(orders: &Receiver<Order>, shared: &Shared, mut writer: Writer) {
         let refused =
             std::mem::take(&mut *shared.overflowed.lock().unwrap_or_else(PoisonError::into_inner));
         notes.extend(refused.into_iter().map(|(pool, shard)| Note::Overflowed(pool, shard)));
-        let written = take_in(&mut notes, shared, &mut writer);
+        if notes.is_empty() && flushes.is_empty() && !writer.is_broken() && !ended {
+            continue;
+        }
+        at_risk.extend(notes.iter().filter_map(|note| match note {
+            Note::Missed(hint) => Some((hint.pool.clone(), hint.shard.clone())),
+            Note::Overflowed(pool, shard) => Some((pool.clone(), shard.clone())),
+            Note::Settled(_) | Note::Compared(..) | Note::Forgotten(..) => None,
+        }));
+        let written = take(&mut notes, shared, writer);
+        at_risk.clear();
         if let Err(error) = written {
             shared.failed_writes.fetch_add(1, Ordering::Relaxed);
             if !std::mem::replace(&mut writer.told, true) {
@@ -193,7 +245,11 @@ fn run(orders: &Receiver<Order>, shared: &Shared, mut writer: Writer) {
 }
 
 /// Takes a batch into the book, and what that changed onto the disk.
-fn take_in(notes: &mut Vec<Note>, shared: &Shared, writer: &mut Writer) -> io::Result<()> {
+pub(super) fn take_in(
+    notes: &mut Vec<Note>,
+    shared: &Shared,
+    writer: &mut Writer,
+) -> io::Result<()> {
     let mut bytes = Vec::new();
     let live = {
         let mut book = shared.book();
@@ -231,7 +287,7 @@ fn take_in(notes: &mut Vec<Note>, shared: &Shared, writer: &mut Writer) -> io::R
 }
 
 /// The file.
-struct Writer {
+pub(super) struct Writer {
     path: PathBuf,
     /// `None` after a failed write: what is in the file then is not known.
     file: Option<File>,

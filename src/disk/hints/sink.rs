@@ -24,6 +24,8 @@ pub struct HintCounts {
     pub lost: u64,
     /// Batches that could not be written: what they held is in memory alone.
     pub failed_writes: u64,
+    /// Defects that the thread met, and went on after.
+    pub restarts: u64,
 }
 
 /// What both sides hold.
@@ -34,6 +36,7 @@ pub(super) struct Shared {
     pub(super) taken: AtomicU64,
     pub(super) lost: AtomicU64,
     pub(super) failed_writes: AtomicU64,
+    pub(super) restarts: AtomicU64,
     /// Told after each batch.
     pub(super) changed: Notify,
 }
@@ -137,6 +140,7 @@ impl HintSink {
             taken: read(&self.shared.taken),
             lost: read(&self.shared.lost),
             failed_writes: read(&self.shared.failed_writes),
+            restarts: read(&self.shared.restarts),
         }
     }
 

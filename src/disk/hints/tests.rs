@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
+use super::log::take_in;
 use super::{HintLog, HintSink};
 use crate::ids::{PoolName, ShardId, Token};
 use crate::protocol::handoff::Hint;
@@ -172,4 +173,64 @@ fn a_disk_that_fails_loses_no_hint_while_the_node_lives() {
     killed(folder.path(), log);
     let log = HintLog::open(folder.path(), 100).expect("opened again");
     assert_eq!(names(&log.sink(), "a"), [("two".to_owned(), 2), ("three".to_owned(), 3)]);
+}
+
+/// The thread ended without a word, and hints with it: none was written any more, and no shard was
+/// said to have missed anything.
+#[test]
+fn a_defect_of_the_thread_costs_a_batch_and_is_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut batches = 0;
+    let take = move |notes: &mut Vec<_>, shared: &_, writer: &mut _| {
+        batches += 1;
+        assert!(batches != 2, "the second batch meets a defect");
+        take_in(notes, shared, writer)
+    };
+    let log = HintLog::open_with(folder.path(), 100, take).expect("opened");
+    log.sink().leave(hint("a", "one", 1));
+    log.flush();
+    let overflowed = |of| log.sink().pending_of(&pool(), &shard(of)).overflowed;
+    log.sink().leave(hint("b", "two", 2));
+    // Noted by itself, within a second or two.
+    until(|| overflowed("b"));
+    assert_eq!((log.sink().counts().restarts, overflowed("a")), (1, false));
+    log.sink().leave(hint("a", "three", 3));
+    log.flush();
+    killed(folder.path(), log);
+    let log = HintLog::open(folder.path(), 100).expect("opened again");
+    assert_eq!(names(&log.sink(), "a"), [("one".to_owned(), 1), ("three".to_owned(), 3)]);
+    assert!(log.sink().pending_of(&pool(), &shard("b")).overflowed, "it survives a kill");
+}
+
+/// It was the last hint of all, and nothing that came later had the thread look for it.
+#[test]
+fn the_last_hint_that_finds_the_queue_full_is_noted_as_lost() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (go, waits) = std::sync::mpsc::sync_channel::<()>(1);
+    let take = move |notes: &mut Vec<_>, shared: &_, writer: &mut _| {
+        let taken = take_in(notes, shared, writer);
+        // Held up for as long as the test wants.
+        let _ = waits.recv();
+        taken
+    };
+    let log = HintLog::open_with(folder.path(), 100, take).expect("opened");
+    let sink = log.sink();
+    for number in 0.. {
+        sink.leave(hint("a", &format!("k{number}"), number));
+        if sink.counts().lost > 0 {
+            break;
+        }
+    }
+    sink.leave(hint("b", "last", 1));
+    assert!(!sink.pending_of(&pool(), &shard("b")).overflowed);
+    drop(go);
+    until(|| sink.pending_of(&pool(), &shard("b")).overflowed);
+}
+
+fn until(mut holds: impl FnMut() -> bool) {
+    let begun = std::time::Instant::now();
+    while !holds() {
+        assert!(begun.elapsed() < std::time::Duration::from_secs(60), "in vain");
+        std::thread::park_timeout(std::time::Duration::from_millis(10));
+    }
 }

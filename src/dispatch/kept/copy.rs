@@ -5,7 +5,7 @@ use std::rc::Rc;
 use super::super::trace::Round;
 use super::exchanges::Reply;
 use super::job::{Content, Job};
-use crate::drivers::native::{Committed, Doubt, Fault, Fetch, Got, Refused, Replica};
+use crate::drivers::native::{Committed, Doubt, Fault, Fetch, Got, Held, Origin, Refused, Replica};
 use crate::net::timers::Timer;
 use crate::protocol::quorum::Set;
 use crate::protocol::replica::Refusal;
@@ -44,6 +44,9 @@ impl Job {
         };
         let mut fetch = match self.ask(source, Round::Fetch, get).await? {
             Got::Value(fetch) => fetch,
+            Got::Nothing(Held::Damaged(_)) => {
+                return Err(Fault::Refused(Refused::Said(Refusal::Damaged)));
+            }
             // It was overwritten there: whoever asks for this version is late.
             Got::Nothing(_) | Got::Other(_) | Got::Outside => {
                 self.overwritten.set(true);
@@ -53,11 +56,14 @@ impl Job {
         let timer = self.means.timers.register();
         let (length, modified_ms) = (fetch.length, Some(fetch.value.modified_ms));
         let fields = std::mem::take(&mut fetch.value.kept);
+        // What a disk has spoilt is not to spread: who is brought it looks whether it is this.
+        let digest = fetch.value.digest.take();
+        let origin = Origin { modified_ms, digest: digest.as_deref() };
         if length <= HELD_BYTES_MAX {
             let body = whole(&mut fetch, &timer).await?;
             let put = async |replica: &Replica<'_>, timer: &Timer| {
                 let means = &self.means;
-                replica.put(means, timer, key, version, &fields, modified_ms, &body).await
+                replica.put(means, timer, key, version, &fields, origin, &body).await
             };
             return self.ask(to, Round::Put, put).await;
         }
@@ -67,7 +73,7 @@ impl Job {
             let taken = fetch.borrow_mut().take();
             let mut fetch = taken.ok_or(Fault::Refused(Refused::Said(Refusal::Busy)))?;
             let (means, length) = (&self.means, Some(length));
-            let begun = replica.begin_put(means, timer, key, version, &fields, modified_ms, length);
+            let begun = replica.begin_put(means, timer, key, version, &fields, origin, length);
             let mut upload = begun.await?;
             while let Some(bytes) = fetch.next(timer).await? {
                 upload.write(bytes).await?;

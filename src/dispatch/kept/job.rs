@@ -17,8 +17,8 @@ use super::window::{NoPiece, Passing, Window};
 use super::words::{Word, word_for};
 use crate::disk::hints::HintSink;
 use crate::drivers::native::{
-    Committal, Committed, Doubt, Fault, Fetch, Got, Held, Means, Refused, Replica, Staged, Upload,
-    Value,
+    Committal, Committed, Doubt, Fault, Fetch, Got, Held, Means, Origin, Refused, Replica, Staged,
+    Upload, Value,
 };
 use crate::ids::{ShardId, StoreId, Token};
 use crate::metrics::Stripe;
@@ -362,12 +362,13 @@ impl Job {
     pub(super) async fn put(self: Rc<Self>, place: usize, version: Version) -> Reply {
         let result = self.ask(place, Round::Put, async |replica: &Replica<'_>, timer: &Timer| {
             let (means, key, fields) = (&self.means, self.key(), &self.fields);
+            let origin = Origin::default();
             match &self.content {
                 Content::Passing { window, length, .. } => {
                     begins(window, place)?;
                     let passed = async {
                         let begun =
-                            replica.begin_put(means, timer, key, version, fields, None, *length);
+                            replica.begin_put(means, timer, key, version, fields, origin, *length);
                         let mut upload = begun.await?;
                         pass(window, place, &mut upload).await?;
                         upload.put().await
@@ -375,9 +376,9 @@ impl Job {
                     Box::pin(passed).await
                 }
                 Content::Held(body) => {
-                    replica.put(means, timer, key, version, fields, None, body).await
+                    replica.put(means, timer, key, version, fields, origin, body).await
                 }
-                Content::None => replica.put(means, timer, key, version, fields, None, b"").await,
+                Content::None => replica.put(means, timer, key, version, fields, origin, b"").await,
             }
         });
         let result = result.await;

@@ -185,6 +185,21 @@ fn merge(pages: Vec<Page>, after: Option<&str>) -> Merged {
     Merged { entries: values.map(|(_, entry)| entry.clone()).collect(), until }
 }
 
+/// Whether a page can be what was asked for: keys in their order, with the prefix, behind `after`, and
+/// a place to go on from that is not before them. Else nothing that it says is believed, nor that it
+/// has no more.
+fn is_sound(page: &Page, prefix: &str, after: Option<&str>) -> bool {
+    let keys = || page.keys.iter().map(|entry| entry.key.as_str());
+    let is_behind = |key: &str| after.is_none_or(|after| after < key);
+    let goes_on = page
+        .next
+        .as_deref()
+        .is_none_or(|next| is_behind(next) && keys().next_back().is_none_or(|last| last <= next));
+    goes_on
+        && keys().all(|key| key.starts_with(prefix) && is_behind(key))
+        && page.keys.is_sorted_by(|one, next| one.key < next.key)
+}
+
 /// Asks every shard for its next keys.
 async fn pages(
     worker: &Worker,
@@ -227,7 +242,8 @@ async fn pages(
         })
         .await;
         match answered {
-            Some(Ok(page)) => pages.push(page),
+            Some(Ok(page)) if is_sound(&page, prefix, after) => pages.push(page),
+            Some(Ok(_)) => failed += 1,
             Some(Err(_)) => failed += 1,
             None => failed += std::mem::take(&mut asking).len(),
         }
@@ -280,6 +296,24 @@ mod tests {
         );
         let merged = merge(vec![one, other], Some("a"));
         assert_eq!(keys(&merged), ["c@1"]);
+    }
+
+    #[test]
+    fn a_page_that_cannot_be_is_not_believed() {
+        let page = |keys: &[&str], next: Option<&str>| Page {
+            keys: keys.iter().map(|key| entry(key, 1, false)).collect(),
+            next: next.map(str::to_owned),
+        };
+        let is_sound = |page: Page| is_sound(&page, "p/", Some("p/b"));
+        assert!(is_sound(page(&["p/c", "p/d"], None)));
+        assert!(is_sound(page(&["p/c", "p/d"], Some("p/d"))));
+        assert!(is_sound(page(&[], Some("p/e"))));
+        assert!(!is_sound(page(&["p/d", "p/c"], None)), "out of order");
+        assert!(!is_sound(page(&["p/c", "p/c"], None)), "twice");
+        assert!(!is_sound(page(&["p/b"], None)), "told before");
+        assert!(!is_sound(page(&["q"], None)), "shorter than the prefix, even");
+        assert!(!is_sound(page(&["p/c", "p/d"], Some("p/c"))), "back in itself");
+        assert!(!is_sound(page(&[], Some("p/b"))), "for ever");
     }
 
     #[test]

@@ -64,13 +64,19 @@ impl Serving<'_> {
         let is_asked =
             |place: usize| pool.is_asked(usize::from(pool.agreed.replicas(token)[place].0));
         let order = order(&pool, token, is_asked);
-        let mut has_nothing = false;
+        let (mut has_nothing, mut is_damaged) = (false, false);
         for (at, place) in order.iter().copied().enumerate() {
             let shard = self.job.shard(&pool, place);
             note.attempts += 1;
             note.shard = Some(shard);
             let Ok((held, fetch)) = self.look(place).await else { continue };
             note.upstream_status = if matches!(held, Held::Value(_)) { 200 } else { 404 };
+            if let Held::Damaged(version) = held {
+                // The next one may have it whole, and then brings it back here.
+                is_damaged = true;
+                self.job.hint(self.worker.hints.as_ref(), place, version);
+                continue;
+            }
             let Held::Value(value) = held else {
                 has_nothing = true;
                 note.reached(1, None);
@@ -93,7 +99,7 @@ impl Serving<'_> {
                 return Ok(());
             }
         }
-        match has_nothing {
+        match has_nothing && !is_damaged {
             true => Err(self.nothing()),
             false => Err(Failure::Kept(KeptFailure::NoReplica)),
         }

@@ -111,13 +111,14 @@ impl Reading {
                         self.values[place] = Some(value);
                         holding::Held::Value(version)
                     }
+                    Held::Damaged(version) => holding::Held::Damaged(version),
                     Held::Tombstone(version) => holding::Held::Tombstone(version),
                     Held::Absent(watermark) => holding::Held::Absent { watermark },
                 };
                 self.machine.held(place, told);
             }
             Reply::Held(Err(_)) => self.machine.failed(place),
-            Reply::Committed(Ok(done)) => self.machine.repaired(place, done.applied),
+            Reply::Committed(Ok(done)) => self.machine.repaired(place, done.effect),
             Reply::Committed(Err(_)) | Reply::NotStaged => self.machine.repair_failed(place),
             Reply::Staged(_) | Reply::Dropped => {}
         }

@@ -3,7 +3,9 @@
 //! From one replica that has that very version and, if it breaks in the middle, from the next one,
 //! beginning with the byte that is missing. The client sees one answer of one version, or a cut.
 
+use std::pin::pin;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::super::outcome::{Failure, KeptFailure, Note, TryError};
 use super::super::relay::Relay;
@@ -11,10 +13,11 @@ use super::super::seam::{About, Answer};
 use super::super::trace::Round;
 use super::super::view::Pool;
 use super::super::worker::Worker;
+use super::exchanges::Reply;
 use super::job::Job;
 use super::range::{Selected, range_counts};
 use super::request::{Act, KeptRequest};
-use crate::drivers::native::{Fetch, Got, Replica, Value};
+use crate::drivers::native::{Fetch, Got, Held, Replica, Value};
 use crate::ids::digits::{Text, write_number};
 use crate::level::Level;
 use crate::net::http1::framing::Framing;
@@ -22,6 +25,9 @@ use crate::net::http1::head::write_field;
 use crate::net::timers::Timer;
 use crate::net::wire::Pace;
 use crate::version::Version;
+
+/// How long a replica whose body broke off is asked why.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What became of a request, as the answer tells it.
 #[derive(Debug, Clone, Copy)]
@@ -183,6 +189,10 @@ impl Serving<'_> {
                 {
                     fetch
                 }
+                Ok(Got::Nothing(Held::Damaged(version))) => {
+                    self.job.hint(self.worker.hints.as_ref(), place, version);
+                    continue;
+                }
                 Ok(Got::Nothing(_) | Got::Other(_)) => {
                     is_overwritten = true;
                     continue;
@@ -201,6 +211,8 @@ impl Serving<'_> {
             match self.pass(&pool, place, fetch, answer, &mut sent).await {
                 Ok(()) => return Ok(Ok(())),
                 Err(TryError::Client(_)) => return Err(Failure::ClientGone),
+                // What has reached the client may be spoilt: a cut is better than a wrong whole.
+                Err(_) if self.has_spoilt(place).await => return Err(Failure::AnswerBroke),
                 // The next one may have the rest.
                 Err(_) => {}
             }
@@ -222,6 +234,20 @@ impl Serving<'_> {
             replica.get(&job.means, timer, (&job.key, job.token), range, Some(version)).await
         };
         job.ask(place, Round::Fetch, call).await
+    }
+
+    /// Whether a replica whose body broke off says now that it was damaged. One that is gone says
+    /// nothing, and it is not waited for: then it broke off for that.
+    async fn has_spoilt(&self, place: usize) -> bool {
+        let deadline_ms = self.timer.timers().after(LAST_WORDS);
+        let looked = pin!(Rc::clone(self.job).look(place));
+        match self.timer.limit(deadline_ms, looked).await {
+            Some(Reply::Held(Ok(Held::Damaged(version)))) => {
+                self.job.hint(self.worker.hints.as_ref(), place, version);
+                true
+            }
+            _ => false,
+        }
     }
 
     /// Passes what comes from one replica on; counts what of it has reached the client's side.
@@ -265,7 +291,7 @@ impl Serving<'_> {
 fn http_date(unix_ms: u64) -> Option<String> {
     const END_S: u64 = 253_402_300_800;
     let seconds = unix_ms / 1000;
-    let since = std::time::Duration::from_secs(seconds);
+    let since = Duration::from_secs(seconds);
     let date = std::time::UNIX_EPOCH.checked_add(since).filter(|_| seconds < END_S)?;
     Some(httpdate::fmt_http_date(date))
 }

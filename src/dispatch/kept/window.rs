@@ -36,6 +36,8 @@ struct Inner {
     /// The number of the first of them.
     first: u64,
     bytes: usize,
+    /// What the client has sent by now.
+    pushed: u64,
     /// How many of them are loads.
     loads: usize,
     is_ended: bool,
@@ -78,6 +80,7 @@ impl Window {
             pieces: VecDeque::new(),
             first: 0,
             bytes: 0,
+            pushed: 0,
             loads: 0,
             is_ended: false,
             next,
@@ -106,6 +109,7 @@ impl Window {
     pub(super) fn push(&self, mut bytes: &[u8]) {
         let inner = &mut *self.inner.borrow_mut();
         inner.bytes += bytes.len();
+        inner.pushed += bytes.len() as u64;
         // The last piece is added to as long as no upload has taken it: one that has, and is through
         // with it, would miss what came later.
         let end = inner.first + inner.pieces.len() as u64;
@@ -127,6 +131,11 @@ impl Window {
         self.moved();
     }
 
+    /// Bytes that the client has sent by now.
+    pub(super) fn pushed(&self) -> u64 {
+        self.inner.borrow().pushed
+    }
+
     /// Adds what the client has sent and a narrow pipe holds, where [there is
     /// room](Self::has_room). The pipe comes back if there are not enough for all uploads; what it
     /// holds is to be copied then.
@@ -145,6 +154,7 @@ impl Window {
         }
         inner.pieces.push_back(Piece::Load(bytes));
         inner.bytes += bytes;
+        inner.pushed += bytes as u64;
         inner.loads += 1;
         inner.let_go();
         self.moved();
@@ -268,7 +278,7 @@ mod tests {
             Poll::Ready(Err(none)) => Some(none),
             _ => None,
         };
-        assert_eq!(none(2), Some(NoPiece::End));
+        assert_eq!((window.pushed(), none(2)), (6, Some(NoPiece::End)));
         assert_eq!(next(&window, 0).as_deref(), Some(&b"ef"[..]));
         assert_eq!((none(0), none(1)), (Some(NoPiece::End), Some(NoPiece::LeftBehind)));
     }

@@ -5,6 +5,7 @@
 
 use crate::drivers::native::{Committal, Committed, Doubt, Fault, Got, Held, Refused, Staged};
 use crate::net::upstream::ConnectError;
+use crate::protocol::holding::Effect;
 use crate::protocol::replica::{Page, Refusal};
 
 /// What a replica answered.
@@ -21,7 +22,12 @@ impl Word for Staged {
 
 impl Word for Committed {
     fn word(&self) -> &'static str {
-        if self.applied { "applied" } else { "superseded" }
+        match self.effect {
+            Effect::Applied => "applied",
+            Effect::Superseded => "superseded",
+            // `forgotten` is what became of a stage.
+            Effect::Forgotten => "collected",
+        }
     }
 }
 
@@ -39,6 +45,7 @@ impl Word for Held {
         match self {
             Self::Value(_) => "value",
             Self::Tombstone(_) => "tombstone",
+            Self::Damaged(_) => "damaged",
             Self::Absent(_) => "absent",
         }
     }

@@ -13,7 +13,7 @@ use super::tail::{Tails, go_on_writing};
 use super::window::Window;
 use crate::cluster::lease::Held;
 use crate::disk::hints::HintSink;
-use crate::drivers::native::Fault as NativeFault;
+use crate::drivers::native::{Fault as NativeFault, syncing};
 use crate::level::Level;
 use crate::net::timers::Timer;
 use crate::net::wire::Turn;
@@ -22,7 +22,8 @@ use crate::protocol::write::{Fault, Outcome, Output, Write};
 use crate::version::Version;
 
 /// How long a round may take whose body is complete, in milliseconds: as long as an operation may be
-/// pinned to an epoch.
+/// pinned to an epoch. Stores have longer for a body that passed through, to bring it to their disks:
+/// while they do, the operation is not pinned.
 const ROUND_MS: u64 = 5_000;
 
 /// How long a write waits, all in all, for uploads that hold it up though its level can do without
@@ -184,7 +185,7 @@ impl Writing {
                 let pool = self.job.pool();
                 let shard = self.job.shard(&pool, place);
                 pool.shards[shard].metrics.acks.inc(self.job.stripe);
-                machine.committed(place, done.applied, done.newest);
+                machine.committed(place, done.effect, done.newest);
             }
             Event::Reply(place, Reply::Committed(Err(fault))) => {
                 machine.commit_failed(place, fault_of(&fault));
@@ -193,7 +194,15 @@ impl Writing {
                 machine.commit_failed(place, Fault::NotStaged);
             }
             Event::Reply(_, Reply::Held(_) | Reply::Dropped) => {}
-            Event::Fed(Ok(())) => self.until_ms = self.job.means.timers.now_ms() + ROUND_MS,
+            Event::Fed(Ok(())) => {
+                let syncing_ms = match &self.job.content {
+                    Content::Passing { window, .. } => syncing(window.pushed()).as_millis(),
+                    Content::None | Content::Held(_) => 0,
+                };
+                let syncing_ms = u64::try_from(syncing_ms).unwrap_or(u64::MAX);
+                let round_ms = ROUND_MS.saturating_add(syncing_ms);
+                self.until_ms = self.job.means.timers.now_ms().saturating_add(round_ms);
+            }
             Event::Fed(Err(_)) => machine.cancel(),
             Event::Behind(places) => {
                 for place in places.iter() {

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 
+use super::calls::Origin;
 use crate::drivers::http::{Address, write_framing};
 use crate::ids::{Birth, ClusterId, PoolName, ShardId, StoreId, Token};
 use crate::net::http1::framing::Framing;
@@ -25,7 +26,7 @@ pub(super) enum Ask<'a> {
     Stage { key: &'a [u8], stage: StageId, token: Token, kept: &'a [u8] },
     Abort { key: &'a [u8], stage: StageId, token: Token },
     Commit { key: &'a [u8], stage: StageId, version: Version, token: Token },
-    Put { key: &'a [u8], version: Version, token: Token, kept: &'a [u8], modified_ms: Option<u64> },
+    Put { key: &'a [u8], version: Version, token: Token, kept: &'a [u8], origin: Origin<'a> },
     Delete { key: &'a [u8], version: Version, token: Token },
     Head { key: &'a [u8], token: Token },
     Get { key: &'a [u8], token: Token, range: Option<(u64, u64)>, version: Option<Version> },
@@ -149,11 +150,14 @@ impl Ask<'_> {
                 write_version(out, version);
                 write_token(out, token);
             }
-            Self::Put { version, token, kept, modified_ms, .. } => {
+            Self::Put { version, token, kept, origin, .. } => {
                 write_version(out, version);
                 write_token(out, token);
-                if let Some(modified_ms) = modified_ms {
+                if let Some(modified_ms) = origin.modified_ms {
                     write!(out, "{}: {modified_ms}\r\n", words::MODIFIED).expect(all);
+                }
+                if let Some(digest) = origin.digest {
+                    write_field(out, words::DIGEST.as_bytes(), digest.as_bytes());
                 }
                 out.extend_from_slice(kept);
             }

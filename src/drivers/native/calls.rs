@@ -14,6 +14,7 @@ use crate::net::http1::framing::Framing;
 use crate::net::timers::Timer;
 use crate::net::tls::ShardTls;
 use crate::net::upstream::{Endpoint, Keep, Upstream, UpstreamKey};
+use crate::protocol::holding::Effect;
 use crate::protocol::replica::{PoolEpoch, Refusal, StageId};
 use crate::version::Version;
 
@@ -69,8 +70,9 @@ pub struct Staged {
 /// A write was carried out, or is no longer wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Committed {
-    /// Whether it is what the store holds now; `false` if that is newer, or was the same already.
-    pub applied: bool,
+    /// What it has come to. [`Effect::Forgotten`] is told only where no earlier try of the same may
+    /// have come to something else.
+    pub effect: Effect,
     /// The newest version that the store holds now.
     pub newest: Version,
 }
@@ -106,6 +108,8 @@ pub enum Held {
     Value(Value),
     /// The key was deleted by this version.
     Tombstone(Version),
+    /// A value of this version, whose bytes the store has lost.
+    Damaged(Version),
     /// Nothing; whatever was there was at most this version.
     Absent(Version),
 }
@@ -116,9 +120,19 @@ impl Held {
     pub fn version(&self) -> Version {
         match self {
             Self::Value(value) => value.version,
-            Self::Tombstone(version) | Self::Absent(version) => *version,
+            Self::Tombstone(version) | Self::Damaged(version) | Self::Absent(version) => *version,
         }
     }
+}
+
+/// What a copy bears of where it comes from.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Origin<'a> {
+    /// When the value was written, in milliseconds since 1970; its version says it too, unless it
+    /// came from a place that knew better.
+    pub modified_ms: Option<u64>,
+    /// What its bytes are, in the words of whoever had it: the store takes no others.
+    pub digest: Option<&'a str>,
 }
 
 /// What came of asking for a value.
@@ -275,10 +289,10 @@ impl<'a> Replica<'a> {
         (key, token): (&[u8], Token),
         version: Version,
         kept: &[u8],
-        modified_ms: Option<u64>,
+        origin: Origin<'_>,
         body: &[u8],
     ) -> Result<Committed, Fault> {
-        let ask = Ask::Put { key, version, token, kept, modified_ms };
+        let ask = Ask::Put { key, version, token, kept, origin };
         committed(Line::ask(self, means, timer, &ask, Some(body)).await?, timer).await
     }
 
@@ -294,10 +308,10 @@ impl<'a> Replica<'a> {
         (key, token): (&[u8], Token),
         version: Version,
         kept: &[u8],
-        modified_ms: Option<u64>,
+        origin: Origin<'_>,
         length: Option<u64>,
     ) -> Result<Upload<'a>, Fault> {
-        let ask = Ask::Put { key, version, token, kept, modified_ms };
+        let ask = Ask::Put { key, version, token, kept, origin };
         Upload::begin(self, means, timer, &ask, length).await
     }
 
@@ -329,6 +343,7 @@ impl<'a> Replica<'a> {
         let mut line = Line::ask(self, means, timer, &Ask::Head { key, token }, None).await?;
         let held = match line.facts.status {
             200 => Held::Value(value(&mut line.facts)?),
+            _ if let Some(damaged) = damaged(&line.facts) => damaged,
             404 if let Some(nothing) = nothing(&line.facts) => nothing,
             _ => return Err(line.refusal(timer).await),
         };
@@ -367,6 +382,7 @@ impl<'a> Replica<'a> {
                 return Ok(Got::Value(Box::new(fetch)));
             }
             404 if let Some(nothing) = nothing(&line.facts) => Got::Nothing(nothing),
+            _ if let Some(damaged) = damaged(&line.facts) => Got::Nothing(damaged),
             412 if let Some(version) = line.facts.version => Got::Other(version),
             416 => Got::Outside,
             _ => return Err(line.refusal(timer).await),
@@ -407,10 +423,12 @@ pub(super) async fn staged(mut line: Line, timer: &Timer) -> Result<Staged, Faul
 
 /// The answer to a write.
 pub(super) async fn committed(mut line: Line, timer: &Timer) -> Result<Committed, Fault> {
-    match (line.facts.status, line.facts.version, line.facts.applied) {
-        (200, Some(newest), Some(applied)) => {
+    match (line.facts.status, line.facts.version, line.facts.effect) {
+        // The first try may have been taken, overwritten and forgotten since.
+        (200, _, Some(Effect::Forgotten)) if line.may_have_been_done() => Err(Doubt::Broke.into()),
+        (200, Some(newest), Some(effect)) => {
             line.body(timer, REST_BYTES_MAX).await?;
-            Ok(Committed { applied, newest })
+            Ok(Committed { effect, newest })
         }
         (200, ..) => Err(Doubt::BadAnswer("no_version").into()),
         _ => Err(line.refusal(timer).await),
@@ -440,6 +458,11 @@ fn value(facts: &mut Facts) -> Result<Value, Fault> {
         digest: facts.digest.take(),
         kept: std::mem::take(&mut facts.kept),
     })
+}
+
+/// What is told of a value that the store has lost the bytes of.
+fn damaged(facts: &Facts) -> Option<Held> {
+    facts.version.filter(|_| facts.refusal == Some(Refusal::Damaged)).map(Held::Damaged)
 }
 
 /// What a 404 says, if it is about a key.

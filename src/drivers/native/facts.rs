@@ -7,6 +7,7 @@ use crate::ids::StoreId;
 use crate::net::http1::framing::Framing;
 use crate::net::http1::head::{FieldKind, Persistence, write_field};
 use crate::net::http1::response::ResponseHead;
+use crate::protocol::holding::Effect;
 use crate::protocol::replica::{PoolEpoch, Refusal, words};
 use crate::version::Version;
 
@@ -23,8 +24,8 @@ pub(super) struct Facts {
     pub(super) epoch: Option<PoolEpoch>,
     /// Why it did not do what it was asked, if it says so.
     pub(super) refusal: Option<Refusal>,
-    /// Whether the write is what the store holds now.
-    pub(super) applied: Option<bool>,
+    /// What a write has come to.
+    pub(super) effect: Option<Effect>,
     /// Whether the version is that of a deletion.
     pub(super) tombstone: bool,
     /// Bytes of the value.
@@ -48,7 +49,7 @@ impl Facts {
             version: None,
             epoch: None,
             refusal: None,
-            applied: None,
+            effect: None,
             tombstone: false,
             size: None,
             digest: None,
@@ -78,7 +79,7 @@ impl Facts {
             13 if is(words::EPOCH) => self.epoch = parsed(value),
             13 if is(words::ERROR) => self.refusal = parsed(value),
             15 if is(words::VERSION) => self.version = parsed(value),
-            15 if is(words::APPLIED) => self.applied = yes_or_no(value),
+            15 if is(words::APPLIED) => self.effect = effect(value),
             17 if is(words::TOMBSTONE) => self.tombstone = value == words::YES.as_bytes(),
             12 if is(words::SIZE) => self.size = parsed(value),
             14 if is(words::DIGEST) => self.digest = from_utf8(value).ok().map(Into::into),
@@ -92,10 +93,11 @@ fn parsed<T: FromStr>(value: &[u8]) -> Option<T> {
     from_utf8(value).ok()?.parse().ok()
 }
 
-fn yes_or_no(value: &[u8]) -> Option<bool> {
+fn effect(value: &[u8]) -> Option<Effect> {
     match from_utf8(value) {
-        Ok(words::YES) => Some(true),
-        Ok(words::NO) => Some(false),
+        Ok(words::YES) => Some(Effect::Applied),
+        Ok(words::NO) => Some(Effect::Superseded),
+        Ok(words::FORGOTTEN) => Some(Effect::Forgotten),
         _ => None,
     }
 }

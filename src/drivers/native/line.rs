@@ -260,6 +260,11 @@ impl Line {
         self.is_sent && self.facts.persistence == Persistence::KeepAlive
     }
 
+    /// Whether the same was asked before, and nothing is known of that.
+    pub(super) fn may_have_been_done(&self) -> bool {
+        self.may_have_been_done
+    }
+
     /// What an answer says that is none of those that were expected.
     pub(super) fn refusal<'a>(self, timer: &'a Timer) -> impl Future<Output = Fault> + 'a
     where

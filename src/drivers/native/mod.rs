@@ -30,8 +30,8 @@ mod pages;
 mod tests;
 mod upload;
 
-pub use calls::{Committal, Committed, Fetch, Got, Held, Replica, Staged, Times, Value};
+pub use calls::{Committal, Committed, Fetch, Got, Held, Origin, Replica, Staged, Times, Value};
 pub use fault::{Doubt, Fault, Refused};
 pub use kept::{KEPT_BYTES_MAX, KEPT_NAME_BYTES_MAX, is_kept};
 pub use line::Means;
-pub use upload::Upload;
+pub use upload::{Upload, syncing};

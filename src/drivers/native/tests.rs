@@ -14,6 +14,7 @@ use crate::net::buffer::Buffers;
 use crate::net::timers::{Timer, Timers};
 use crate::net::tls::ShardTls;
 use crate::net::upstream::{Endpoint, Keep, UpstreamKey, Upstreams};
+use crate::protocol::holding::Effect;
 use crate::protocol::replica::{PoolEpoch, Refusal, StageId};
 use crate::version::{Proposer, Stamp, Version};
 
@@ -146,7 +147,7 @@ async fn a_write_in_two_rounds_is_asked_and_understood() {
     let staged = replica.stage(means, timer, KEY, stage(), kept, b"hello").await;
     assert_eq!(staged.expect("it is staged"), Staged { newest: version(5) });
     let committed = replica.commit(means, timer, KEY, stage(), version(6)).await;
-    let expected = Committed { applied: true, newest: version(6) };
+    let expected = Committed { effect: Effect::Applied, newest: version(6) };
     assert_eq!(committed.expect("it is committed"), Committal::Committed(expected));
     let committed = replica.commit(means, timer, KEY, stage(), version(6)).await;
     assert_eq!(committed.expect("it is answered"), Committal::NotStaged);
@@ -298,13 +299,14 @@ async fn a_body_of_unknown_length_is_sent_piece_by_piece() {
     let full = answer("507 Insufficient Storage", "Ringway-Error: full\r\n", "{}");
     let asked = store(listener, vec![vec![answer("200 OK", &applied, "")], vec![full]]);
     let (replica, means, timer) = (bench.replica(), &bench.means, &bench.timer);
-    let put = replica.begin_put(means, timer, KEY, version(6), b"", Some(1), None).await;
+    let origin = Origin { modified_ms: Some(1), digest: Some("00ff") };
+    let put = replica.begin_put(means, timer, KEY, version(6), b"", origin, None).await;
     let mut put = put.expect("a connection");
     for piece in [&b"hel"[..], b"", b"lo"] {
         put.write(piece).await.expect("it is taken");
     }
     let done = put.put().await.expect("it is answered");
-    assert_eq!(done, Committed { applied: false, newest: version(9) });
+    assert_eq!(done, Committed { effect: Effect::Superseded, newest: version(9) });
     means.upstreams.clear();
     let stage = replica.begin_stage(means, timer, KEY, stage(), b"", Some(5)).await;
     let mut stage = stage.expect("a connection");
@@ -339,4 +341,51 @@ async fn pages_are_asked_with_everything_escaped() {
     let asked = asked.await.expect("all was asked");
     let first = "GET /base/_ringway/replica/objects/list?limit=7&prefix=a%252F%26&after=a%20b HTTP";
     assert!(asked[0].starts_with(first), "{}", asked[0]);
+}
+
+/// The store has a large body on its disk before it answers, and a slow disk takes a while: each try
+/// was given up after the same time, and such a value could never be written, or repaired.
+#[tokio::test]
+async fn a_large_body_is_waited_for_as_long_as_a_disk_takes() {
+    const BYTES: usize = 64 * 1024 * 1024;
+    let listener = listener().await;
+    let bench = Bench::at(&listener);
+    let slow = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("somebody connects");
+        let (mut piece, mut came) = (vec![0; 1024 * 1024], 0);
+        while came < BYTES {
+            came += stream.read(&mut piece).await.expect("bytes come");
+        }
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        let held = format!("Ringway-Version: {}\r\n", version(9));
+        stream.write_all(answer("200 OK", &held, "").as_bytes()).await.expect("it is read");
+    });
+    let (means, timer) = (&bench.means, &bench.timer);
+    let wait = Duration::from_secs(60);
+    let times = Times { connect: wait, answer: Duration::from_millis(200), idle: wait };
+    let replica = Replica { times, ..bench.replica() };
+    let staged = async {
+        let stage = replica.begin_stage(means, timer, KEY, stage(), b"", Some(BYTES as u64)).await;
+        let mut stage = stage.expect("a connection");
+        let piece = vec![7; 1024 * 1024];
+        for _ in 0..BYTES / piece.len() {
+            stage.write(&piece).await.expect("it is taken");
+        }
+        stage.staged().await
+    };
+    let ticking = async {
+        loop {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            means.timers.refresh();
+            means.timers.advance();
+        }
+    };
+    let staged = tokio::select! {
+        biased;
+        staged = staged => staged,
+        () = ticking => unreachable!("it goes on for ever"),
+    };
+    assert_eq!(staged.expect("it is answered").newest, version(9));
+    slow.await.expect("all came");
+    assert_eq!(syncing(8_000_000), Duration::from_secs(1));
 }

@@ -1,7 +1,9 @@
 //! How does a body reach a store that is not held as a whole?
 
+use std::time::Duration;
+
 use super::ask::Ask;
-use super::calls::{Committed, Replica, Staged, committed, staged};
+use super::calls::{Committed, Replica, Staged, Times, committed, staged};
 use super::fault::Fault;
 use super::line::{Line, Means, open};
 use crate::net::http1::chunked::{CHUNK_HEAD_BYTES, chunk_head};
@@ -20,6 +22,8 @@ pub struct Upload<'a> {
     /// `None` once the end was sent.
     upstream: Option<Upstream>,
     is_chunked: bool,
+    /// Bytes of the body that were sent.
+    sent: u64,
     turn: Turn,
 }
 
@@ -41,6 +45,7 @@ impl<'a> Upload<'a> {
             timer,
             upstream: Some(upstream),
             is_chunked: framing == Framing::Chunked,
+            sent: 0,
             turn: Turn::default(),
         };
         upload.send([&head, b"", b""]).await?;
@@ -81,6 +86,7 @@ impl<'a> Upload<'a> {
             false => (b"", b""),
         };
         self.send([before, bytes, after]).await?;
+        self.sent += bytes.len() as u64;
         self.turn.moved(bytes.len()).await;
         Ok(())
     }
@@ -98,6 +104,7 @@ impl<'a> Upload<'a> {
         let mut pace = Pace::idle(self.replica.times.idle);
         let sent = upstream.wire.splice_lane(self.timer, lane, bytes, &mut pace).await;
         self.judge(sent).await?;
+        self.sent += bytes as u64;
         self.turn.moved(bytes).await;
         Ok(())
     }
@@ -107,7 +114,10 @@ impl<'a> Upload<'a> {
             self.send([b"0\r\n\r\n", b"", b""]).await?;
         }
         let upstream = self.upstream.take().expect("a fault ends it before");
-        Line::finish(self.replica, self.means, self.timer, upstream, true).await
+        let Times { answer, .. } = self.replica.times;
+        let times = Times { answer: answer + syncing(self.sent), ..self.replica.times };
+        let replica = Replica { times, ..*self.replica };
+        Line::finish(&replica, self.means, self.timer, upstream, true).await
     }
 
     /// Ends the body of a stage.
@@ -127,6 +137,15 @@ impl<'a> Upload<'a> {
         let timer = self.timer;
         committed(self.end().await?, timer).await
     }
+}
+
+/// How much longer than other requests a body of so many bytes may take from its last byte to the
+/// answer: the store has it on its disk by then. A disk that is slower than 8 MB a second beside its
+/// other work is of no use for bodies of such a size.
+#[must_use]
+pub fn syncing(bytes: u64) -> Duration {
+    const BYTES_PER_MS: u64 = 8_000;
+    Duration::from_millis(bytes / BYTES_PER_MS)
 }
 
 impl Drop for Upload<'_> {

@@ -171,6 +171,22 @@ fn a_value_under_a_watermark_is_told_and_not_acted_on() {
 }
 
 #[test]
+fn damaged_bytes_are_brought_anew_or_lost() {
+    let damaged = Some(Held::Damaged(version(7)));
+    let older = Some(Held::Value(version(5)));
+    let mended = mend(&[damaged, Some(Held::Value(version(7))), older, None]).expect("held");
+    assert_eq!(
+        (&mended.holders[..], &mended.to[..], mended.is_lost),
+        (&[1][..], &[0, 2][..], false)
+    );
+    // Who has an older one has nothing to give, and the newer one is not forgotten for it.
+    let mended = mend(&[damaged, older]).expect("held");
+    assert!(mended.is_lost && mended.to.is_empty() && !mended.is_alike());
+    // Overwritten, it does not matter.
+    assert_eq!(mend(&[damaged, Some(Held::Value(version(8)))]).expect("held").to, [0]);
+}
+
+#[test]
 fn the_pace_yields_to_stores_that_suffer_and_comes_back() {
     let mut pace = Pace::new(8_000_000);
     assert_eq!(pace.spend(0, 4_000_000), 500_000);

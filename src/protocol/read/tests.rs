@@ -1,6 +1,7 @@
 //! Does a read answer the newest that a majority told, and only when a majority has it?
 
 use super::*;
+use crate::protocol::holding::{Decision, decide};
 use crate::protocol::quorum::majority;
 use crate::version::Stamp;
 
@@ -60,8 +61,9 @@ impl Run {
 }
 
 fn any_held(rng: &mut fastrand::Rng) -> Held {
-    match rng.u8(0..5) {
+    match rng.u8(0..6) {
         0 => Held::NOTHING,
+        3 => Held::Damaged(v(2 * rng.u64(1..6) + 1)),
         1 => Held::Absent { watermark: v(rng.u64(1..6)) },
         2 => Held::Tombstone(v(2 * rng.u64(1..6))),
         _ => Held::Value(v(2 * rng.u64(1..6) + 1)),
@@ -95,14 +97,14 @@ fn an_answer_is_the_newest_of_a_majority_and_a_majority_has_it() {
                 10..17 if !run.repairs.is_empty() => {
                     let which = rng.usize(0..run.repairs.len());
                     let (at, record) = run.repairs[which];
-                    let is_applied = record.version >= stores[at].newest();
-                    if is_applied {
+                    let decision = decide(stores[at], record.version);
+                    if decision == Decision::Apply {
                         stores[at] = match record.is_tombstone {
                             true => Held::Tombstone(record.version),
                             false => Held::Value(record.version),
                         };
                     }
-                    run.read.repaired(at, is_applied);
+                    run.read.repaired(at, decision.effect());
                     run.drain();
                 }
                 17 => {
@@ -121,10 +123,16 @@ fn an_answer_is_the_newest_of_a_majority_and_a_majority_has_it() {
             let newest = stores.iter().filter_map(|held| held.record()).max();
             let having =
                 |version: Version| stores.iter().filter(|held| held.newest() >= version).count();
+            // Of a value a watermark says nothing, and what is damaged cannot be given.
+            let whole = |version: Version| {
+                let has =
+                    |held: &&Held| held.whole() >= Some(version) || held.record() > Some(version);
+                stores.iter().filter(has).count()
+            };
             match answer {
                 Answer::Value { version, from } => {
                     values += 1;
-                    assert!(having(version) >= needed, "{stores:?} {:?}", run.said);
+                    assert!(whole(version) >= needed, "{stores:?} {:?}", run.said);
                     assert!(!from.is_empty());
                     assert!(from.iter().all(|at| stores[at] == Held::Value(version)));
                 }
@@ -163,7 +171,7 @@ fn what_is_late_or_repeated_changes_no_answer() {
     let mut run = Run::new(Level::Quorum, Replicas::all_up(3));
     run.held(0, Held::Value(v(5)));
     run.held(0, Held::Value(v(7)));
-    run.read.repaired(2, true);
+    run.read.repaired(2, Effect::Applied);
     run.read.repair_failed(1);
     assert_eq!(run.answer(), None, "one replica, however often, is no majority");
     run.held(1, Held::Value(v(5)));
@@ -187,7 +195,7 @@ fn a_fresh_replica_is_no_witness_of_an_absence() {
     let record = Record { version: v(5), is_tombstone: false };
     let to = Set::first(2);
     assert_eq!(run.said.last(), Some(&Output::Repair { record, from: Set::only(2), to }));
-    run.read.repaired(0, true);
+    run.read.repaired(0, Effect::Applied);
     run.drain();
     let from = [0, 2].into_iter().collect();
     assert_eq!(run.answer(), Some(Answer::Value { version: v(5), from }));
@@ -203,4 +211,54 @@ fn at_one_a_single_word_is_the_answer() {
     run.read.failed(2);
     run.drain();
     assert!(matches!(run.answer(), Some(Answer::None(Reason::TooFew(_)))));
+}
+
+/// The repair was refused for the slot's watermark, and counted as done: the value was answered, and
+/// the next read, of the two that hold nothing, would have answered that there is none.
+#[test]
+fn a_value_that_a_replica_will_not_take_is_not_answered() {
+    let mut run = Run::new(Level::Quorum, Replicas::all_up(3));
+    run.held(0, Held::Value(v(5)));
+    run.held(1, Held::Absent { watermark: v(9) });
+    run.read.repaired(1, Effect::Forgotten);
+    run.drain();
+    assert_eq!(run.answer(), None, "the third may have it");
+    run.held(2, Held::Absent { watermark: v(9) });
+    run.read.repaired(2, Effect::Forgotten);
+    run.drain();
+    assert!(matches!(run.answer(), Some(Answer::None(Reason::TooFew(_)))), "{:?}", run.said);
+    // Of a deletion it is as good as having it.
+    let mut run = Run::new(Level::Quorum, Replicas::all_up(3));
+    run.held(0, Held::Tombstone(v(5)));
+    run.held(1, Held::Absent { watermark: v(9) });
+    run.read.repaired(1, Effect::Forgotten);
+    run.drain();
+    assert_eq!(run.answer(), Some(Answer::Absent { deleted: Some(v(5)) }));
+}
+
+#[test]
+fn damaged_bytes_are_brought_anew_and_hide_nothing() {
+    // The damaged one still tells that there was a write; what is older is not answered.
+    let mut run = Run::new(Level::Quorum, Replicas::all_up(3));
+    run.held(0, Held::Damaged(v(7)));
+    run.held(1, Held::Value(v(5)));
+    assert_eq!((run.answer(), run.said.len()), (None, 1), "nobody can give it yet");
+    run.held(2, Held::Value(v(7)));
+    let record = Record { version: v(7), is_tombstone: false };
+    let repair = Output::Repair { record, from: Set::only(2), to: Set::first(2) };
+    assert_eq!(run.said.last(), Some(&repair));
+    run.read.repaired(0, Effect::Applied);
+    run.drain();
+    let from = [0, 2].into_iter().collect();
+    assert_eq!(run.answer(), Some(Answer::Value { version: v(7), from }));
+    // Where nobody else has it, there is no answer, at `one` neither.
+    let mut run = Run::new(Level::Quorum, Replicas::all_up(3));
+    run.held(0, Held::Damaged(v(7)));
+    run.held(1, Held::Value(v(5)));
+    run.held(2, Held::Value(v(5)));
+    assert_eq!(run.answer(), Some(Answer::None(Reason::Damaged)));
+    let replicas = Replicas { up: Set::only(2), ..Replicas::all_up(3) };
+    let mut run = Run::new(Level::One, replicas);
+    run.held(2, Held::Damaged(v(7)));
+    assert_eq!(run.answer(), Some(Answer::None(Reason::Damaged)));
 }

@@ -19,12 +19,12 @@
 //! | request | further fields | answer |
 //! | --- | --- | --- |
 //! | `PUT stage/KEY` | `-Stage`, kept fields; body | 200: `-Version`, the newest held for the key: its value's, its tombstone's, its slot's watermark, or [`Version::NONE`](crate::version::Version::NONE) |
-//! | `POST commit/KEY` | `-Stage`, `-Version` | 200: `-Version`, the newest held now, `-Applied: yes` or `no`; 404 `not-staged` |
+//! | `POST commit/KEY` | `-Stage`, `-Version` | 200: `-Version`, the newest held now, `-Applied: yes`, `no` or `forgotten`; 404 `not-staged` |
 //! | `DELETE stage/KEY` | `-Stage` | 204 |
-//! | `PUT value/KEY` | `-Version`, kept fields, perhaps `-Modified`; body | as `commit`, never `not-staged` |
+//! | `PUT value/KEY` | `-Version`, kept fields, perhaps `-Modified`, `-Digest`; body | as `commit`, never `not-staged`; 422 `other-bytes` |
 //! | `DELETE value/KEY` | `-Version` | likewise |
-//! | `HEAD value/KEY` | | 200: `-Version`, `-Size`, `-Digest`, `-Modified`, kept fields; 404 with `-Version`, and for a tombstone `-Tombstone: yes` |
-//! | `GET value/KEY` | perhaps `Range`, `If-Version` | 200, 206 as `HEAD` with the bytes; 404 as `HEAD`; 412 with the `-Version` that is held; 416 |
+//! | `HEAD value/KEY` | | 200: `-Version`, `-Size`, `-Digest`, `-Modified`, kept fields; 404 with `-Version`, and for a tombstone `-Tombstone: yes`; 500 `damaged` with `-Version` |
+//! | `GET value/KEY` | perhaps `Range`, `If-Version` | 200, 206 as `HEAD` with the bytes; 404, 500 as `HEAD`; 412 with the `-Version` that is held; 416 |
 //! | `GET keys?from=&to=&cursor=&limit=` | | [`Page`] of the tokens `from` to `to`, both included, by token and key |
 //! | `GET list?prefix=&after=&limit=` | | [`Page`] by key; its `next` is the key to be given as `after` |
 //! | `GET tombstones?before=&cursor=&limit=` | | [`Page`] of the tombstones written at `before` (Unix time, ms) or earlier |
@@ -34,11 +34,13 @@
 //! | `GET state` | | [`State`] |
 //! | `POST bind` | `-Shard` | 200: the pool belongs to this cluster, the store to this shard of it. What the store kept of a pool of this name that was born earlier is out of reach from here on, and dropped |
 //!
-//! A key or a prefix in a query is percent-encoded once more.
+//! A key or a prefix in a query is percent-encoded once more. What is damaged counts in no sum and is
+//! in no page of `keys`, so that comparing finds it; a put of the same version replaces it.
 //!
 //! Invariants:
-//! 1. What is answered with `-Applied` is durable, or something newer is. `no` says that newer was
-//!    held: both are acknowledgements.
+//! 1. What is answered with `-Applied: yes` is durable, and with `no` something newer is: both are
+//!    acknowledgements. `forgotten` says that neither is so, and never will be: the key's slot has a
+//!    watermark at or above the version.
 //! 2. A refusal other than [`Refusal::Unknown`] has changed nothing.
 //! 3. A watermark may be raised only while all replicas of the slot are equal: whatever of a slot a
 //!    replica lacks at or under its watermark, nobody can bring it.

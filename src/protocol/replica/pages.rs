@@ -100,6 +100,9 @@ pub struct Bound {
     pub bytes: u64,
     /// Tombstones held.
     pub tombstones: u64,
+    /// Values whose bytes are lost or spoilt.
+    #[serde(default)]
+    pub damaged: u64,
     /// Bodies staged and not committed, of all pools.
     pub stages: u64,
 }

@@ -109,6 +109,7 @@ fn the_json_is_pinned() {
         values: 1,
         bytes: 2,
         tombstones: 3,
+        damaged: 5,
         stages: 4,
     };
     let state =

@@ -25,7 +25,8 @@ pub const STAGE: &str = "ringway-stage";
 pub const TOKEN: &str = "ringway-token";
 /// A version of a write.
 pub const VERSION: &str = "ringway-version";
-/// Whether a write became, or is, what the store holds: [`YES`] or [`NO`], because newer is held.
+/// Whether a write became, or is, what the store holds: [`YES`]; [`NO`], because newer is held; or
+/// [`FORGOTTEN`], because newer deletions of its slot were collected.
 pub const APPLIED: &str = "ringway-applied";
 /// [`YES`] where what is held is a tombstone.
 pub const TOMBSTONE: &str = "ringway-tombstone";
@@ -33,7 +34,7 @@ pub const TOMBSTONE: &str = "ringway-tombstone";
 pub const MODIFIED: &str = "ringway-modified";
 /// Bytes of a value.
 pub const SIZE: &str = "ringway-size";
-/// BLAKE3 of a value's bytes, 64 hexadecimal digits.
+/// BLAKE3 of a value's bytes, 64 hexadecimal digits. With a value that is put: what they must be.
 pub const DIGEST: &str = "ringway-digest";
 /// The one version that is to be read.
 pub const IF_VERSION: &str = "if-version";
@@ -44,6 +45,8 @@ pub const ERROR: &str = "ringway-error";
 pub const YES: &str = "yes";
 /// It is not so.
 pub const NO: &str = "no";
+/// It is not so, and nothing is in its place.
+pub const FORGOTTEN: &str = "forgotten";
 
 /// The longest key in bytes.
 pub const KEY_BYTES_MAX: usize = 1024;
@@ -193,12 +196,16 @@ pub enum Refusal {
     Busy,
     /// 413: the value is longer than the store takes.
     TooLarge,
+    /// 422: the bytes are not those that the digest says.
+    OtherBytes,
+    /// 500: the value that is held is damaged. The version that it has is told.
+    Damaged,
     /// 500: it may or may not be found after the store's next start.
     Unknown,
 }
 
 impl Refusal {
-    const ALL: [Refusal; 15] = [
+    const ALL: [Refusal; 17] = [
         Refusal::Foreign,
         Refusal::OtherCluster,
         Refusal::OtherShard,
@@ -213,6 +220,8 @@ impl Refusal {
         Refusal::Fenced,
         Refusal::Busy,
         Refusal::TooLarge,
+        Refusal::OtherBytes,
+        Refusal::Damaged,
         Refusal::Unknown,
     ];
 
@@ -234,6 +243,8 @@ impl Refusal {
             Refusal::Fenced => "fenced",
             Refusal::Busy => "busy",
             Refusal::TooLarge => "too-large",
+            Refusal::OtherBytes => "other-bytes",
+            Refusal::Damaged => "damaged",
             Refusal::Unknown => "unknown",
         }
     }
@@ -253,7 +264,8 @@ impl Refusal {
             Refusal::Full => 507,
             Refusal::Fenced | Refusal::Busy => 503,
             Refusal::TooLarge => 413,
-            Refusal::Unknown => 500,
+            Refusal::OtherBytes => 422,
+            Refusal::Damaged | Refusal::Unknown => 500,
         }
     }
 }

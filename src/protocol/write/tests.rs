@@ -22,7 +22,7 @@ fn proposer() -> Proposer {
 enum Input {
     Staged(usize, u64),
     StageFailed(usize),
-    Committed(usize, bool),
+    Committed(usize, Effect),
     CommitFailed(usize, Fault),
     LeaseEnds,
     Cancel,
@@ -50,8 +50,8 @@ impl Run {
         match input {
             Input::Staged(replica, newest_ms) => self.write.staged(replica, v(newest_ms)),
             Input::StageFailed(replica) => self.write.stage_failed(replica),
-            Input::Committed(replica, applied) => {
-                self.write.committed(replica, applied, v(NOW_MS));
+            Input::Committed(replica, effect) => {
+                self.write.committed(replica, effect, v(NOW_MS));
             }
             Input::CommitFailed(replica, fault) => self.write.commit_failed(replica, fault),
             Input::LeaseEnds => self.has_lease = false,
@@ -133,6 +133,10 @@ fn naive(level: Level, replicas: Replicas, inputs: &[Input]) -> Naive {
             Input::StageFailed(at) if !staged.contains(&at) => {
                 unstaged.insert(at);
             }
+            Input::Committed(at, Effect::Forgotten) if is_committed && staged.contains(&at) => {
+                lost.insert(at);
+                idle.insert(at);
+            }
             Input::Committed(at, _) if is_committed && staged.contains(&at) => {
                 acked.insert(at);
                 touched.insert(at);
@@ -192,7 +196,9 @@ fn any_input(rng: &mut fastrand::Rng, replicas: usize) -> Input {
     match rng.u8(0..40) {
         0..14 => Input::Staged(at, rng.u64(1..900)),
         14..17 => Input::StageFailed(at),
-        17..31 => Input::Committed(at, rng.bool()),
+        17..24 => Input::Committed(at, Effect::Applied),
+        24..29 => Input::Committed(at, Effect::Superseded),
+        29..31 => Input::Committed(at, Effect::Forgotten),
         31..34 => Input::CommitFailed(at, Fault::Unknown),
         34..36 => Input::CommitFailed(at, Fault::NotDone),
         36 => Input::LeaseEnds,
@@ -353,7 +359,9 @@ fn is_overtaken(repeat: Input, heard: &[Input]) -> bool {
         })
     };
     match repeat {
-        Input::StageFailed(at) | Input::CommitFailed(at, _) => {
+        Input::StageFailed(at)
+        | Input::CommitFailed(at, _)
+        | Input::Committed(at, Effect::Forgotten) => {
             last_of(at).is_some_and(|last| heard[last] != repeat)
         }
         _ => false,
@@ -396,7 +404,37 @@ fn a_held_body_is_given_to_whoever_lost_its_stage() {
     let copy = |to| Output::Copy { version, to, from: Set::EMPTY };
     assert_eq!(copies, [&copy(0), &copy(1)]);
     assert_eq!(run.outcome(), None, "an order is no acknowledgement");
-    run.take(Input::Committed(0, true));
-    run.take(Input::Committed(1, true));
+    run.take(Input::Committed(0, Effect::Applied));
+    run.take(Input::Committed(1, Effect::Applied));
     assert_eq!(run.outcome(), Some(Outcome::Acknowledged { version, acks: 2 }));
+}
+
+/// A key of the same slot was deleted and collected while the commits were under way: two of the
+/// replicas refuse the write and hold nothing of its key. They once counted as acknowledgements, as
+/// if somebody had overwritten it, and the client was told that it was done.
+#[test]
+fn what_is_refused_for_a_watermark_is_not_acknowledged() {
+    let staged = [Input::Staged(0, 1), Input::Staged(1, 1), Input::Staged(2, 1)];
+    let run = |answers: &[Input]| {
+        let mut run = Run::new(Level::Quorum, Kind::Put { is_held: true }, Replicas::all_up(3));
+        staged.iter().chain(answers).for_each(|input| run.take(*input));
+        run.outcome()
+    };
+    let [zero, one, two] = [0, 1, 2].map(|at| Input::Committed(at, Effect::Forgotten));
+    assert_eq!(run(&[one, one]), None, "one of three may be missing");
+    let has_it = Input::Committed(0, Effect::Applied);
+    let unknown = Some(Outcome::Unknown(Reason::Forgotten));
+    assert_eq!(run(&[has_it, one, two]), unknown, "who has it may give it to others");
+    assert_eq!(run(&[one, two]), unknown, "the third may have taken it");
+    let refused = [zero, one, two];
+    let told = run(&refused);
+    assert_eq!(told, unknown, "told when two were sure, and the third was not");
+    // Where all have refused before anything is told, nothing was done.
+    let mut run = Run::new(Level::One, Kind::Put { is_held: true }, Replicas::all_up(3));
+    refused.iter().for_each(|input| run.take(*input));
+    assert_eq!(run.outcome(), Some(Outcome::NotApplied(Reason::Forgotten)));
+    // It was somebody's else that was newer.
+    let mut run = Run::new(Level::One, Kind::Put { is_held: true }, Replicas::all_up(3));
+    [zero, Input::Committed(2, Effect::Superseded)].iter().for_each(|input| run.take(*input));
+    assert!(matches!(run.outcome(), Some(Outcome::Acknowledged { acks: 1, .. })));
 }

@@ -8,6 +8,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::ops::Range;
 
 use bytes::Bytes;
 use http::header::{
@@ -25,7 +26,7 @@ use super::sender::Sender;
 use crate::dispatch::seam::{About, Answer, ClientGone};
 use crate::net::buffer::{SMALL_BYTES, TextBuffer};
 use crate::net::http1::framing::Framing;
-use crate::net::http1::head::{Field, FieldKind};
+use crate::net::http1::head::{Field, FieldKind, write_number};
 use crate::net::http1::response::ResponseHead;
 use crate::net::timers::Timer;
 use crate::net::wire::{Pace, WireError};
@@ -55,6 +56,9 @@ const OUTCOME: HeaderName = HeaderName::from_static("ringway-outcome");
 
 /// Fields of ours beside those of the shard, so that the map is made large enough once.
 const OWN_FIELDS: usize = 4;
+
+/// Bytes of their values, if the shard's name is not very long.
+const OWN_VALUES_BYTES: usize = 128;
 
 /// A value of letters, digits and marks.
 fn value(text: &[u8]) -> HeaderValue {
@@ -110,18 +114,21 @@ impl<'a> StreamAnswer<'a> {
         self.sender
     }
 
-    /// A response of this status with the fields that every answer has.
-    fn finish_head(&mut self, status: u16, mut fields: HeaderMap, date: bool) {
+    /// A response of this status, which has all its fields.
+    fn set_head(&mut self, status: u16, fields: HeaderMap) {
         self.status = status;
-        if date {
-            fields.insert(DATE, passing(value(&self.local.date())));
-        }
-        fields.insert(REQUEST_ID, passing(value(self.request_id)));
         let mut response = Response::new(());
         *response.status_mut() =
             StatusCode::from_u16(status).expect("statuses are judged, or ours");
         *response.headers_mut() = fields;
         self.head = Some(response);
+    }
+
+    /// An answer of our own, with the fields that every answer has.
+    fn set_own_head(&mut self, status: u16, mut fields: HeaderMap) {
+        fields.insert(DATE, passing(value(&self.local.date())));
+        fields.insert(REQUEST_ID, passing(value(self.request_id)));
+        self.set_head(status, fields);
     }
 
     /// Sends the head, if it was not sent.
@@ -180,20 +187,19 @@ impl<'a> StreamAnswer<'a> {
         }
     }
 
-    /// The shard's fields that go on, and whether `Date` is among them.
-    fn map(fields: &[Field], whole: &[u8], keep_length: bool) -> (HeaderMap, bool) {
+    /// The shard's fields that go on, and whether `Date` is among them. `shared` begins with the
+    /// whole head, and all values are parts of it.
+    fn map(fields: &[Field], shared: &Bytes, keep_length: bool) -> (HeaderMap, bool) {
         let mut map = HeaderMap::with_capacity(fields.len() + OWN_FIELDS);
         let mut dated = false;
-        // One copy that all values share.
-        let shared = Bytes::copy_from_slice(whole);
         for field in fields.iter().filter(|field| !field.nominated) {
-            let (name, text) = (field.name.of_bytes(whole), field.value.of_bytes(&shared));
+            let (name, text) = (field.name.of_bytes(shared), field.value.of_bytes(shared));
             match field.kind {
                 FieldKind::Connection
                 | FieldKind::HopByHop
                 | FieldKind::Te
                 | FieldKind::TransferEncoding => continue,
-                FieldKind::Ringway if !tells_outcome(field, whole) => continue,
+                FieldKind::Ringway if !tells_outcome(field, shared) => continue,
                 FieldKind::ContentLength if !keep_length => continue,
                 FieldKind::Date => dated = true,
                 _ => {}
@@ -206,6 +212,30 @@ impl<'a> StreamAnswer<'a> {
         }
         (map, dated)
     }
+}
+
+/// Text of which parts become values, without an allocation for each.
+struct SharedText(Vec<u8>);
+
+impl SharedText {
+    /// Begins with a shard's head.
+    fn new(whole: &[u8]) -> Self {
+        let mut text = Vec::with_capacity(whole.len() + OWN_VALUES_BYTES);
+        text.extend_from_slice(whole);
+        Self(text)
+    }
+
+    /// Adds what is written.
+    fn add(&mut self, write: impl FnOnce(&mut Vec<u8>)) -> Range<usize> {
+        let begin = self.0.len();
+        write(&mut self.0);
+        begin..self.0.len()
+    }
+}
+
+/// A part of letters, digits and marks.
+fn part(shared: &Bytes, part: Range<usize>) -> HeaderValue {
+    HeaderValue::from_maybe_shared(shared.slice(part)).expect("our own values are printable")
 }
 
 impl Reply for StreamAnswer<'_> {
@@ -266,7 +296,7 @@ impl Reply for StreamAnswer<'_> {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a field's name");
             fields.insert(name, value(text.as_bytes()));
         }
-        self.finish_head(problem.status, fields, true);
+        self.set_own_head(problem.status, fields);
         self.held.clear();
         if self.head_asked {
             return self.send_head(true);
@@ -290,7 +320,7 @@ impl Reply for StreamAnswer<'_> {
         if status != 204 {
             map.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         }
-        self.finish_head(status, map, true);
+        self.set_own_head(status, map);
         self.send_head(true)
     }
 }
@@ -299,7 +329,8 @@ impl Answer for StreamAnswer<'_> {
     async fn interim(&mut self, head: &ResponseHead, whole: &[u8]) -> Result<(), ClientGone> {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::from_u16(head.status()).expect("a judged status");
-        *response.headers_mut() = Self::map(head.fields(), whole, false).0;
+        let shared = Bytes::copy_from_slice(whole);
+        *response.headers_mut() = Self::map(head.fields(), &shared, false).0;
         self.sender.borrow_mut().interim(response).map_err(gone)
     }
 
@@ -317,16 +348,27 @@ impl Answer for StreamAnswer<'_> {
             Framing::Length(_) => true,
             Framing::Chunked | Framing::UntilClose => false,
         };
-        let (mut fields, dated) = Self::map(head.fields(), whole, keep_length);
-        if let Some(shard) = about.shard {
-            fields.insert(SHARD, value(shard.as_bytes()));
+        let mut text = SharedText::new(whole);
+        let shard =
+            about.shard.map(|shard| text.add(|out| out.extend_from_slice(shard.as_bytes())));
+        let epoch = text.add(|out| write_number(out, about.epoch.0));
+        let request_id = text.add(|out| out.extend_from_slice(self.request_id));
+        let date = text.add(|out| out.extend_from_slice(&self.local.date()));
+        let shared = Bytes::from(text.0);
+        let (mut fields, dated) = Self::map(head.fields(), &shared, keep_length);
+        if let Some(shard) = shard {
+            fields.insert(SHARD, part(&shared, shard));
         }
         for (name, text) in about.fields {
             let name = HeaderName::from_bytes(name.as_bytes()).expect("a field's name");
             fields.insert(name, value(text.as_bytes()));
         }
-        fields.insert(EPOCH, about.epoch.0.into());
-        self.finish_head(head.status(), fields, !dated);
+        fields.insert(EPOCH, part(&shared, epoch));
+        if !dated {
+            fields.insert(DATE, passing(part(&shared, date)));
+        }
+        fields.insert(REQUEST_ID, passing(part(&shared, request_id)));
+        self.set_head(head.status(), fields);
     }
 
     async fn flush(&mut self) -> Result<(), ClientGone> {
@@ -389,7 +431,7 @@ mod tests {
                       Upgrade: h2c\r\nProxy-Connection: close\r\nEmpty:\r\n\r\n";
         let mut head = ResponseHead::default();
         head.parse(whole, false).expect("an answer");
-        let (map, dated) = StreamAnswer::map(head.fields(), whole, true);
+        let (map, dated) = StreamAnswer::map(head.fields(), &Bytes::from_static(whole), true);
         assert!(!dated);
         let fields: Vec<_> =
             map.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();

@@ -50,7 +50,9 @@ pub(in super::super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let worker = &local.worker;
     local.metrics.h2_cx_total.inc(worker.stripe);
     let timers = Rc::clone(&worker.timers);
-    let io = Rc::new(RefCell::new(Io::new(stream, first, timers, worker.buffers.clone())));
+    let fields_max = local.sites.read().limits.fields_max;
+    let io = Io::new(stream, first, timers, worker.buffers.clone(), fields_max);
+    let io = Rc::new(RefCell::new(io));
     let timer = worker.timers.register();
     if let Some(h2) = handshake(&shared, &io, &timer, limits).await {
         // As they are now: a connection does not change its manners.

@@ -16,7 +16,8 @@
 //! | others | 100 | 10 | extensions that nobody here knows |
 //! | DATA of less than 64 bytes | 1000 | 5000 | who writes a body in small pieces |
 //!
-//! | a section of more than 300 fields | 20 | 2 | nobody; each is answered 431 |
+//! | a section of three times the fields that a head may have | 20 | 2 | cookies in pieces are one field of the head; the rest is answered 431 |
+//! | a section of four times as many | 0 | 0 | nobody: each field is some hundred instructions, and may be a single byte |
 //!
 //! That of tiny DATA is honest work, and dear: some hundred times that of the same bytes in large
 //! frames. So its bucket ends nothing; when it is empty the connection is not read for a moment.
@@ -41,12 +42,11 @@ const MARKED_MAX: usize = 2000;
 /// or a head that is given up; the rest is for windows.
 const FRAMES_PER_STREAM: usize = 8;
 
-/// Fields of one section, as they are written: three times what the judge lets pass by default,
-/// since of cookies in pieces it sees one field.
-const FIELDS_MANY: usize = 300;
+/// Frames of a turn that may begin few streams: who uploads asks for none.
+const TURN_FRAMES_MIN: usize = 32;
 
 /// Fields that cost as much as a small frame does.
-const FIELDS_PER_FRAME: usize = 16;
+const FIELDS_PER_FRAME: usize = 8;
 
 /// DATA with less content than this, behind which more comes, is tiny.
 const TINY_BYTES: usize = 64;
@@ -153,6 +153,8 @@ pub(super) struct Meter {
     others: Bucket,
     tiny: Bucket,
     rests_until_ms: u64,
+    /// Fields that one head may have.
+    fields_max: usize,
     /// What this turn may still take.
     ration: Ration,
     /// Frames that came, counted at their heads.
@@ -166,8 +168,8 @@ pub(super) struct Meter {
 pub(in super::super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Meter {
-    /// Before the first byte of the preface.
-    pub(super) fn new(now_ms: u64) -> Self {
+    /// Before the first byte of the preface. `fields_max`: of one head.
+    pub(super) fn new(now_ms: u64, fields_max: usize) -> Self {
         let bucket = |flood, most, per_second| Bucket::new(flood, most, per_second, now_ms);
         Self {
             head: [0; FRAME_HEAD_BYTES],
@@ -183,6 +185,7 @@ impl Meter {
             others: bucket(Flood::Others, 100, 10),
             tiny: bucket(Flood::Others, 1000, 5000),
             rests_until_ms: 0,
+            fields_max,
             ration: Ration { streams: 0, frames: 0 },
             frames: 0,
             resets_seen: 0,
@@ -193,7 +196,8 @@ impl Meter {
 
     /// A turn begins, which may begin so many streams.
     pub(super) fn begin_turn(&mut self, streams_max: usize) {
-        self.ration = Ration { streams: streams_max, frames: streams_max * FRAMES_PER_STREAM };
+        let frames = (streams_max * FRAMES_PER_STREAM).max(TURN_FRAMES_MIN);
+        self.ration = Ration { streams: streams_max, frames };
     }
 
     /// Whether this turn takes no frame more, of whatever kind.
@@ -212,12 +216,15 @@ impl Meter {
             let here = self.left.min(rest.len());
             if self.bears_fields() {
                 self.paths.see(&rest[..here]);
+                if self.paths.fields() > self.fields_max.saturating_mul(4) {
+                    return Err(Flood::Fields);
+                }
             }
             self.left -= here;
             if self.left == 0 && self.bears_fields() && self.head[4] & END_HEADERS != 0 {
                 let fields = self.paths.end();
                 self.ration.take_frames(fields / FIELDS_PER_FRAME);
-                if fields > FIELDS_MANY {
+                if fields > self.fields_max.saturating_mul(3) {
                     self.fields.take(now_ms)?;
                 }
             }
@@ -332,7 +339,7 @@ mod tests {
     }
 
     fn meter() -> Meter {
-        let mut meter = Meter::new(0);
+        let mut meter = Meter::new(0, 100);
         see(&mut meter, PREFACE, 0).expect("no frame yet");
         meter
     }
@@ -347,7 +354,7 @@ mod tests {
     fn pieces_of_any_size_are_the_same_frames() {
         let all = [PREFACE.to_vec(), frame(4, 0, 18), frame(1, 4, 300), frame(0, 1, 0)].concat();
         for size in 1..all.len() {
-            let mut meter = Meter::new(0);
+            let mut meter = Meter::new(0, 100);
             all.chunks(size).for_each(|piece| see(&mut meter, piece, 0).expect("no flood"));
             assert_eq!((meter.frames, meter.sections), (3, 1), "{size}");
             assert_eq!(meter.unfinished(), None);
@@ -501,12 +508,19 @@ mod tests {
         };
         let all = section(160).repeat(4);
         let (mut meter, mut bytes) = (meter(), &all[..]);
-        assert_eq!(turn(&mut meter, &mut bytes, 4).len(), 3, "eleven frames' work each");
-        let all = section(FIELDS_MANY + 1);
+        assert_eq!(turn(&mut meter, &mut bytes, 4).len(), 2, "21 frames' work each");
         for _ in 0..20 {
-            assert_eq!(see(&mut meter, &all, 0), Ok(()));
-            assert_eq!(see(&mut meter, &section(FIELDS_MANY), 0), Ok(()));
+            assert_eq!(see(&mut meter, &section(301), 0), Ok(()));
+            assert_eq!(see(&mut meter, &section(300), 0), Ok(()));
         }
-        assert_eq!(see(&mut meter, &all, 0), Err(Flood::Fields));
+        assert_eq!(see(&mut meter.clone(), &section(301), 0), Err(Flood::Fields));
+        // In no frame more than that, nor in all of one section.
+        let mut meter = Meter::new(0, 100);
+        assert_eq!(see(&mut meter, PREFACE, 0), Ok(()));
+        assert_eq!(see(&mut meter.clone(), &section(401), 0), Err(Flood::Fields));
+        let (mut begun, mut more) = (section(250), section(151));
+        (begun[4], more[KIND_AT], more[4]) = (0, CONTINUATION, 0);
+        assert_eq!(see(&mut meter, &begun, 0), Ok(()));
+        assert_eq!(see(&mut meter, &more, 0), Err(Flood::Fields));
     }
 }

@@ -49,9 +49,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
         kept: Option<ReadBuffer>,
         timers: Rc<Timers>,
         buffers: Buffers,
+        fields_max: usize,
     ) -> Self {
         Self {
-            meter: Meter::new(timers.now_ms()),
+            meter: Meter::new(timers.now_ms(), fields_max),
             stream,
             timers,
             buffers,
@@ -255,7 +256,7 @@ pub(super) fn let_others(cx: &mut Context<'_>) {
 }
 
 /// Reads that are dropped in one turn.
-const DROPS_MAX: usize = 4;
+const DROPS_MAX: usize = 16;
 
 /// What the library takes for its connection.
 pub(super) struct Guard<S>(pub(super) Rc<RefCell<Io<S>>>);
@@ -325,7 +326,7 @@ mod tests {
 
     fn guard(stream: tokio::io::DuplexStream) -> Guard<tokio::io::DuplexStream> {
         let timers = Timers::new(Instant::now());
-        Guard(Rc::new(RefCell::new(Io::new(stream, None, timers, Buffers::new()))))
+        Guard(Rc::new(RefCell::new(Io::new(stream, None, timers, Buffers::new(), 100))))
     }
 
     /// What the library would get in the turns of one connection, if all of `sent` came at once.

@@ -186,6 +186,11 @@ impl Paths {
         std::mem::take(&mut self.fields)
     }
 
+    /// How many fields the section has so far.
+    pub(super) fn fields(&self) -> usize {
+        self.fields
+    }
+
     /// How many streams are marked.
     pub(super) fn marked(&self) -> usize {
         self.marked.len()

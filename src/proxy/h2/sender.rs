@@ -19,15 +19,29 @@ use crate::net::buffer::TextBuffer;
 ///
 /// Each stream is bounded by its own window; but a client may open a hundred of them, and take
 /// nothing from its socket.
+///
+/// Who waits for room gets a share of it, and not all: else a hundred answers to one slow client
+/// would come in turns of a window each, and the last of them wait so long that it seems to be the
+/// client who takes nothing.
 pub(super) struct Held {
     bytes: Cell<usize>,
     bytes_max: usize,
     waiting: RefCell<Vec<Waker>>,
+    /// How many were told that there is room and did not take it yet.
+    called: Cell<usize>,
 }
+
+/// The least share: a frame of less would cost more than it carries.
+const SHARE_BYTES_MIN: usize = 4 * 1024;
 
 impl Held {
     pub(super) fn new(bytes_max: usize) -> Rc<Self> {
-        Rc::new(Self { bytes: Cell::new(0), bytes_max, waiting: RefCell::default() })
+        Rc::new(Self {
+            bytes: Cell::new(0),
+            bytes_max,
+            waiting: RefCell::default(),
+            called: Cell::new(0),
+        })
     }
 
     /// How many bytes more may be held; waits for one.
@@ -40,7 +54,12 @@ impl Held {
                 }
                 Poll::Pending
             }
-            room => Poll::Ready(room),
+            room => {
+                let rivals = self.called.get() + self.waiting.borrow().len();
+                self.called.set(self.called.get().saturating_sub(1));
+                let share = (self.bytes_max / 2).checked_div(rivals);
+                Poll::Ready(share.map_or(room, |share| room.min(share.max(SHARE_BYTES_MIN))))
+            }
         }
     }
 
@@ -48,7 +67,9 @@ impl Held {
         self.bytes.set(self.bytes.get() - bytes);
         // Not for every few bytes.
         if self.bytes.get() <= self.bytes_max / 2 {
-            self.waiting.borrow_mut().drain(..).for_each(Waker::wake);
+            let mut waiting = self.waiting.borrow_mut();
+            self.called.set(self.called.get() + waiting.len());
+            waiting.drain(..).for_each(Waker::wake);
         }
     }
 }
@@ -165,5 +186,36 @@ impl Watch for &RefCell<Sender> {
             None => sender.respond.poll_reset(cx),
         };
         reset.map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// One took all the room there was, and the hundredth waited until 99 had had a window each.
+    #[test]
+    fn whoever_waits_for_room_gets_a_share_of_it() {
+        let held = Held::new(1024 * 1024);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert_eq!(held.poll_room(&mut cx), Poll::Ready(1024 * 1024), "nobody waits");
+        held.bytes.set(1024 * 1024);
+        // Wakers that are all the same count once.
+        assert_eq!(held.poll_room(&mut cx), Poll::Pending);
+        let others = (0..63).map(|_| Waker::from(std::sync::Arc::new(Nobody)));
+        held.waiting.borrow_mut().extend(others);
+        held.give_back(600 * 1024);
+        held.give_back(100);
+        for called in (1..=64).rev() {
+            let share = (512 * 1024 / called).min(600 * 1024 + 100);
+            assert_eq!(held.poll_room(&mut cx), Poll::Ready(share), "there are {called} of them");
+        }
+        assert_eq!(held.poll_room(&mut cx), Poll::Ready(600 * 1024 + 100), "and now none");
+    }
+
+    struct Nobody;
+
+    impl std::task::Wake for Nobody {
+        fn wake(self: std::sync::Arc<Self>) {}
     }
 }

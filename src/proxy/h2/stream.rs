@@ -10,7 +10,8 @@ use std::rc::Rc;
 
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
-use http::Request;
+use http::header::COOKIE;
+use http::{HeaderMap, Request};
 
 use super::super::client::{Caller, Local};
 use super::super::connection::Open;
@@ -42,7 +43,7 @@ pub(super) struct Shared {
 }
 
 /// Streams that the first turns of a connection begin.
-const TURN_STREAMS_MIN: usize = 4;
+const TURN_STREAMS_MIN: usize = 2;
 
 /// Streams that one turn of a connection may come to begin.
 const TURN_STREAMS_MAX: usize = 32;
@@ -148,8 +149,10 @@ pub(super) async fn serve(stream: Stream) {
     let has_body = !stream.is_end_stream();
     let mut whole = worker.buffers.text();
     let mut head = worker.spare_request_head();
-    let judged = write_head(&mut whole, &parts, has_hash, has_body)
-        .map_err(Problem::of_request)
+    let judged = check_count(&site, &parts.headers)
+        .and_then(|()| {
+            write_head(&mut whole, &parts, has_hash, has_body).map_err(Problem::of_request)
+        })
         .and_then(|()| check_size(&site, &whole))
         .and_then(|()| head.parse(&whole).map_err(Problem::of_request));
     let head_asked = parts.method == http::Method::HEAD;
@@ -188,6 +191,17 @@ async fn answer_judged(
     let (timer, sender) = (answer.timer(), answer.sender());
     let mut body = StreamBody::new(exchange.site, timer, sender, stream, waits, pace);
     exchange.answer(head, whole, &mut body, answer).await
+}
+
+/// The limit on fields, of which cookies in pieces are one. It is checked again where the head is
+/// written; but to write hundreds of fields only to refuse them is dear.
+fn check_count(site: &Site, fields: &HeaderMap) -> Result<(), Problem> {
+    let fields_max = site.limits.fields_max;
+    let cookies = || fields.get_all(COOKIE).iter().skip(1).count();
+    match fields.len() > fields_max && fields.len() - cookies() > fields_max {
+        true => Err(Problem::of_scan(ScanError::TooManyFields)),
+        false => Ok(()),
+    }
 }
 
 /// The limits of HTTP/1.1, on what the head would be there.

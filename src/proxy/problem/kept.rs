@@ -75,6 +75,19 @@ impl Problem {
                 let detail = "too few replicas answered in time: try again later";
                 (503, "no-quorum", "UH", detail.to_owned())
             }
+            (Reason::Forgotten, _) => {
+                let detail = format!(
+                    "{reason} than this write: set the clocks of the nodes, and write again"
+                );
+                (503, "clock-behind", "NC", detail)
+            }
+            (Reason::Damaged, _) => {
+                let detail = format!(
+                    "{reason}: bring back the stores that are away; if there are none, the value is \
+                     lost, and is to be written again or deleted"
+                );
+                (503, "damaged", "UH", detail)
+            }
             (Reason::ClockBehind, _) => {
                 let detail = format!("{reason}: set the clocks of the nodes");
                 (503, "clock-behind", "NC", detail)

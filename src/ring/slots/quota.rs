@@ -85,11 +85,7 @@ pub(super) fn quotas(members: &[Member], replicas: usize, held: &[u32]) -> Quota
         }
     }
     let total = slots * replicas as u128;
-    // A zone's share is rounded too, so that there is room in it for what its shards are rounded to.
-    let rounded = |(&(part, whole), claim): (&Fraction, &Claim)| {
-        ((part / whole).max(claim.least), part.div_ceil(whole).min(claim.most))
-    };
-    let of_zones: Vec<(u128, u128)> = zone_shares.iter().zip(&zones).map(rounded).collect();
+    let of_zones: Vec<(u128, u128)> = zones.iter().map(|claim| (claim.least, claim.most)).collect();
     let copies = whole_numbers(total, &shard_shares, held, |at| usize::from(zone[at]), &of_zones);
     Quotas { copies, shares: shard_shares, zone, bounds, zones_short: names.len() < replicas }
 }

@@ -4,6 +4,7 @@
 //! 1. The sum of a slot is that of the records in it.
 //! 2. `names` has the keys of `kept`, `graves` its tombstones, and the pool's facts their numbers.
 //! 3. A watermark never goes down.
+//! 4. What is damaged is in no sum, and `hurt` has its keys.
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
@@ -16,7 +17,7 @@ use crate::store::meta::Meta;
 use crate::store::record::{BodyId, Place, RecordError};
 use crate::store::replica::doomed::doom;
 use crate::store::replica::pool::PoolFacts;
-use crate::store::replica::record::{Kept, RowKey, Value};
+use crate::store::replica::record::{Kept, RowKey, decode_meta};
 use crate::store::replica::sums::Deltas;
 use crate::store::tables::{POOLS, PoolTables};
 use crate::version::{VERSION_BYTES, Version};
@@ -42,6 +43,9 @@ pub struct Tables<'t> {
     names: ByBytes<'t, u64>,
     graves: ByBytes<'t, u64>,
     marks: BySlot<'t>,
+    /// Opened where something is damaged.
+    hurt: Option<ByBytes<'t, ()>>,
+    tx: &'t WriteTransaction,
     deltas: Deltas,
     tables: PoolTables,
     must_be_durable: bool,
@@ -157,10 +161,19 @@ impl<'t> Tables<'t> {
             names: tx.open_table(tables.names())?,
             graves: tx.open_table(tables.graves())?,
             marks: tx.open_table(tables.marks())?,
+            hurt: None,
+            tx,
             deltas: Deltas::default(),
             tables,
             must_be_durable: false,
         })
+    }
+
+    fn hurt(&mut self) -> Result<&mut ByBytes<'t, ()>, IndexError> {
+        if self.hurt.is_none() {
+            self.hurt = Some(self.tx.open_table(self.tables.hurt())?);
+        }
+        Ok(self.hurt.as_mut().expect("it was opened"))
     }
 }
 
@@ -242,7 +255,7 @@ impl<'a, 't> Shard<'a, 't> {
             (true, false) => drop(pool.graves.remove(key.bytes())?),
             (_, true) => drop(pool.graves.insert(key.bytes(), kept.modified_ms)?),
         }
-        let freed = self.forget_body(before, kept.value)?;
+        let freed = self.forget_body(before)?;
         if let Some(value) = kept.value {
             self.bodies.insert(value.place, value.body, body)?;
         }
@@ -254,21 +267,55 @@ impl<'a, 't> Shard<'a, 't> {
             }
             None => facts.tombstones += 1,
         }
-        let mut delta = Sum::of(key.key(), kept.version, kept.value.is_none());
+        let mut delta = kept.sum(key.key());
         if let Some(before) = before {
-            delta -= Sum::of(key.key(), before.version, before.value.is_none());
+            delta -= before.sum(key.key());
         }
         self.pool.deltas.note(slot_of(key.token()), delta);
+        if before.is_some_and(Kept::is_damaged) {
+            self.pool.hurt()?.remove(key.bytes())?;
+        }
         Ok(freed)
     }
 
-    /// Takes what was held out of the bodies and the numbers; the body that `after` is about to
-    /// overwrite stays until then.
-    fn forget_body(
+    /// Notes that the bytes of a value are lost or spoilt; whether that is news. A value that has
+    /// come instead is left as it is.
+    ///
+    /// # Errors
+    /// When the index cannot be read or changed.
+    pub fn damage(
         &mut self,
-        before: Option<&Kept>,
-        after: Option<Value>,
-    ) -> Result<Option<BodyId>, IndexError> {
+        key: &RowKey,
+        version: Version,
+        body: BodyId,
+    ) -> Result<bool, IndexError> {
+        let (mut kept, meta) = match self.pool.kept.get(key.bytes())? {
+            Some(row) => {
+                let (kept, meta) = Kept::decode(row.value())?;
+                (kept, decode_meta(meta)?)
+            }
+            None => return Ok(false),
+        };
+        let before = kept.sum(key.key());
+        // By both: a repaired value has the version of the one before it, and another body.
+        let is_it = kept.version == version;
+        let Some(value) = kept.value.as_mut().filter(|value| is_it && value.body == body) else {
+            return Ok(false);
+        };
+        if std::mem::replace(&mut value.is_damaged, true) {
+            return Ok(false);
+        }
+        self.pool.is_changed = true;
+        self.pool.kept.insert(key.bytes(), &kept.encode(&meta)[..])?;
+        let mut delta = Sum::default();
+        delta -= before;
+        self.pool.deltas.note(slot_of(key.token()), delta);
+        self.pool.hurt()?.insert(key.bytes(), ())?;
+        Ok(true)
+    }
+
+    /// Takes what was held out of the bodies and the numbers.
+    fn forget_body(&mut self, before: Option<&Kept>) -> Result<Option<BodyId>, IndexError> {
         let facts = &mut self.pool.facts;
         let Some(before) = before else { return Ok(None) };
         let Some(value) = before.value else {
@@ -277,10 +324,7 @@ impl<'a, 't> Shard<'a, 't> {
         };
         facts.values = facts.values.saturating_sub(1);
         facts.bytes = facts.bytes.saturating_sub(value.size);
-        let is_overwritten = |after: Value| (after.place, after.body) == (value.place, value.body);
-        if !after.is_some_and(is_overwritten) {
-            self.bodies.remove(value.place, value.body)?;
-        }
+        self.bodies.remove(value.place, value.body)?;
         Ok((value.place == Place::File).then_some(value.body))
     }
 
@@ -297,7 +341,7 @@ impl<'a, 't> Shard<'a, 't> {
         self.pool.kept.remove(key.bytes())?;
         self.pool.names.remove(key.key())?;
         self.pool.graves.remove(key.bytes())?;
-        self.forget_body(before.as_ref(), None)?;
+        self.forget_body(before.as_ref())?;
         let mut delta = Sum::default();
         delta -= Sum::of(key.key(), version, true);
         self.pool.deltas.note(slot_of(key.token()), delta);

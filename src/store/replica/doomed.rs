@@ -64,6 +64,7 @@ pub(in crate::store) fn step(
     tx.delete_table(tables.sums())?;
     tx.delete_table(tables.deltas())?;
     tx.delete_table(tables.marks())?;
+    tx.delete_table(tables.hurt())?;
     doomed.remove(&*place)?;
     step.done = Some(pool.to_owned());
     Ok(Some(step))
@@ -119,6 +120,10 @@ fn empty(
     }
     let mut marks = tx.open_table(tables.marks())?;
     while left > 0 && marks.pop_first()?.is_some() {
+        left -= 1;
+    }
+    let mut hurt = tx.open_table(tables.hurt())?;
+    while left > 0 && hurt.pop_first()?.is_some() {
         left -= 1;
     }
     // With rows to spare, it came to the end of each.

@@ -7,6 +7,7 @@ use http::{HeaderValue, Method, Response};
 use hyper::body::Incoming as RequestBody;
 
 use crate::ids::{ClusterId, PoolName};
+use crate::protocol::holding::Effect;
 use crate::protocol::replica::{Bound, Op, PoolEpoch, Refusal, State, Target, words};
 use crate::store::body::Body;
 use crate::store::engine::Store;
@@ -92,6 +93,7 @@ fn state(store: &Arc<Store>, parts: &Parts, pool: &str) -> Answer {
             values: facts.values,
             bytes: facts.bytes,
             tombstones: facts.tombstones,
+            damaged: view.damaged(pool).unwrap_or_default(),
             stages: store.stages().len() as u64,
         }
     });
@@ -116,7 +118,11 @@ async fn bind(store: &Arc<Store>, parts: &Parts, pool: &str) -> Answer {
     Ok(Response::new(Body::empty()))
 }
 
-/// `yes` or `no` as a field's value.
-pub(super) fn yes_or_no(yes: bool) -> HeaderValue {
-    HeaderValue::from_static(if yes { words::YES } else { words::NO })
+/// What a write has come to, as a field's value.
+pub(super) fn effect_field(effect: Effect) -> HeaderValue {
+    HeaderValue::from_static(match effect {
+        Effect::Applied => words::YES,
+        Effect::Superseded => words::NO,
+        Effect::Forgotten => words::FORGOTTEN,
+    })
 }

@@ -6,6 +6,7 @@ use prometheus::{IntCounter, IntGauge};
 use crate::protocol::replica::{Op, Refusal, words};
 use crate::store::http::Answer;
 use crate::store::metrics::Maker;
+use crate::store::replica::damage::FOUND;
 use crate::store::replica::pool::PoolFacts;
 
 const OPS: [&str; 15] = [
@@ -40,6 +41,10 @@ pub struct ReplicaMetrics {
     values: IntGauge,
     value_bytes: IntGauge,
     pub(in crate::store) tombstones: IntGauge,
+    /// Values whose bytes are lost or spoilt.
+    pub(in crate::store) damaged: IntGauge,
+    /// How such were found, by [`FOUND`](super::damage::FOUND).
+    pub(in crate::store) damage_found: [IntCounter; FOUND.len()],
     stale_epochs: IntCounter,
     dropped: IntCounter,
     raised: IntCounter,
@@ -52,7 +57,17 @@ impl ReplicaMetrics {
             "Requests of nodes answered, by operation and result.",
             &["op", "result"],
         )?;
+        let found = maker.labelled(
+            "replica_damage_found_total",
+            "Values found with bytes lost or spoilt, by what came upon them.",
+            &["by"],
+        )?;
         Ok(Self {
+            damaged: maker.gauge(
+                "replica_damaged_values",
+                "Values held of pools that keep data whose bytes are lost or spoilt.",
+            )?,
+            damage_found: FOUND.map(|by| found.with_label_values(&[by])),
             requests: OPS
                 .iter()
                 .map(|op| RESULTS.map(|result| requests.with_label_values(&[op, &result])))
@@ -100,7 +115,7 @@ impl ReplicaMetrics {
         };
         let result = match answer {
             Ok(response) => match response.headers().get(words::APPLIED) {
-                Some(applied) if applied == words::NO => 1,
+                Some(applied) if applied != words::YES => 1,
                 _ if response.status() == StatusCode::NOT_FOUND => 2,
                 _ if response.status().is_client_error() => 3,
                 _ => 0,

@@ -19,6 +19,13 @@
 //! what reads see. The sums of slots are kept in the transaction of each write, so that comparing
 //! two replicas reads 24 bytes a slot and never a key.
 //!
+//! # Damage
+//!
+//! A body that is gone, or whose bytes do not fit their digest, is noticed where it is read: for a
+//! client, for a copy, and at the start where its file is missing. Its record stays and says so
+//! (`damage`); it counts in no sum, so that the comparing of replicas finds it, and the same version
+//! put once more replaces it.
+//!
 //! # The fence
 //!
 //! The highest epoch that a pool's requests told is kept durably before the first of them is
@@ -30,6 +37,7 @@
 //! What is left of one that was born earlier is emptied by and by (`doomed`).
 
 pub(super) mod change;
+pub(super) mod damage;
 pub(super) mod doomed;
 mod fields;
 pub(super) mod http;
@@ -38,6 +46,7 @@ mod pages;
 pub(super) mod pool;
 mod queries;
 pub(super) mod record;
+pub(super) mod scrub;
 pub(super) mod stages;
 pub(super) mod sums;
 mod values;

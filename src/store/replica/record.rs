@@ -5,7 +5,7 @@
 //! | bytes | content |
 //! | --- | --- |
 //! | 1 | version, 1 |
-//! | 1 | what is held: 0 a value in the index, 1 a value in a file, 2 a tombstone |
+//! | 1 | what is held: 0 a value in the index, 1 a value in a file, 2 a tombstone; 3 and 4 as 0 and 1, but damaged |
 //! | 26 | version of the write ([`Version::to_bytes`], big-endian) |
 //! | 8 | when it was written, milliseconds since 1970 |
 //!
@@ -23,6 +23,7 @@
 
 use crate::ids::{Digest, Token};
 use crate::protocol::holding::Held;
+use crate::protocol::replica::Sum;
 use crate::store::meta::Meta;
 use crate::store::record::{BodyId, Place, RecordError};
 use crate::version::{VERSION_BYTES, Version};
@@ -31,6 +32,8 @@ const FORM: u8 = 1;
 const VALUE_IN_INDEX: u8 = 0;
 const VALUE_IN_FILE: u8 = 1;
 const TOMBSTONE: u8 = 2;
+const DAMAGED_IN_INDEX: u8 = 3;
+const DAMAGED_IN_FILE: u8 = 4;
 
 /// Bytes of a key's token in a row's key.
 const TOKEN_BYTES: usize = 8;
@@ -96,8 +99,10 @@ pub struct Value {
     pub place: Place,
     /// Its length in bytes.
     pub size: u64,
-    /// BLAKE3 of its bytes.
+    /// BLAKE3 of its bytes, as they were taken in.
     pub digest: Digest,
+    /// Whether the bytes were found to be gone or to be others.
+    pub is_damaged: bool,
 }
 
 impl Kept {
@@ -105,8 +110,24 @@ impl Kept {
     #[must_use]
     pub fn held(&self) -> Held {
         match self.value {
+            Some(Value { is_damaged: true, .. }) => Held::Damaged(self.version),
             Some(_) => Held::Value(self.version),
             None => Held::Tombstone(self.version),
+        }
+    }
+
+    /// Whether it is a value whose bytes are lost or spoilt.
+    #[must_use]
+    pub fn is_damaged(&self) -> bool {
+        self.value.is_some_and(|value| value.is_damaged)
+    }
+
+    /// What it adds to the sum of its slot.
+    #[must_use]
+    pub fn sum(&self, key: &[u8]) -> Sum {
+        match self.is_damaged() {
+            true => Sum::default(),
+            false => Sum::of(key, self.version, self.value.is_none()),
         }
     }
 
@@ -115,9 +136,11 @@ impl Kept {
     pub fn encode(&self, meta: &Meta) -> Vec<u8> {
         let mut out = Vec::with_capacity(96 + meta.len_bytes());
         out.push(FORM);
-        out.push(match self.value {
-            Some(Value { place: Place::Index, .. }) => VALUE_IN_INDEX,
-            Some(Value { place: Place::File, .. }) => VALUE_IN_FILE,
+        out.push(match self.value.map(|value| (value.place, value.is_damaged)) {
+            Some((Place::Index, false)) => VALUE_IN_INDEX,
+            Some((Place::File, false)) => VALUE_IN_FILE,
+            Some((Place::Index, true)) => DAMAGED_IN_INDEX,
+            Some((Place::File, true)) => DAMAGED_IN_FILE,
             None => TOMBSTONE,
         });
         out.extend_from_slice(&self.version.to_bytes());
@@ -150,8 +173,8 @@ impl Kept {
         let version = Version::from_bytes(version);
         let modified_ms = u64::from_le_bytes(*modified_ms);
         let place = match kind {
-            VALUE_IN_INDEX => Place::Index,
-            VALUE_IN_FILE => Place::File,
+            VALUE_IN_INDEX | DAMAGED_IN_INDEX => Place::Index,
+            VALUE_IN_FILE | DAMAGED_IN_FILE => Place::File,
             TOMBSTONE if bytes.is_empty() => {
                 return Some((Self { version, modified_ms, value: None }, bytes));
             }
@@ -165,6 +188,7 @@ impl Kept {
             place,
             size: u64::from_le_bytes(*size),
             digest: Digest(*digest),
+            is_damaged: matches!(kind, DAMAGED_IN_INDEX | DAMAGED_IN_FILE),
         };
         Some((Self { version, modified_ms, value: Some(value) }, meta))
     }
@@ -194,6 +218,7 @@ mod tests {
             place: Place::File,
             size: 5_000_000_000,
             digest: Digest(*blake3::hash(b"hello").as_bytes()),
+            is_damaged: false,
         };
         let kept = Kept {
             version: Version { stamp: Stamp::of_ms(1_763_762_400_125), proposer },
@@ -224,6 +249,14 @@ mod tests {
             ]
             .concat()
         );
+        let hurt = |place| {
+            let value = kept.value.map(|value| Value { place, is_damaged: true, ..value });
+            let bytes = Kept { value, ..kept }.encode(&meta);
+            let (found, rest) = Kept::decode(&bytes).expect("our own");
+            assert_eq!((found.value, rest.is_empty()), (value, false));
+            hex(&bytes[..2])
+        };
+        assert_eq!([hurt(Place::Index), hurt(Place::File)], ["0103", "0104"]);
         let gone = Kept { value: None, ..kept };
         assert_eq!(hex(&gone.encode(&meta)), ["0102", version, "7b68e5cf8b010000"].concat());
     }
@@ -252,8 +285,8 @@ mod tests {
         let mut other = bytes.clone();
         other[0] = 2;
         assert_eq!(Kept::decode(&other), Err(RecordError::Version(2)));
-        // A tombstone has no more behind it, and there is no fourth kind.
-        for kind in [2, 3] {
+        // A tombstone has no more behind it, and there is no sixth kind.
+        for kind in [2, 5] {
             other.clone_from(&bytes);
             other[1] = kind;
             assert_eq!(Kept::decode(&other), Err(RecordError::Malformed));

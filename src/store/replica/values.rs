@@ -8,18 +8,20 @@ use http::{Method, Response, StatusCode};
 use hyper::body::Incoming as RequestBody;
 
 use crate::ids::Digest;
-use crate::protocol::replica::words;
+use crate::protocol::replica::{Refusal, words};
 use crate::store::body::Body;
 use crate::store::engine::ReadError;
 use crate::store::http::{
-    Answer, READ_ATTEMPTS_MAX, meta_problem, open_file, range, take_in, unreadable,
+    Answer, READ_ATTEMPTS_MAX, meta_problem, open_at, range, take_in, unreadable,
 };
+use crate::store::index::IndexError;
 use crate::store::meta::Meta;
 use crate::store::problem::Problem;
 use crate::store::range::{Selection, select};
 use crate::store::record::Place;
-use crate::store::replica::fields::{Ask, VERSION, optional, version_field};
-use crate::store::replica::http::yes_or_no;
+use crate::store::replica::damage::{BY_READING, Suspect, is_loss};
+use crate::store::replica::fields::{Ask, VERSION, optional, text, version_field};
+use crate::store::replica::http::effect_field;
 use crate::store::replica::record::{Kept, Value};
 use crate::store::replica::stages::Stage;
 use crate::store::replica::write::{KeptAction, KeptDone};
@@ -82,9 +84,27 @@ pub(super) async fn put(ask: &Ask<'_>, body: &mut RequestBody) -> Answer {
     let meta = Meta::pick(&ask.parts.headers).map_err(|error| meta_problem(&error))?;
     may_write(ask)?;
     let body = take_in(ask.store, body).await?;
+    check_digest(ask, &body)?;
     let inline = if let NewBody::Small(bytes, _) = &body { bytes.len() } else { 0 };
     let cost_bytes = meta.len_bytes() + inline;
     judged(ask.write(KeptAction::Put(key, version, modified_ms, meta, body), cost_bytes).await?)
+}
+
+/// Refuses a body that is not what the one who sends it was given.
+fn check_digest(ask: &Ask<'_>, body: &NewBody) -> Result<(), Problem> {
+    let Some(told) = text(&ask.parts.headers, words::DIGEST)? else { return Ok(()) };
+    let found = match body {
+        NewBody::Small(_, digest) => *digest,
+        NewBody::Large(incoming) => incoming.digest(),
+    };
+    if told.eq_ignore_ascii_case(&found.to_string()) {
+        return Ok(());
+    }
+    let detail = format!(
+        "The body has the digest {found}, `Ringway-Digest` says {told}; nothing was done. It was \
+         spoilt where it was read, or on its way."
+    );
+    Err(Problem::refusal(Refusal::OtherBytes, "The bytes are others", detail))
 }
 
 /// Deletes a key under a version.
@@ -94,13 +114,13 @@ pub(super) async fn delete(ask: &Ask<'_>) -> Answer {
 }
 
 fn judged(done: KeptDone) -> Answer {
-    let KeptDone::Judged { applied, newest } = done else {
+    let KeptDone::Judged { effect, newest } = done else {
         unreachable!("a write of one key is judged")
     };
     let mut response = Response::new(Body::empty());
     let fields = response.headers_mut();
     fields.insert(VERSION, version_field(newest));
-    fields.insert(APPLIED, yes_or_no(applied));
+    fields.insert(APPLIED, effect_field(effect));
     Ok(response)
 }
 
@@ -119,11 +139,15 @@ pub(super) async fn get(ask: &Ask<'_>) -> Answer {
             Err(watermark) => return Ok(absent(watermark, false)),
         };
         let Some(value) = kept.value else { return Ok(absent(kept.version, true)) };
+        let suspect = || Suspect::new(ask.store, &ask.pool, &key, kept.version, value);
         if only.is_some_and(|only| only != kept.version) {
             let mut response = Response::new(Body::empty());
             *response.status_mut() = StatusCode::PRECONDITION_FAILED;
             response.headers_mut().insert(VERSION, version_field(kept.version));
             return Ok(response);
+        }
+        if value.is_damaged {
+            return Err(damaged(kept.version));
         }
         let selection = match range(ask.parts) {
             Some(range) => select(range.as_bytes(), value.size),
@@ -139,14 +163,30 @@ pub(super) async fn get(ask: &Ask<'_>) -> Answer {
         };
         let body = match value.place {
             _ if !wants_content => Some(Body::empty()),
-            Place::Index => {
-                let bytes =
-                    view.body(value.body, value.size).map_err(|error| unreadable(&error))?;
-                Some(Body::memory(part(&bytes, first, length)))
-            }
-            Place::File => open_file(ask.store, value.body, value.size, first)
-                .await?
-                .map(|file| Body::file(file, length, ask.store.share())),
+            Place::Index => match view.body(value.body, value.size) {
+                Ok(bytes) if *blake3::hash(&bytes).as_bytes() == value.digest.0 => {
+                    Some(Body::memory(part(&bytes, first, length)))
+                }
+                Ok(_) => return Err(spoilt(suspect(), kept.version, OTHERS).await),
+                Err(IndexError::Body) => {
+                    return Err(spoilt(suspect(), kept.version, "it is not in the index").await);
+                }
+                Err(error) => return Err(unreadable(&error)),
+            },
+            Place::File => match open_at(ask.store, value.body, value.size, first).await? {
+                Ok(file) => file.map(|file| {
+                    let is_whole = selection == Selection::Whole;
+                    Body::watched(file, length, ask.store.share(), suspect(), is_whole)
+                }),
+                Err(ReadError::Damaged) => {
+                    let why = "its file is gone or has another length";
+                    return Err(spoilt(suspect(), kept.version, why).await);
+                }
+                Err(ReadError::Body(error)) if is_loss(&error) => {
+                    return Err(spoilt(suspect(), kept.version, &error.to_string()).await);
+                }
+                Err(error) => return Err(unreadable(&error)),
+            },
         };
         // None: the file went between the look at the index and this one. The next view has what
         // came instead.
@@ -164,6 +204,24 @@ pub(super) async fn get(ask: &Ask<'_>) -> Answer {
         return Ok(response);
     }
     Err(unreadable(&ReadError::Damaged))
+}
+
+/// What is said of bytes that do not fit their digest.
+const OTHERS: &str = "its bytes are not those that were taken in";
+
+/// Notes the damage, and says so.
+async fn spoilt(suspect: Suspect, version: Version, why: &str) -> Problem {
+    suspect.note(BY_READING, why).await;
+    damaged(version)
+}
+
+/// The answer where bytes should be and are not. It tells the version, as every answer about a key
+/// does, so that nothing older is taken for the newest.
+fn damaged(version: Version) -> Problem {
+    let detail = "The bytes of this value are lost or spoilt here. Ask another replica, and write \
+                  this version once more here.";
+    Problem::refusal(Refusal::Damaged, "The value is damaged", detail)
+        .with(VERSION, version_field(version))
 }
 
 fn part(bytes: &Bytes, first: u64, length: u64) -> Bytes {

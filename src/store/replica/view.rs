@@ -51,7 +51,7 @@ impl PoolView {
     }
 
     /// The names of its tables.
-    pub(super) fn tables(&self) -> PoolTables {
+    pub(in crate::store) fn tables(&self) -> PoolTables {
         PoolTables::of(self.name.as_str(), self.facts.birth)
     }
 

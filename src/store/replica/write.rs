@@ -4,12 +4,12 @@
 //! held, then the stage. See [`crate::protocol::holding`] for the rule.
 
 use crate::ids::{Birth, ClusterId, PoolName, ShardId, Token};
-use crate::protocol::holding::{Admission, Decision, admit, decide};
+use crate::protocol::holding::{Admission, Decision, Effect, admit, decide};
 use crate::protocol::replica::{PoolEpoch, StageId, slot_of};
 use crate::store::change::Change;
 use crate::store::index::IndexError;
 use crate::store::meta::Meta;
-use crate::store::record::Place;
+use crate::store::record::{BodyId, Place};
 use crate::store::replica::change::Shard;
 use crate::store::replica::fields::check_birth;
 use crate::store::replica::record::{Kept, RowKey, Value};
@@ -48,6 +48,8 @@ pub enum KeptAction {
     Put(RowKey, Version, Option<u64>, Meta, NewBody),
     /// That the key be deleted.
     Delete(RowKey, Version),
+    /// That the value of this version, which has this body, be known as damaged. Asked by the store itself.
+    Damage(RowKey, Version, BodyId),
     /// That the watermark of a slot be raised to this and to these tombstones, and they be dropped.
     Collect(u16, Version, Vec<(Vec<u8>, Version)>),
 }
@@ -70,11 +72,13 @@ pub enum KeptDone {
     Done,
     /// The write was judged.
     Judged {
-        /// Whether it is what is held.
-        applied: bool,
+        /// What it has come to.
+        effect: Effect,
         /// What is.
         newest: Version,
     },
+    /// The value is known as damaged; whether that is news.
+    Damaged(bool),
     /// Tombstones were collected.
     Dropped {
         /// How many records went.
@@ -130,6 +134,15 @@ pub(in crate::store) fn apply(
         change.pools().bind(write.pool.as_str(), write.cluster, id.clone(), write.birth)?;
         return Ok(Ok(KeptDone::Done));
     };
+    // The store's own word: by nobody's leave, and in no epoch.
+    if let KeptAction::Damage(key, version, body) = &write.action {
+        if batch.room < Room::Deletes {
+            return Ok(Err(WriteError::Full.into()));
+        }
+        let is_news = shard.damage(key, *version, *body)?;
+        batch.hurt |= is_news;
+        return Ok(Ok(KeptDone::Damaged(is_news)));
+    }
     if shard.facts().cluster != write.cluster {
         return Ok(Err(KeptError::OtherCluster));
     }
@@ -160,7 +173,7 @@ pub(in crate::store) fn apply(
         Admission::Current => {}
     }
     match &mut write.action {
-        KeptAction::Raise | KeptAction::Bind(_) => Ok(Ok(KeptDone::Done)),
+        KeptAction::Raise | KeptAction::Bind(_) | KeptAction::Damage(..) => Ok(Ok(KeptDone::Done)),
         KeptAction::Commit(key, stage, version) => {
             commit(batch, &mut shard, &write.pool, key, *stage, *version)
         }
@@ -178,14 +191,15 @@ pub(in crate::store) fn apply(
                 Ok(before) => before,
                 Err(judged) => return Ok(judged),
             };
-            if batch.room == Room::Nothing {
+            if batch.room < Room::Deletes {
                 return Ok(Err(WriteError::Full.into()));
             }
             let modified_ms = version.stamp.unix_ms();
             let kept = Kept { version: *version, modified_ms, value: None };
             let freed = shard.put(key, before.as_ref(), &kept, &Meta::default(), b"")?;
             batch.freed.extend(freed);
-            Ok(Ok(KeptDone::Judged { applied: true, newest: *version }))
+            batch.hurt |= before.is_some_and(|before| before.is_damaged());
+            Ok(Ok(KeptDone::Judged { effect: Effect::Applied, newest: *version }))
         }
         KeptAction::Collect(slot, least, tombstones) => {
             if batch.room != Room::Puts {
@@ -205,7 +219,7 @@ fn bind_anew(
     before: Birth,
     of: (ClusterId, ShardId, Birth),
 ) -> Result<Outcome, IndexError> {
-    if batch.room == Room::Nothing {
+    if batch.room < Room::Deletes {
         return Ok(Err(WriteError::Full.into()));
     }
     tracing::info!(%pool, %before, now = %of.2, "the pool was made anew: its former objects go");
@@ -223,9 +237,11 @@ fn judge(
 ) -> Result<Result<Option<Kept>, Outcome>, IndexError> {
     let (held, before) = shard.held(key)?;
     let newest = held.newest();
-    Ok(match decide(held, version) {
-        Decision::Repeat => Err(Ok(KeptDone::Judged { applied: true, newest })),
-        Decision::Superseded => Err(Ok(KeptDone::Judged { applied: false, newest })),
+    let decision = decide(held, version);
+    Ok(match decision {
+        Decision::Repeat | Decision::Superseded | Decision::Forgotten => {
+            Err(Ok(KeptDone::Judged { effect: decision.effect(), newest }))
+        }
         Decision::Apply if before.is_some() => Ok(before),
         // The key appears. One that is there already, elsewhere on the circle, would be there twice.
         Decision::Apply => match shard.token_of(key.key())? {
@@ -283,13 +299,9 @@ impl Put<'_> {
         }
         let (value, bytes) = match body {
             NewBody::Small(bytes, digest) => {
-                // In the place of the body that it replaces, if that is in the index too: one page is
-                // changed then where two would be.
-                let before = self.before.and_then(|before| before.value);
-                let before = before.filter(|value| value.place == Place::Index);
-                let body = before.map_or_else(|| batch.core.blobs.next_id(), |value| value.body);
-                let size = bytes.len() as u64;
-                (Value { body, place: Place::Index, size, digest: *digest }, &bytes[..])
+                let (body, size) = (batch.core.blobs.next_id(), bytes.len() as u64);
+                let (place, digest) = (Place::Index, *digest);
+                (Value { body, place, size, digest, is_damaged: false }, &bytes[..])
             }
             NewBody::Large(incoming) => {
                 match batch.core.blobs.keep(incoming) {
@@ -297,15 +309,17 @@ impl Put<'_> {
                     Err(error) if is_no_space(&error) => return Ok(Err(WriteError::Full.into())),
                     Err(error) => return Err(error.into()),
                 }
-                let (body, size) = (incoming.id(), incoming.size());
-                (Value { body, place: Place::File, size, digest: incoming.digest() }, &[][..])
+                let (body, size, digest) = (incoming.id(), incoming.size(), incoming.digest());
+                let (place, is_damaged) = (Place::File, false);
+                (Value { body, place, size, digest, is_damaged }, &[][..])
             }
         };
         let kept =
             Kept { version: self.version, modified_ms: self.modified_ms, value: Some(value) };
         let freed = shard.put(self.key, self.before.as_ref(), &kept, self.meta, bytes)?;
         batch.freed.extend(freed);
-        Ok(Ok(KeptDone::Judged { applied: true, newest: self.version }))
+        batch.hurt |= self.before.is_some_and(|before| before.is_damaged());
+        Ok(Ok(KeptDone::Judged { effect: Effect::Applied, newest: self.version }))
     }
 }
 

@@ -1,6 +1,9 @@
 //! What goes wrong.
 
-use super::world::{Event, World};
+use ringway::protocol::holding::Held;
+
+use super::store::Store;
+use super::world::{Event, STRICT_KEYS, World};
 
 impl World {
     pub fn fault(&mut self) {
@@ -22,7 +25,8 @@ impl World {
                 self.stores[store].stopped_until_us = until_us;
                 self.tell(store, "store is stopped", &[("for_us", for_us)]);
             }
-            40..45 => self.replace_store(store),
+            40..43 => self.replace_store(store),
+            43..45 => self.rot(store),
             45..65 => {
                 let for_us = self.rng.u64(10_000..3_000_000);
                 self.proxies[proxy].stopped_until_us = self.now_us + for_us;
@@ -54,7 +58,9 @@ impl World {
 
     /// A store is lost for good, and a fresh one takes its place; one at a time.
     fn replace_store(&mut self, at: usize) {
-        if self.group.view.fresh.is_some() {
+        // With damage elsewhere it would be a second loss of the same.
+        let is_hurt = self.stores.iter().any(|store| !store.disk.damaged.is_empty());
+        if self.group.view.fresh.is_some() || is_hurt {
             return;
         }
         self.stores[at].replace();
@@ -62,6 +68,19 @@ impl World {
         self.filled.clear();
         self.tell(at, "store is replaced", &[]);
         self.count("replaced");
+    }
+
+    /// A store loses the bytes of a value that all have: two at once would be one loss too many.
+    fn rot(&mut self, at: usize) {
+        let key = self.rng.u8(0..=STRICT_KEYS);
+        let held = self.stores[at].disk.held(key);
+        let have = |store: &Store| store.disk.held(key) == held && store.live.held(key) == held;
+        if !matches!(held, Held::Value(_)) || !self.stores.iter().all(have) {
+            return;
+        }
+        self.stores[at].rot(key);
+        self.tell(at, "bytes are lost", &[("key", u64::from(key))]);
+        self.count("damaged");
     }
 
     pub fn start_store(&mut self, at: usize) {

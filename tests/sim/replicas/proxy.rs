@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use ringway::ids::{Incarnation, NodeId};
 use ringway::level::Level;
+use ringway::protocol::holding::Effect;
 use ringway::protocol::quorum::{Replicas, Set};
 use ringway::protocol::read::{self, Answer, Read, Record};
 use ringway::protocol::write::{self, Fault, Kind, Write};
@@ -301,7 +302,7 @@ impl World {
                 let is_asked = rules.keep(Rule::AskBeforeChoosing);
                 write.staged(store, if is_asked { held.newest() } else { Version::NONE });
             }
-            (Task::Write(write), Reply::Committed { is_applied: false, .. })
+            (Task::Write(write), Reply::Committed { effect: Effect::Superseded, .. })
                 if !rules.keep(Rule::OneVersion)
                     && level != Level::One
                     && write.outcome().is_none() =>
@@ -309,9 +310,13 @@ impl World {
                 self.stamp_anew(at, number);
                 return;
             }
-            (Task::Write(write), Reply::Committed { is_applied, newest }) => {
-                write.committed(store, is_applied, newest);
-                if !is_applied {
+            // The network repeats letters here: an earlier one may have come to something else.
+            (Task::Write(write), Reply::Committed { effect: Effect::Forgotten, .. }) => {
+                write.commit_failed(store, Fault::Unknown);
+            }
+            (Task::Write(write), Reply::Committed { effect, newest }) => {
+                write.committed(store, effect, newest);
+                if effect == Effect::Superseded {
                     self.count("superseded");
                 }
             }
@@ -325,9 +330,7 @@ impl World {
                 write.commit_failed(store, Fault::Unknown);
             }
             (Task::Read(read), Reply::Held(held)) => read.held(store, held),
-            (Task::Read(read), Reply::Committed { is_applied, .. }) => {
-                read.repaired(store, is_applied);
-            }
+            (Task::Read(read), Reply::Committed { effect, .. }) => read.repaired(store, effect),
             (Task::Read(read), Reply::Stale) => {
                 read.failed(store);
                 read.repair_failed(store);
@@ -387,7 +390,7 @@ impl World {
                 write::Output::Hint { version, replica } => {
                     self.hint(at, replica, head.key, version);
                     if !self.rules.keep(Rule::HintsAreNoAcks) {
-                        write.committed(replica, false, Version::NONE);
+                        write.committed(replica, Effect::Superseded, Version::NONE);
                     }
                     continue;
                 }
@@ -425,7 +428,7 @@ impl World {
                 read::Output::CheckLease => read.lease_lost(),
                 read::Output::Ask { to } => self.ask(at, number, head, to, &Request::Ask),
                 read::Output::Repair { to, .. } if !self.rules.keep(Rule::RepairBeforeAnswer) => {
-                    to.iter().for_each(|replica| read.repaired(replica, false));
+                    to.iter().for_each(|replica| read.repaired(replica, Effect::Superseded));
                 }
                 read::Output::Repair { record, to, .. } => {
                     self.count("read repair");

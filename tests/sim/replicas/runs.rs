@@ -18,6 +18,7 @@ impl runner::World for Replicas {
         "acknowledged",
         "collected",
         "copy",
+        "damaged",
         "division",
         "epoch",
         "filled",

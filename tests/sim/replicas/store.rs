@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringway::protocol::holding::{Decision, Held, decide, may_drop};
+use ringway::protocol::holding::{Decision, Effect, Held, decide, may_drop};
 use ringway::protocol::read::Record;
 use ringway::version::Version;
 
@@ -41,7 +41,7 @@ pub enum Reply {
     Staged(Version),
     Held(Held),
     Committed {
-        is_applied: bool,
+        effect: Effect,
         newest: Version,
     },
     NotStaged,
@@ -59,6 +59,8 @@ pub enum Reply {
 pub struct Kept {
     pub records: BTreeMap<Key, Record>,
     pub watermark: Version,
+    /// Values whose bytes it has lost.
+    pub damaged: BTreeSet<Key>,
     /// The highest epoch that it was told.
     pub fence: u64,
 }
@@ -84,6 +86,7 @@ impl Kept {
     pub fn held(&self, key: Key) -> Held {
         match self.records.get(&key) {
             Some(Record { version, is_tombstone: true }) => Held::Tombstone(*version),
+            Some(Record { version, .. }) if self.damaged.contains(&key) => Held::Damaged(*version),
             Some(Record { version, is_tombstone: false }) => Held::Value(*version),
             None => Held::Absent { watermark: self.watermark },
         }
@@ -106,6 +109,12 @@ impl Store {
     pub fn replace(&mut self) {
         let (identity, starts) = (self.identity + 1, self.starts + 1);
         *self = Self { identity, starts, ..Self::new() };
+    }
+
+    /// Its disk has lost the bytes of a value.
+    pub fn rot(&mut self, key: Key) {
+        self.live.damaged.insert(key);
+        self.disk.damaged.insert(key);
     }
 
     pub fn sync(&mut self) {
@@ -145,7 +154,9 @@ impl Store {
             }
             Request::Tell => Reply::Told,
             Request::List => {
-                Reply::Listed { records: self.live.records.clone(), watermark: self.live.watermark }
+                let mut records = self.live.records.clone();
+                records.retain(|key, _| !self.live.damaged.contains(key));
+                Reply::Listed { records, watermark: self.live.watermark }
             }
             Request::Raise(collected) => {
                 for (key, version) in collected {
@@ -163,8 +174,9 @@ impl Store {
         let decision = decide(self.live.held(key), record.version);
         if decision == Decision::Apply {
             self.live.records.insert(key, record);
+            self.live.damaged.remove(&key);
         }
         let newest = self.live.held(key).newest();
-        Reply::Committed { is_applied: decision.is_applied(), newest }
+        Reply::Committed { effect: decision.effect(), newest }
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! Three stores in memory, each of which fails as a test says, and one worker with a lease.
 
+mod lists;
 mod reads;
 mod store;
 mod writes;
@@ -173,6 +174,17 @@ impl Bench {
         bench
     }
 
+    /// Has stores answer within so long.
+    fn answer_within(&mut self, limit: Duration) {
+        let mut settings = PoolSettings::clone(&self.pool.settings);
+        settings.timeouts.response_head = limit;
+        let topology = topology(&self.stores, Level::Quorum, 1);
+        let settings = Arc::new(settings);
+        let view = View::build(topology, None, 1, |_| Arc::clone(&settings));
+        self.pool = Arc::clone(&view.pools[0]);
+        *self.newer.borrow_mut() = Some(Arc::new(view));
+    }
+
     fn grant(&self, duration_ms: u64) {
         let settings = LeaseSettings {
             lease_ms: duration_ms,
@@ -237,6 +249,11 @@ impl Bench {
 
     async fn get(&self, level: Level) -> Result<Told, Failure> {
         self.carry_out(&self.request(Act::Get, level), &[], false).await
+    }
+
+    fn shard_name(&self, store: &FakeStore) -> String {
+        let place = self.stores.iter().position(|other| other.id == store.id);
+        self.pool.shards[place.expect("one of them")].id.to_string()
     }
 
     /// Hints left for a store.

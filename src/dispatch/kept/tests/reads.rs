@@ -153,3 +153,99 @@ fn a_replica_that_is_late_is_repaired_behind_the_answer() {
         until(|| stores[2].record(KEY).is_some_and(|record| record.version == old(2))).await;
     });
 }
+
+/// A disk had turned a bit around; the copy bore the true version, and the digest of what was copied.
+/// From then on nobody could tell which of the two was right.
+#[test]
+fn spoilt_bytes_are_brought_to_nobody() {
+    on_a_worker(|| async {
+        for size in [5, 300_000] {
+            let bench = Bench::new(Level::Quorum).await;
+            let whole = vec![9; size];
+            let stores = bench.replicas();
+            stores[0].hold(KEY, old(1), Some(b"older"));
+            stores[1].hold(KEY, old(2), Some(&whole));
+            stores[1].alter(KEY, |record| record.body[3] ^= 1);
+            stores[2].does(Does::Breaks);
+            let head = bench.request(Act::Head, Level::Quorum);
+            let refused = bench.carry_out(&head, &[], false).await.expect_err("no majority has it");
+            assert!(
+                matches!(refused, Failure::Kept(KeptFailure::NotApplied(Reason::TooFew(_), _))),
+                "{refused:?}"
+            );
+            assert_eq!(stores[0].record(KEY).expect("it is held").body, b"older");
+            // Where another one has it whole, that is the one to copy from.
+            stores[2].does(Does::Well);
+            stores[2].hold(KEY, old(2), Some(&whole));
+            let head = bench.request(Act::Head, Level::All);
+            bench.carry_out(&head, &[], false).await.expect("an answer");
+            let record = stores[0].record(KEY).expect("it was repaired");
+            assert!(record.version == old(2) && record.body == whole);
+        }
+    });
+}
+
+#[test]
+fn a_damaged_replica_is_passed_over_and_brought_the_value_anew() {
+    on_a_worker(|| async {
+        for size in [5, 300_000] {
+            let whole = vec![9; size];
+            let some_damaged = async |count: usize| {
+                let bench = Bench::new(Level::Quorum).await;
+                let stores = bench.replicas();
+                stores.iter().for_each(|store| store.hold(KEY, old(2), Some(&whole)));
+                stores[..count].iter().for_each(|store| {
+                    store.alter(KEY, |record| (record.damaged, record.body) = (true, Vec::new()));
+                });
+                bench
+            };
+            // At `one` by a hint, at the others before the answer.
+            let bench = some_damaged(2).await;
+            let told = bench.get(Level::One).await.expect("the third has it");
+            assert_eq!((told.status, &told.body), (200, &whole));
+            assert_eq!(told.fields["shard"], bench.shard_name(bench.replicas()[2]));
+            let hints: Vec<_> =
+                bench.replicas().iter().map(|store| bench.hints_for(store)).collect();
+            assert_eq!(hints[2], 0, "{hints:?}");
+            for level in [Level::Quorum, Level::All] {
+                let bench = some_damaged(2).await;
+                let told = bench.get(level).await.expect("the third has it");
+                assert_eq!((told.status, &told.body), (200, &whole));
+                let is_whole =
+                    |record: super::store::Record| !record.damaged && record.body == whole;
+                let stores = bench.replicas();
+                until(|| stores.iter().all(|store| store.record(KEY).is_some_and(is_whole))).await;
+            }
+            // What nobody has is not answered as if it had never been.
+            let bench = some_damaged(3).await;
+            let refused = bench.get(Level::One).await.expect_err("nobody has it");
+            assert!(matches!(refused, Failure::Kept(KeptFailure::NoReplica)), "{refused:?}");
+            let refused = bench.get(Level::Quorum).await.expect_err("nobody has it");
+            assert!(
+                matches!(refused, Failure::Kept(KeptFailure::NotApplied(Reason::Damaged, _))),
+                "{refused:?}"
+            );
+            bench.put(Level::Quorum, b"new").await.expect("it can be written again");
+            assert_eq!(bench.get(Level::Quorum).await.expect("an answer").body, b"new");
+        }
+    });
+}
+
+/// What had come of a spoilt body was with the client already: the rest from another replica would
+/// make a whole answer of it, of right length and wrong bytes.
+#[test]
+fn a_body_that_proves_to_be_spoilt_is_not_continued() {
+    on_a_worker(|| async {
+        for level in [Level::One, Level::Quorum] {
+            let bench = Bench::new(Level::Quorum).await;
+            for store in bench.replicas() {
+                store.hold(KEY, old(1), Some(b"0123456789ab"));
+                store.does(Does::SpoilsBodies(4));
+            }
+            let broke = bench.get(level).await.expect_err("it is cut");
+            assert!(matches!(broke, Failure::AnswerBroke), "{broke:?}");
+            let left = bench.replicas().iter().map(|store| bench.hints_for(store)).sum::<usize>();
+            assert_eq!(left, 1, "who was found out is brought it anew");
+        }
+    });
+}

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::ids::StoreId;
+use crate::ids::{StoreId, Token};
+use crate::protocol::replica::{Entry, Page};
 use crate::version::Version;
 
 /// What a store does with requests.
@@ -17,6 +18,8 @@ pub(super) enum Does {
     Well,
     /// Closes the connection under every request.
     Breaks,
+    /// The same, from the request on that has so many before it.
+    BreaksFrom(usize),
     /// Closes the connection under every commit, carried out or not.
     BreaksAtCommit,
     /// Takes connections, and reads nothing.
@@ -29,6 +32,12 @@ pub(super) enum Does {
     Knows(u64),
     /// Sends so many bytes of a body, and closes the connection.
     CutsBodies(usize),
+    /// The same, and has found by then that the value is damaged.
+    SpoilsBodies(usize),
+    /// Answers pages that cannot be: keys twice.
+    Garbles,
+    /// Refuses commits and puts for a watermark that it did not have before.
+    Collects,
 }
 
 /// What is held of one key.
@@ -38,6 +47,17 @@ pub(super) struct Record {
     pub(super) tombstone: bool,
     pub(super) body: Vec<u8>,
     pub(super) kept: String,
+    /// Of the body as it was taken in.
+    pub(super) digest: String,
+    /// Whether the store knows that it has lost the body.
+    pub(super) damaged: bool,
+}
+
+impl Record {
+    fn new(version: Version, tombstone: bool, body: Vec<u8>, kept: String) -> Self {
+        let digest = blake3::hash(&body).to_hex().to_string();
+        Self { version, tombstone, body, kept, digest, damaged: false }
+    }
 }
 
 pub(super) struct State {
@@ -79,13 +99,15 @@ impl FakeStore {
     }
 
     pub(super) fn hold(&self, key: &str, version: Version, body: Option<&[u8]>) {
-        let record = Record {
-            version,
-            tombstone: body.is_none(),
-            body: body.unwrap_or_default().to_vec(),
-            kept: "Content-Type: text/plain\r\n".to_owned(),
-        };
+        let kept = "Content-Type: text/plain\r\n".to_owned();
+        let bytes = body.unwrap_or_default().to_vec();
+        let record = Record::new(version, body.is_none(), bytes, kept);
         self.state.borrow_mut().records.insert(key.to_owned(), record);
+    }
+
+    /// Does something to what is held of a key.
+    pub(super) fn alter(&self, key: &str, change: impl FnOnce(&mut Record)) {
+        change(self.state.borrow_mut().records.get_mut(key).expect("it is held"));
     }
 }
 
@@ -115,7 +137,14 @@ async fn serve(mut stream: TcpStream, id: StoreId, state: Rc<RefCell<State>>) {
         let does = state.borrow().does;
         state.borrow_mut().asked.push(request.first.clone());
         let is_commit = request.first.starts_with("POST");
-        if does == Does::Breaks || (does == Does::BreaksAtCommit && is_commit) {
+        let count = state.borrow().asked.len();
+        let breaks = match does {
+            Does::Breaks => true,
+            Does::BreaksFrom(well) => count > well,
+            Does::BreaksAtCommit => is_commit,
+            _ => false,
+        };
+        if breaks {
             return;
         }
         let (status, fields, body) = answer(&mut state.borrow_mut(), &request);
@@ -126,6 +155,11 @@ async fn serve(mut stream: TcpStream, id: StoreId, state: Rc<RefCell<State>>) {
         let is_head = request.first.starts_with("HEAD");
         let (cut, ends) = match does {
             Does::CutsBodies(at) if !is_head && at < length => (at, true),
+            Does::SpoilsBodies(at) if !is_head && at < length => {
+                let mut state = state.borrow_mut();
+                state.records.values_mut().for_each(|record| record.damaged = true);
+                (at, true)
+            }
             _ if is_head => (0, false),
             _ => (length, false),
         };
@@ -201,6 +235,9 @@ fn answer(state: &mut State, request: &Request) -> (u16, String, Vec<u8>) {
     let (page, key) = rest.split_once('/').unwrap_or((rest, ""));
     let field = |name: &str| request.fields.get(name).cloned();
     let version = |name: &str| field(name).map(|text| text.parse::<Version>().expect("a version"));
+    if let Some(query) = rest.strip_prefix("list?") {
+        return list(state, query);
+    }
     let newest = state.records.get(key).map_or(Version::NONE, |record| record.version);
     if let Does::Knows(epoch) = state.does {
         let told = field("ringway-epoch").expect("an epoch");
@@ -213,10 +250,20 @@ fn answer(state: &mut State, request: &Request) -> (u16, String, Vec<u8>) {
     if state.does == Does::Full && method == "PUT" {
         return (507, "ringway-error: full\r\n".to_owned(), Vec::new());
     }
+    let is_write = matches!(method, "PUT" | "POST" | "DELETE") && page != "stage";
+    if state.does == Does::Collects && is_write {
+        let told = version("ringway-version").expect("a version");
+        let fields = format!("ringway-version: {told}\r\nringway-applied: forgotten\r\n");
+        return (200, fields, Vec::new());
+    }
     let put = |state: &mut State, tombstone, body: Vec<u8>, kept: String, version: Version| {
+        let record = Record::new(version, tombstone, body, kept);
+        if field("ringway-digest").is_some_and(|told| told != record.digest) {
+            return (422, "ringway-error: other-bytes\r\n".to_owned(), Vec::new());
+        }
         let applied = version >= newest;
-        if version > newest {
-            let record = Record { version, tombstone, body, kept };
+        let is_damaged = state.records.get(key).is_some_and(|record| record.damaged);
+        if version > newest || (version == newest && is_damaged) {
             state.records.insert(key.to_owned(), record);
         }
         let (now, word) = (newest.max(version), if applied { "yes" } else { "no" });
@@ -263,9 +310,15 @@ fn answer(state: &mut State, request: &Request) -> (u16, String, Vec<u8>) {
                 Some(record) if version("if-version").is_some_and(|only| only != newest) => {
                     (412, format!("ringway-version: {}\r\n", record.version), Vec::new())
                 }
+                Some(record) if record.damaged => {
+                    (500, format!("{told}ringway-error: damaged\r\n"), b"{}".to_vec())
+                }
                 Some(record) => {
-                    let size = record.body.len();
-                    let told = format!("{told}ringway-size: {size}\r\n{}", record.kept);
+                    let (size, digest) = (record.body.len(), &record.digest);
+                    let told = format!(
+                        "{told}ringway-size: {size}\r\nringway-digest: {digest}\r\n{}",
+                        record.kept
+                    );
                     match field("range") {
                         None => (200, told, record.body.clone()),
                         Some(range) => {
@@ -281,4 +334,37 @@ fn answer(state: &mut State, request: &Request) -> (u16, String, Vec<u8>) {
         }
         other => panic!("no store is asked {other:?}"),
     }
+}
+
+/// A page of keys, as `limit=7&prefix=a&after=b` asks for it; nothing in it is escaped here.
+fn list(state: &State, query: &str) -> (u16, String, Vec<u8>) {
+    let parameter =
+        |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    let limit: usize = parameter("limit").expect("a limit").parse().expect("a number");
+    let prefix = parameter("prefix").unwrap_or_default();
+    let found: Vec<_> = state
+        .records
+        .iter()
+        .filter(|(key, _)| key.starts_with(prefix))
+        .filter(|(key, _)| parameter("after").is_none_or(|after| after < key.as_str()))
+        .collect();
+    let mut keys: Vec<_> = found
+        .iter()
+        .take(limit)
+        .map(|(key, record)| Entry {
+            key: (*key).clone(),
+            token: Token(0),
+            version: record.version,
+            tombstone: record.tombstone,
+            size: record.body.len() as u64,
+            digest: String::new(),
+            modified_ms: 0,
+        })
+        .collect();
+    let next = (found.len() > limit).then(|| keys[limit - 1].key.clone());
+    if state.does == Does::Garbles {
+        keys.extend(keys.clone());
+    }
+    let page = serde_json::to_vec(&Page { keys, next }).expect("plain values");
+    (200, String::new(), page)
 }

@@ -270,3 +270,31 @@ fn a_body_that_was_begun_is_not_sent_again_from_its_middle() {
         }
     });
 }
+
+/// Deletions of other keys were collected between the two rounds. The stores said "superseded", and
+/// the client was told that its write was done; nobody held it.
+#[test]
+fn what_stores_refuse_for_a_watermark_is_not_acknowledged() {
+    on_a_worker(|| async {
+        let bench = Bench::new(Level::Quorum).await;
+        for store in &bench.replicas()[..2] {
+            store.does(Does::Collects);
+        }
+        for body in [&b"hello"[..], &[7; 300_000]] {
+            let refused = bench.put(Level::Quorum, body).await.expect_err("two do not have it");
+            let is_unknown =
+                matches!(refused, Failure::Kept(KeptFailure::Unknown(Reason::Forgotten)));
+            assert!(is_unknown, "{refused:?}");
+        }
+        let delete = bench.request(Act::Delete, Level::All);
+        let refused = bench.carry_out(&delete, &[], false).await.expect_err("two did nothing");
+        assert!(matches!(refused, Failure::Kept(KeptFailure::Unknown(_))), "{refused:?}");
+        bench.put(Level::One, b"hello").await.expect("one has it");
+        bench.replicas()[2].does(Does::Collects);
+        let refused = bench.put(Level::One, b"hello").await.expect_err("none has it");
+        assert!(
+            matches!(refused, Failure::Kept(KeptFailure::NotApplied(Reason::Forgotten, None))),
+            "{refused:?}"
+        );
+    });
+}

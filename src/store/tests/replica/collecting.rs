@@ -29,15 +29,15 @@ async fn a_collected_tombstone_leaves_its_watermark() {
     assert_eq!(node.page("tombstones").await.keys.len(), 0);
     assert_eq!(node.page("list").await.keys.len(), 0);
     assert_eq!(node.sums("?fold=65536").await, [Sum::default()]);
-    // Late ones are superseded, also after a restart; fresh ones go above.
+    // Late ones are refused, and nothing is there that overwrote them; also after a restart; fresh ones go above.
     node.stage("gone", "1-1-0-1", b"late").await;
-    assert_eq!(node.commit("gone", "1-1-0-1", version(4)).await.judged(false), version(4));
+    assert_eq!(node.commit("gone", "1-1-0-1", version(4)).await.forgotten(), version(4));
     drop(node);
     server.stop().await;
     let server = Server::start(options(folder.path())).await;
     let mut node = Node::new(&server, "0.1").await;
-    assert_eq!(node.put("gone", version(3), b"late").await.judged(false), version(4));
-    assert_eq!(node.delete("gone", version(3)).await.judged(false), version(4));
+    assert_eq!(node.put("gone", version(3), b"late").await.forgotten(), version(4));
+    assert_eq!(node.delete("gone", version(3)).await.forgotten(), version(4));
     assert_eq!(node.stage("gone", "1-1-0-1", b"new").await.version(), version(4));
     node.commit("gone", "1-1-0-1", version(5)).await.judged(true);
     assert_eq!(node.get("gone").await.body, b"new");
@@ -73,7 +73,7 @@ async fn a_watermark_never_goes_down_and_can_be_copied() {
     let fields = ["Ringway-Token: 0007000000000000", "Ringway-Version: x"];
     let own = format!("Ringway-Version: {}", version(5));
     let fields = [fields[0], own.as_str()];
-    node.ask("PUT", "objects/value/a", &fields, b"x").await.judged(false);
+    node.ask("PUT", "objects/value/a", &fields, b"x").await.forgotten();
     let own = format!("Ringway-Version: {}", version(6));
     node.ask("PUT", "objects/value/a", &[fields[0], &own], b"x").await.judged(true);
     let field = format!("Ringway-Version: {}", version(100));

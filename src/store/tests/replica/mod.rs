@@ -2,6 +2,7 @@
 
 mod births;
 mod collecting;
+mod damage;
 mod faults;
 mod fencing;
 mod layout;
@@ -148,6 +149,13 @@ impl Reply {
     fn judged(&self, applied: bool) -> Version {
         assert_eq!(self.status, 200, "{self:?}");
         assert_eq!(self.field("ringway-applied"), Some(if applied { "yes" } else { "no" }));
+        self.version()
+    }
+
+    /// Checks that a write was refused for its slot's watermark, which is answered.
+    fn forgotten(&self) -> Version {
+        assert_eq!(self.status, 200, "{self:?}");
+        assert_eq!(self.field("ringway-applied"), Some("forgotten"));
         self.version()
     }
 

@@ -18,12 +18,16 @@ impl Model {
         self.kept.get(key).map_or(watermark, |(version, _)| *version)
     }
 
-    /// Whether a write is what is held afterwards.
-    fn write(&mut self, key: &str, version: Version, value: Option<Vec<u8>>) -> bool {
+    /// What a write has come to.
+    fn write(&mut self, key: &str, version: Version, value: Option<Vec<u8>>) -> &'static str {
         if version > self.newest(key) {
             self.kept.insert(key.to_owned(), (version, value));
         }
-        self.kept.get(key).is_some_and(|(held, _)| *held == version)
+        match self.kept.get(key) {
+            Some((held, _)) if *held == version => "yes",
+            Some(_) => "no",
+            None => "forgotten",
+        }
     }
 
     fn collect(&mut self, slot: u16, tombstones: &[(&str, Version)]) -> u64 {
@@ -116,25 +120,28 @@ async fn the_store_is_the_model() {
                         node.delete(key, at).await.judged(true);
                     }
                     0..3 => {
-                        let applied = model.write(key, at, Some(body.clone()));
+                        let effect = model.write(key, at, Some(body.clone()));
                         let reply = node.put(key, at, &body).await;
-                        assert_eq!(reply.judged(applied), model.newest(key), "seed {seed}");
+                        assert_eq!(reply.field("ringway-applied"), Some(effect), "seed {seed}");
+                        assert_eq!(reply.version(), model.newest(key), "seed {seed}");
                     }
                     3..6 => {
                         sequence += 1;
                         let stage = format!("1-1-0-{sequence}");
                         let newest = node.stage(key, &stage, &body).await.version();
                         assert_eq!(newest, model.newest(key), "seed {seed}");
-                        let applied = model.write(key, at, Some(body));
+                        let effect = model.write(key, at, Some(body));
                         for _ in 0..random.u32(1..3) {
                             let reply = node.commit(key, &stage, at).await;
-                            assert_eq!(reply.judged(applied), model.newest(key), "seed {seed}");
+                            assert_eq!(reply.field("ringway-applied"), Some(effect), "seed {seed}");
+                            assert_eq!(reply.version(), model.newest(key), "seed {seed}");
                         }
                     }
                     6..8 if !matches!(model.kept.get(key), Some((held, Some(_))) if *held == at) => {
-                        let applied = model.write(key, at, None);
+                        let effect = model.write(key, at, None);
                         let reply = node.delete(key, at).await;
-                        assert_eq!(reply.judged(applied), model.newest(key), "seed {seed}");
+                        assert_eq!(reply.field("ringway-applied"), Some(effect), "seed {seed}");
+                        assert_eq!(reply.version(), model.newest(key), "seed {seed}");
                     }
                     _ => {
                         let slot = slot_of(token(key));

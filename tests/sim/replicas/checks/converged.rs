@@ -20,7 +20,7 @@ pub fn converged(stores: &[Store]) -> Checked {
             .iter()
             .map(|held| match held {
                 Held::Value(version) => Some(*version),
-                Held::Tombstone(_) | Held::Absent { .. } => None,
+                Held::Tombstone(_) | Held::Damaged(_) | Held::Absent { .. } => None,
             })
             .collect();
         if values.len() > 1 {
@@ -35,6 +35,7 @@ fn told(held: &Held) -> String {
     match held {
         Held::Value(version) => version.to_string(),
         Held::Tombstone(version) => format!("tombstone {version}"),
+        Held::Damaged(version) => format!("damaged {version}"),
         Held::Absent { watermark } => format!("nothing above {watermark}"),
     }
 }
