@@ -174,6 +174,52 @@ number! {
     /// generation is later than any of a lower one.
     Generation
 }
+/// When a pool came to be: the generation and the first epoch of all that it has. Two pools that had
+/// one name, the one after the other, differ in it, and that of the later one is greater.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
+)]
+#[serde(deny_unknown_fields)]
+pub struct Birth {
+    /// The cluster's generation then.
+    pub generation: Generation,
+    /// The pool's first epoch. Zero of both: before births were told.
+    pub epoch: Epoch,
+}
+
+/// A text that names no birth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a pool's birth is written as GENERATION.EPOCH")]
+pub struct NoBirth;
+
+impl Birth {
+    /// Whether it is one of before births were told.
+    #[must_use]
+    pub fn is_unknown(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Birth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.generation, self.epoch)
+    }
+}
+
+impl std::str::FromStr for Birth {
+    type Err = NoBirth;
+
+    fn from_str(text: &str) -> Result<Self, NoBirth> {
+        let number = |digits: &str| {
+            let plain = digits.bytes().all(|byte| byte.is_ascii_digit());
+            let spare = digits.len() > 1 && digits.starts_with('0');
+            digits.parse().ok().filter(|_| plain && !spare).ok_or(NoBirth)
+        };
+        let (generation, epoch) = text.split_once('.').ok_or(NoBirth)?;
+        Ok(Self { generation: Generation(number(generation)?), epoch: Epoch(number(epoch)?) })
+    }
+}
+
 number! {
     /// Raft's term: at most one leader each.
     Term

@@ -95,13 +95,17 @@ impl Healing {
 
 fn served(publisher: &Publisher, agreed: &ClusterState, own: &WorkerLease) -> Served {
     let site = publisher.published().load_full();
-    let identity = site.view.topology.identity();
+    let topology = &site.view.topology;
+    let speaks_as = topology.speaks_as();
     let nodes = agreed.nodes();
     let place = own.holder().and_then(|(own, _)| nodes.keys().position(|node| *node == own));
     let kept = site.view.pools.iter().filter(|pool| pool.agreed.spec.kept.is_some());
     Served {
-        cluster: identity.map_or(ClusterId([0; 16]), |identity| identity.id),
-        generation: identity.map_or(Generation(0), |identity| identity.generation),
+        cluster: speaks_as.map_or(ClusterId([0; 16]), |own| own.id),
+        generation: speaks_as.map_or(Generation(0), |own| own.generation),
+        alone: topology.identity().is_none(),
+        // A lease is given to who has applied what the leader knows.
+        is_current: own.reads_at_one(boottime_ms()),
         // A node that is not among them yet takes no turns but the first.
         place: (place.unwrap_or(0), nodes.len().max(1)),
         pools: kept

@@ -216,6 +216,8 @@ impl Opened {
         if let Some(tls) = &self.tls {
             vital("the watch over certificates", Box::pin(watch_certificate(Arc::clone(tls))));
         }
+        let resuming = resume_founding(self.group.clone(), Arc::clone(publisher));
+        tasks.spawn_on(resuming, control);
         match (self.group.member(), self.join.is_empty()) {
             (Some(_), _) => {}
             (None, false) => {
@@ -508,6 +510,31 @@ async fn watch_certificate(tls: Arc<PeerTls>) {
         if let Some(warning) = tls.expiry_warning(unix_ms() / 1000) {
             tracing::warn!("{warning}");
         }
+    }
+}
+
+/// Goes on with a founding that the end of the process, or of the disk's patience, broke off: a cluster
+/// without its first pools answers nobody, and no node but the one that founded it knows what they are.
+async fn resume_founding(group: Group, publisher: Arc<Publisher>) {
+    // Whoever founds one in this process has the first turn.
+    let mut agreed = group.changes();
+    if group.member().is_none()
+        && agreed.wait_for(|state| state.identity().is_some()).await.is_err()
+    {
+        return;
+    }
+    let actor = format!("founding@{}", publisher.name());
+    loop {
+        let (settings, commands) = seed(&publisher.config());
+        match group.resume_founding(&actor, settings, commands).await {
+            Ok(false) => return,
+            Ok(true) => {
+                tracing::warn!("the founding of the cluster, which was broken off, is ended");
+                return;
+            }
+            Err(error) => tracing::debug!(%error, "whether the founding was broken off"),
+        }
+        tokio::time::sleep(JOIN_PAUSE).await;
     }
 }
 

@@ -59,7 +59,12 @@ pub enum Edit {
     /// In service, or out of it.
     State(AdminState),
     /// A fresh store, perhaps elsewhere.
-    Replace(Option<BaseUrl>),
+    Replace {
+        /// Where, if elsewhere.
+        url: Option<BaseUrl>,
+        /// Though what the old one had is nowhere else.
+        lose: bool,
+    },
 }
 
 impl Edit {
@@ -71,7 +76,7 @@ impl Edit {
             Self::Zone(zone) => Change::SetZone { pool, shard, zone },
             Self::Url(url) => Change::SetUrl { pool, shard, url },
             Self::State(state) => Change::SetState { pool, shard, state },
-            Self::Replace(url) => Change::ReplaceShard { pool, shard, url },
+            Self::Replace { url, lose } => Change::ReplaceShard { pool, shard, url, lose },
         }
     }
 }

@@ -83,8 +83,13 @@ pub async fn propose(group: Group, actor: String, mut asked: mpsc::Receiver<Aske
         while under_way.try_join_next().is_some() {}
         let (group, actor) = (group.clone(), actor.clone());
         under_way.spawn(async move {
-            let granted = match wish.holds(&group.state()) {
+            let state = group.state();
+            let granted = match wish.holds(&state) {
                 true => Ok(()),
+                false if wish.is_early(&state) => {
+                    let why = "not every node acts by the pool's epoch yet";
+                    Err(WishError::Unavailable(why.to_owned()))
+                }
                 false => group.propose(&actor, wish.command()).await.map(drop).map_err(|error| {
                     match error {
                         ProposeError::Refused(refusal) => WishError::Refused(refusal),

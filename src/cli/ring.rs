@@ -97,6 +97,9 @@ pub enum RingCommand {
         /// Where the fresh store is, if elsewhere.
         #[arg(value_name = "URL", value_parser = BaseUrl::parse)]
         url: Option<BaseUrl>,
+        /// Though the pool keeps one copy of each object, so that those of this shard are lost.
+        #[arg(long)]
+        lose_objects: bool,
         #[command(flatten)]
         staged: Staged,
     },
@@ -247,8 +250,8 @@ pub fn run(command: RingCommand) -> Result<(), AppError> {
         RingCommand::Url { shard, url, staged } => {
             stage(&staged, vec![shard], || Edit::Url(url.clone()))
         }
-        RingCommand::Replace { shard, url, staged } => {
-            stage(&staged, vec![shard], || Edit::Replace(url.clone()))
+        RingCommand::Replace { shard, url, lose_objects: lose, staged } => {
+            stage(&staged, vec![shard], || Edit::Replace { url: url.clone(), lose })
         }
         RingCommand::DropPool { name, staged } => {
             let (client, staging) = staged.client()?;

@@ -7,8 +7,8 @@ use super::placed::TableChange;
 use super::pool::{AdminState, PoolSpec, ShardSpec, Verdict, level_of_url};
 use super::settings::Settings;
 use crate::ids::{
-    BaseUrl, ClusterId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce, PeerAddress,
-    PlanId, PoolName, ShardId, StoreId, Term, Weight, Zone,
+    BaseUrl, Birth, ClusterId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, Nonce,
+    PeerAddress, PlanId, PoolName, ShardId, StoreId, Term, Weight, Zone,
 };
 
 /// The highest level that this release speaks.
@@ -201,6 +201,14 @@ pub enum Command {
         /// What shall hold.
         mark: StoreMark,
     },
+    /// A node without a cluster has lost its state, and takes over what the stores of a pool keep:
+    /// the pool is that one again.
+    AdoptPool {
+        /// Which, before its first write.
+        pool: PoolName,
+        /// When the one came to be whose data is there.
+        born: Birth,
+    },
 }
 
 /// What the store of a shard has of what it should.
@@ -243,7 +251,10 @@ impl Command {
                 changes.iter().map(Change::feature_level).fold(FIRST_LEVEL, FeatureLevel::max)
             }
             Self::Placed { command, .. } => command.feature_level().max(KEPT_LEVEL),
-            Self::MarkFilled { .. } | Self::BindStore { .. } | Self::MarkStore { .. } => KEPT_LEVEL,
+            Self::MarkFilled { .. }
+            | Self::BindStore { .. }
+            | Self::MarkStore { .. }
+            | Self::AdoptPool { .. } => KEPT_LEVEL,
         }
     }
 
@@ -392,6 +403,10 @@ pub enum Change {
         /// Where the fresh store is, if elsewhere.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         url: Option<BaseUrl>,
+        /// It is known that the objects of the lost one are lost with it: needed where the pool has
+        /// one copy of each.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        lose: bool,
     },
     /// Removes a pool, with whatever it keeps.
     DropPool {

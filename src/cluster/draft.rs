@@ -13,7 +13,7 @@ use super::past::{PAST_EPOCHS_MAX, PastRing};
 use super::pool::{PoolSpec, PoolState, ShardSpec, ring_spec};
 use super::refusal::{PoolEpochs, Refusal};
 use super::state::ClusterState;
-use crate::ids::{BaseUrl, Epoch, PoolName, ShardId};
+use crate::ids::{BaseUrl, Birth, Epoch, PoolName, ShardId};
 
 /// Removed pools of which the last epoch is remembered by name.
 const RETIRED_MAX: usize = 256;
@@ -61,8 +61,8 @@ impl<'a> Draft<'a> {
             Change::CreatePool { pool, spec, shards } => self.create_pool(pool, spec, shards)?,
             Change::SetPool { pool, spec } => self.set_pool(pool, spec)?,
             Change::RemovePool { pool } => self.remove_pool(pool)?,
-            Change::ReplaceShard { pool, shard, url } => {
-                self.replace_shard(pool, shard, url.as_ref())?;
+            Change::ReplaceShard { pool, shard, url, lose } => {
+                self.replace_shard(pool, shard, url.as_ref(), *lose)?;
             }
             Change::DropPool { pool } => self.drop_pool(pool)?,
         }
@@ -193,6 +193,7 @@ impl<'a> Draft<'a> {
         name: &PoolName,
         shard: &ShardId,
         url: Option<&BaseUrl>,
+        lose: bool,
     ) -> Result<(), Refusal> {
         if let Some(url) = url {
             self.shard(name, shard)?.url = url.clone();
@@ -204,12 +205,17 @@ impl<'a> Draft<'a> {
             return Err(Refusal::NotKept(name.clone()));
         }
         let filled = filled && !drafted.anew;
+        let has_others = drafted.spec.replicas() > 1;
         let state = drafted.stores.entry(shard.clone()).or_default();
+        if filled && !has_others && !lose && state.store.is_some() {
+            return Err(Refusal::OnlyCopy { pool: name.clone(), shard: shard.clone() });
+        }
         if let Some(lost) = state.store.take() {
-            // What it acknowledged, the fresh one does not know.
+            // What it acknowledged, the fresh one does not know. Where nobody else does either, there
+            // is nothing to be filled with.
             state.former = Some(lost);
-            state.fresh |= filled;
-            state.catching_up |= filled;
+            state.fresh |= filled && has_others;
+            state.catching_up |= filled && has_others;
         }
         Ok(())
     }
@@ -285,8 +291,15 @@ impl ClusterState {
         let Drafted { spec, shards, mut stores, anew } = drafted;
         let Some(before) = before.filter(|_| !anew) else {
             let last = before.map_or_else(|| self.last_epoch(name), |before| before.epoch);
+            let epoch = last.next();
+            let generation = self.speaks_as().map(|own| own.generation).unwrap_or_default();
+            let born = match spec.kept {
+                Some(_) => Birth { generation, epoch },
+                None => Birth::default(),
+            };
             return PoolState {
-                epoch: last.next(),
+                epoch,
+                born,
                 // Whatever ran by the name's earlier epochs ran in another pool: nobody shall hold
                 // a lease by them, and nothing of this pool waits for a barrier so low.
                 barrier: last,

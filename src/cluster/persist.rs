@@ -43,6 +43,8 @@ struct V2 {
     version: String,
     revision: Revision,
     identity: Option<Identity>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    alone: Option<Identity>,
     feature_level: FeatureLevel,
     settings: Settings,
     lease_longest_ms: u64,
@@ -91,6 +93,7 @@ impl ClusterState {
         let Self {
             revision,
             identity,
+            alone,
             feature_level,
             settings,
             lease_longest_ms,
@@ -108,6 +111,7 @@ impl ClusterState {
             version: "2".to_owned(),
             revision,
             identity,
+            alone,
             feature_level,
             settings,
             lease_longest_ms,
@@ -155,6 +159,7 @@ impl ClusterState {
             version: _,
             revision,
             identity,
+            alone,
             feature_level,
             settings,
             lease_longest_ms,
@@ -172,6 +177,7 @@ impl ClusterState {
         Self {
             revision,
             identity,
+            alone,
             feature_level,
             settings,
             lease_longest_ms,

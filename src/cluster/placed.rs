@@ -254,8 +254,12 @@ fn slots_of(name: &PoolName, after: &PoolState, change: &TableChange) -> Result<
     Ok(slots)
 }
 
-/// A shard whose store was replaced by this change, though with it some slot has no majority of
-/// stores any more that know what was acknowledged.
+/// A shard whose store was replaced by this change, though with it some slot has too few stores left
+/// that know what was acknowledged.
+///
+/// What was acknowledged stands on a majority of the N replicas. So one of any N − majority + 1 of
+/// them has it, and a fresh store is filled from so many; with fewer, nobody could ever say that it
+/// is. An even N leaves a time without quorum until then: of two, the one that is left.
 fn too_many_fresh(after: &PoolState, before: Option<&PoolState>) -> Option<ShardId> {
     let is_fresh = |id: &ShardId| after.store(id).fresh;
     let was_fresh = |id: &ShardId| before.is_some_and(|before| before.store(id).fresh);
@@ -263,5 +267,5 @@ fn too_many_fresh(after: &PoolState, before: Option<&PoolState>) -> Option<Shard
     let table = after.previous_table()?;
     let fresh: Vec<bool> = table.shards().iter().map(is_fresh).collect();
     let majority = table.replicas() / 2 + 1;
-    table.has_slot_with(&fresh, table.replicas() - majority + 1).then(|| replaced.clone())
+    table.has_slot_with(&fresh, majority).then(|| replaced.clone())
 }

@@ -9,7 +9,7 @@ use super::command::{FIRST_LEVEL, HTTPS_LEVEL, KEPT_LEVEL, KETAMA_LEVEL};
 use super::kept::{KeptSpec, StoreState};
 use super::past::PastRing;
 use super::placed::Slots;
-use crate::ids::{BaseUrl, Epoch, FeatureLevel, KetamaName, ShardId, Weight, Zone};
+use crate::ids::{BaseUrl, Birth, Epoch, FeatureLevel, KetamaName, ShardId, Weight, Zone};
 use crate::ring::{Member, Ring, RingError, RingSpec};
 
 /// What an operator set for a shard. What nodes observe of it is kept apart, and shown apart.
@@ -192,6 +192,10 @@ pub struct PoolState {
     /// above `epoch`.
     #[serde(default)]
     pub barrier: Epoch,
+    /// When it came to be, of a pool that keeps data: what its stores keep bears that, so that nothing
+    /// of a pool that had its name before is taken for its own.
+    #[serde(default, skip_serializing_if = "Birth::is_unknown")]
+    pub born: Birth,
     /// What concerns it as a whole.
     pub spec: PoolSpec,
     /// Its shards.
@@ -221,6 +225,12 @@ impl PoolState {
         ring_spec(&self.spec, &self.shards)
     }
 
+    /// Whether no node can act by an earlier epoch any more.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        is_settled(self.barrier, self.epoch)
+    }
+
     /// What is held against a shard.
     #[must_use]
     pub fn verdict(&self, shard: &ShardId) -> Verdict {
@@ -236,6 +246,12 @@ impl PoolState {
     pub(super) fn build_ring(&self) -> Result<Ring, RingError> {
         Ring::build(&self.ring_spec())
     }
+}
+
+/// Whether no node can act by an earlier epoch of a pool any more: the barrier has passed, or there is
+/// no earlier one, of this pool or of another that had its name.
+pub(super) fn is_settled(barrier: Epoch, epoch: Epoch) -> bool {
+    barrier >= epoch || epoch <= Epoch(1)
 }
 
 /// What the ring of a pool that is so described is made of.

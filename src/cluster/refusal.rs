@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::bounds::Bound;
 use crate::ids::{
-    ClusterId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, PeerAddress, PlanId, PoolName,
-    Revision, ShardId, StoreId,
+    Birth, ClusterId, Epoch, FeatureLevel, Incarnation, NodeId, NodeName, PeerAddress, PlanId,
+    PoolName, Revision, ShardId, StoreId,
 };
 use crate::ring::RingError;
 use crate::ring::slots::PlanError;
@@ -290,13 +290,41 @@ pub enum Refusal {
     },
     /// What the shard holds may be nowhere else.
     #[error(
-        "pool `{pool}`: shard `{shard}` cannot be replaced: with it, more than half of the replicas of some keys would be fresh, and what was acknowledged could be lost; wait until those that were replaced before are filled (`ringway status`)"
+        "pool `{pool}`: shard `{shard}` cannot be replaced: with it, too few replicas of some keys would be left that have what was acknowledged, and it could be lost; wait until those that were replaced before are filled (`ringway status`)"
     )]
     TooManyFresh {
         /// The pool.
         pool: PoolName,
         /// The shard.
         shard: ShardId,
+    },
+    /// What the shard holds is nowhere else.
+    #[error(
+        "pool `{pool}`: it keeps one copy of each object, and those of shard `{shard}` are lost with its store: if that is so, say `ringway ring replace {pool}/{shard} --lose-objects`"
+    )]
+    OnlyCopy {
+        /// The pool.
+        pool: PoolName,
+        /// The shard.
+        shard: ShardId,
+    },
+    /// Some node may still act by an earlier epoch of the pool.
+    #[error(
+        "pool `{pool}`: not every node acts by epoch {epoch} yet: try again in a moment (`ringway cluster status` shows who is behind)"
+    )]
+    NotSettled {
+        /// The pool.
+        pool: PoolName,
+        /// Its epoch.
+        epoch: Epoch,
+    },
+    /// There is no need to take over what stores keep.
+    #[error("pool `{pool}` is not what stores keep since {born}, or has data of its own")]
+    NotAdopted {
+        /// The pool.
+        pool: PoolName,
+        /// When that one came to be.
+        born: Birth,
     },
     /// No table could be planned.
     #[error("pool `{pool}`: {error}")]

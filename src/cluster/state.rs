@@ -29,6 +29,8 @@ pub struct Identity {
 pub struct ClusterState {
     pub(super) revision: Revision,
     pub(super) identity: Option<Identity>,
+    /// As whom a node without a cluster speaks to its stores.
+    pub(super) alone: Option<Identity>,
     pub(super) feature_level: FeatureLevel,
     pub(super) settings: Settings,
     /// The longest lease that was ever agreed on, in milliseconds: a leader may have granted it
@@ -57,6 +59,7 @@ impl Default for ClusterState {
         Self {
             revision: Revision::default(),
             identity: None,
+            alone: None,
             feature_level: FIRST_LEVEL,
             settings: Settings::default(),
             lease_longest_ms: 0,
@@ -84,6 +87,19 @@ impl ClusterState {
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
         self.identity
+    }
+
+    /// As whom stores are spoken to: the cluster, or a node without one. `None`: a node that began
+    /// before such nodes had names.
+    #[must_use]
+    pub fn speaks_as(&self) -> Option<Identity> {
+        self.identity.or(self.alone)
+    }
+
+    /// Names a node without a cluster, before anything else is agreed. A state that is begun anew
+    /// where one was lost has a generation of its own, so that its epochs are later than all before.
+    pub fn begin_alone(&mut self, own: Identity) {
+        self.alone = Some(own);
     }
 
     /// The level up to which commands may be proposed.
@@ -114,6 +130,12 @@ impl ClusterState {
     #[must_use]
     pub fn pools(&self) -> &BTreeMap<PoolName, Arc<PoolState>> {
         &self.pools
+    }
+
+    /// Whether there is a pool, or ever was one.
+    #[must_use]
+    pub fn had_pools(&self) -> bool {
+        !self.pools.is_empty() || !self.retired.is_empty()
     }
 
     /// What is held against shards, of the pools where something is.

@@ -7,14 +7,38 @@ use super::kept::StoreState;
 use super::pool::PoolState;
 use super::refusal::{Applied, Refusal};
 use super::state::ClusterState;
-use crate::ids::{PoolName, ShardId, StoreId};
+use crate::ids::{Birth, PoolName, ShardId, StoreId};
 
 impl ClusterState {
     pub(super) fn mark_filled(&mut self, name: &PoolName) -> Result<Applied, Refusal> {
-        if !self.kept(name)?.filled
-            && let Some(pool) = self.pools.get_mut(name)
-        {
+        let pool = self.kept(name)?;
+        if pool.filled {
+            return Ok(Applied::default());
+        }
+        // A node that still goes by an earlier epoch, of this pool or of one that had its name, would
+        // not see what is written from here on, and be asked all the same.
+        if self.identity.is_some() && !pool.is_settled() {
+            return Err(Refusal::NotSettled { pool: name.clone(), epoch: pool.epoch });
+        }
+        if let Some(pool) = self.pools.get_mut(name) {
             Arc::make_mut(pool).filled = true;
+        }
+        Ok(Applied::default())
+    }
+
+    pub(super) fn adopt_pool(&mut self, name: &PoolName, born: Birth) -> Result<Applied, Refusal> {
+        let pool = self.kept(name)?;
+        if pool.filled && pool.born == born {
+            return Ok(Applied::default());
+        }
+        // In a cluster no state is lost, and what this state has made itself needs no adoption.
+        let is_former = self.alone.is_some_and(|own| born.generation < own.generation);
+        if self.identity.is_some() || pool.filled || !is_former {
+            return Err(Refusal::NotAdopted { pool: name.clone(), born });
+        }
+        if let Some(pool) = self.pools.get_mut(name) {
+            let pool = Arc::make_mut(pool);
+            (pool.born, pool.filled) = (born, true);
         }
         Ok(Applied::default())
     }
@@ -63,7 +87,7 @@ impl ClusterState {
         // A node that has not heard of the replacement may still count the former store, and what it
         // acknowledges until then the pass that filled this one has not seen. A node without a
         // cluster is the only one.
-        let may_be_missed = self.identity.is_some() && pool.barrier < pool.epoch;
+        let may_be_missed = self.identity.is_some() && !pool.is_settled();
         match mark {
             StoreMark::Filled if state.fresh && may_be_missed => {
                 return Err(Refusal::StillFresh { pool: name.clone(), shard: shard.clone() });

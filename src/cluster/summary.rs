@@ -71,6 +71,9 @@ pub(super) fn summary(state: &ClusterState, command: &Command) -> String {
         Command::ChangeNow { changes } => steps(changes),
         Command::Placed { command, .. } => summary(state, command),
         Command::MarkFilled { pool } => format!("pool {pool} takes its first write"),
+        Command::AdoptPool { pool, born } => {
+            format!("pool {pool} is again that of {born}, which its stores keep")
+        }
         Command::BindStore { pool, shard, store } => {
             format!("bind {pool}/{shard} to store {store}")
         }
@@ -116,11 +119,10 @@ fn step(change: &Change) -> String {
         }
         Change::SetPool { pool, .. } => format!("change the settings of pool {pool}"),
         Change::RemovePool { pool } => format!("remove pool {pool}"),
-        Change::ReplaceShard { pool, shard, url: None } => {
-            format!("give {pool}/{shard} a fresh store")
-        }
-        Change::ReplaceShard { pool, shard, url: Some(url) } => {
-            format!("give {pool}/{shard} a fresh store at {url}")
+        Change::ReplaceShard { pool, shard, url, lose } => {
+            let at = url.as_ref().map_or_else(String::new, |url| format!(" at {url}"));
+            let lost = if *lose { ", though its objects are lost" } else { "" };
+            format!("give {pool}/{shard} a fresh store{at}{lost}")
         }
         Change::DropPool { pool } => format!("drop pool {pool} with all that it keeps"),
     }

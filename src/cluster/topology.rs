@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use super::persist::StateError;
 use super::placed::Slots;
-use super::pool::{AdminState, PoolSpec, PoolState, ShardSpec, Verdict};
+use super::pool::{AdminState, PoolSpec, PoolState, ShardSpec, Verdict, is_settled};
 use super::state::{ClusterState, Identity};
-use crate::ids::{BaseUrl, Digest, Epoch, PoolName, Revision, ShardId, StoreId, Token, Zone};
+use crate::ids::{
+    BaseUrl, Birth, Digest, Epoch, PoolName, Revision, ShardId, StoreId, Token, Zone,
+};
 use crate::ring::slots::{SlotSets, SlotTable};
 use crate::ring::{Ratio, Ring, ShardIx};
 
@@ -43,6 +45,8 @@ pub struct PoolTopology {
     pub barrier: Epoch,
     /// The digest of its ring: nodes at one epoch have one digest.
     pub digest: Digest,
+    /// When it came to be, of a pool that keeps data.
+    pub born: Birth,
     /// What concerns it as a whole.
     pub spec: PoolSpec,
     /// Whether writes are admitted; of pools that keep data.
@@ -62,6 +66,7 @@ pub struct PoolTopology {
 pub struct Topology {
     revision: Revision,
     identity: Option<Identity>,
+    alone: Option<Identity>,
     pools: Vec<Arc<PoolTopology>>,
 }
 
@@ -83,7 +88,8 @@ impl Topology {
                 }
             })
             .collect::<Result<Vec<_>, _>>()?;
-        Ok(Self { revision: state.revision(), identity: state.identity(), pools })
+        let (identity, alone) = (state.identity, state.alone);
+        Ok(Self { revision: state.revision(), identity, alone, pools })
     }
 
     /// Counts every change.
@@ -96,6 +102,12 @@ impl Topology {
     #[must_use]
     pub fn identity(&self) -> Option<Identity> {
         self.identity
+    }
+
+    /// As whom stores are spoken to: see [`ClusterState::speaks_as`].
+    #[must_use]
+    pub fn speaks_as(&self) -> Option<Identity> {
+        self.identity.or(self.alone)
     }
 
     /// The pools, by name.
@@ -113,6 +125,12 @@ impl Topology {
 }
 
 impl PoolTopology {
+    /// Whether no node can act by an earlier epoch any more.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        is_settled(self.barrier, self.epoch)
+    }
+
     /// The shards that hold a token, the primary first: indices into [`Self::shards`].
     #[inline]
     #[must_use]
@@ -161,8 +179,19 @@ impl PoolTopology {
 
     /// Whether this is what would be made of `pool`.
     fn shows(&self, pool: &PoolState) -> bool {
-        let Self { name: _, epoch, barrier, digest: _, spec, filled, ring, table, sets: _, shards } =
-            self;
+        let Self {
+            name: _,
+            epoch,
+            barrier,
+            digest: _,
+            born,
+            spec,
+            filled,
+            ring,
+            table,
+            sets: _,
+            shards,
+        } = self;
         let same_shard = |(shown, (id, shard)): (&ShardTopology, (&ShardId, &ShardSpec))| {
             shown.id == *id
                 && shown.url == shard.url
@@ -172,6 +201,7 @@ impl PoolTopology {
                 && (shown.store, shown.catching_up, shown.fresh) == store_of(pool, id)
         };
         (*epoch, *barrier, *filled) == (pool.epoch, pool.barrier, pool.filled)
+            && *born == pool.born
             && *spec == pool.spec
             && shards.len() == pool.shards.len()
             && shards.iter().zip(&pool.shards).all(same_shard)
@@ -250,6 +280,7 @@ fn build_pool(
         epoch: pool.epoch,
         barrier: pool.barrier,
         digest,
+        born: pool.born,
         spec: pool.spec.clone(),
         filled: pool.filled,
         ring,

@@ -5,19 +5,33 @@
 //! ([`Standalone::prepare`]). Whoever serves the topology builds all that hangs on it, and only
 //! then is the copy made durable and put in force ([`Standalone::commit`]): all of a change or
 //! nothing.
+//!
+//! The file `standalone` beside it says as whom the node speaks to stores that keep data: an id that
+//! was drawn, so that two such nodes before the same stores do not pass for one, and a *generation*. A
+//! node whose `state.json` was lost begins at epoch 1, and would be refused by every store that was told
+//! a later one; so what it begins anew is of the next generation, as after the rescue of a cluster.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::cluster::{
-    ClusterState, Command, Desired, Refusal, Report, StateError, Topology, changes, report,
+    ClusterState, Command, Desired, Identity, Refusal, Report, StateError, Topology, changes,
+    report,
 };
 use crate::disk::atomic;
 use crate::disk::lock::{FolderLock, LockError};
+use crate::ids::{ClusterId, Generation};
 
 /// Where the state is kept within the node's folder.
 const STATE_FILE: &str = "state.json";
+
+/// Where it is kept as whom the node speaks to stores.
+pub const NAME_FILE: &str = "standalone";
+
+/// What that file begins with; the id and the generation follow. It may be written by hand.
+const NAME_MAGIC: &str = "ringway-standalone";
 
 /// The file's first line is this, followed by the BLAKE3 of all that comes behind the line.
 const MAGIC: &str = "ringway-state blake3 ";
@@ -65,8 +79,9 @@ pub enum ControlError {
     },
     /// The state is there and is not what was written.
     #[error(
-        "{}: the file is damaged ({what}): bring it back from a backup, or move it away to begin \
-         at epoch 1, which is safe only if no other node and no client remembers a later epoch",
+        "{}: the file is damaged ({what}): put its newest copy back, or move it away: the node then \
+         begins anew, and takes over what the stores of its pools keep, if its file lists their shards \
+         as they were",
         path.display()
     )]
     Damaged {
@@ -82,6 +97,17 @@ pub enum ControlError {
         path.display()
     )]
     Incarnation {
+        /// Which file.
+        path: PathBuf,
+    },
+    /// The node's name is there and is not what was written.
+    #[error(
+        "{}: the file is damaged: it is one line, `{NAME_MAGIC} ID GENERATION`; the ID stands in the \
+         state of every store that keeps data for this node (`GET /_ringway/replica/POOL/state`), and \
+         a GENERATION above all that were used is good",
+        path.display()
+    )]
+    Name {
         /// Which file.
         path: PathBuf,
     },
@@ -101,7 +127,14 @@ impl Standalone {
     pub fn open(data_dir: &Path, desired: &Desired) -> Result<(Self, Report), ControlError> {
         let lock = FolderLock::take(data_dir)?;
         let path = data_dir.join(STATE_FILE);
-        let state = read(&path)?;
+        let state = match read(&path)? {
+            Some(state) => state,
+            None => {
+                let mut state = ClusterState::default();
+                state.begin_alone(begin(data_dir)?);
+                state
+            }
+        };
         let topology = Arc::new(Topology::build(&state, None)?);
         let mut standalone = Self { path, state, topology, _lock: lock };
         let prepared = standalone.prepare(desired)?;
@@ -165,11 +198,39 @@ impl Standalone {
     }
 }
 
-fn read(path: &Path) -> Result<ClusterState, ControlError> {
+/// As whom a state is begun: the one that the folder had before, or one that is drawn; of a generation
+/// of its own. Durable when it returns.
+fn begin(data_dir: &Path) -> Result<Identity, ControlError> {
+    let path = data_dir.join(NAME_FILE);
+    let error = |error| ControlError::Io { path: path.clone(), error };
+    let last = match std::fs::read_to_string(&path) {
+        Ok(text) => parse_name(&text).ok_or_else(|| ControlError::Name { path: path.clone() })?,
+        Err(missing) if missing.kind() == io::ErrorKind::NotFound => {
+            let mut id = [0; 16];
+            let random = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut id));
+            random.map_err(error)?;
+            Identity { id: ClusterId(id), generation: Generation(0) }
+        }
+        Err(other) => return Err(error(other)),
+    };
+    let own = Identity { generation: last.generation.next(), ..last };
+    let line = format!("{NAME_MAGIC} {} {}\n", own.id, own.generation);
+    atomic::replace(&path, line.as_bytes(), 0o600).map_err(error)?;
+    Ok(own)
+}
+
+fn parse_name(text: &str) -> Option<Identity> {
+    let mut words = text.strip_prefix(NAME_MAGIC)?.split_whitespace();
+    let (id, generation) = (words.next()?.parse().ok()?, words.next()?.parse().ok()?);
+    words.next().is_none().then_some(Identity { id, generation: Generation(generation) })
+}
+
+/// The state that was in force; `None` without a file.
+fn read(path: &Path) -> Result<Option<ClusterState>, ControlError> {
     let bytes = match std::fs::read(path) {
         Ok(bytes) => bytes,
-        // A node's first start.
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(ClusterState::default()),
+        // A node's first start, or its file was lost.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(ControlError::Io { path: path.to_owned(), error }),
     };
     let damaged =
@@ -182,7 +243,7 @@ fn read(path: &Path) -> Result<ClusterState, ControlError> {
     if sum != blake3::hash(rest).to_hex().as_bytes() {
         return Err(damaged("its checksum is another"));
     }
-    ClusterState::decode(rest).map_err(|error| damaged(&error.to_string()))
+    ClusterState::decode(rest).map(Some).map_err(|error| damaged(&error.to_string()))
 }
 
 fn write(path: &Path, state: &ClusterState) -> Result<(), ControlError> {
@@ -306,6 +367,33 @@ mod tests {
         drop(prepared);
         assert_eq!(epoch(&node), Epoch(1));
         assert_eq!(before, std::fs::read(folder.path().join(STATE_FILE)).expect("a file"));
+    }
+
+    /// What a node has lost it begins anew, as the same node and of a later generation: else its stores
+    /// would take it for one that has been left behind, for ever.
+    #[test]
+    fn a_state_that_is_begun_anew_is_of_the_next_generation() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let open = || {
+            let (node, _) = Standalone::open(folder.path(), &desired(&["a"])).expect("opened");
+            node.topology().speaks_as().expect("it has a name")
+        };
+        let first = open();
+        assert_eq!((first.generation, open()), (Generation(1), first));
+        std::fs::remove_file(folder.path().join(STATE_FILE)).expect("it was there");
+        assert_eq!(open(), Identity { generation: Generation(2), ..first });
+        // Its folder was lost, and an operator has looked up who it was.
+        std::fs::remove_file(folder.path().join(STATE_FILE)).expect("it was there");
+        let by_hand = format!("ringway-standalone {} 7\n", first.id);
+        std::fs::write(folder.path().join(NAME_FILE), by_hand).expect("written");
+        assert_eq!(open(), Identity { generation: Generation(8), ..first });
+        std::fs::remove_file(folder.path().join(STATE_FILE)).expect("it was there");
+        std::fs::write(folder.path().join(NAME_FILE), "ringway-standalone 7\n").expect("written");
+        let error = Standalone::open(folder.path(), &desired(&["a"])).expect_err("damaged");
+        assert!(matches!(error, ControlError::Name { .. }), "{error}");
+        let other = tempfile::tempdir().expect("a folder");
+        let (other, _) = Standalone::open(other.path(), &desired(&["a"])).expect("opened");
+        assert_ne!(other.topology().speaks_as().expect("it has a name").id, first.id);
     }
 
     #[test]

@@ -11,7 +11,7 @@
 use tokio::sync::{mpsc, oneshot};
 
 use crate::cluster::{Change, ClusterState, Command, Refusal, StoreMark};
-use crate::ids::{PoolName, ShardId, StoreId};
+use crate::ids::{Birth, PoolName, ShardId, StoreId};
 
 /// Wishes that wait: several for each shard of a large pool.
 const WISHES_MAX: usize = 4096;
@@ -44,6 +44,13 @@ pub enum Wish {
         /// What.
         mark: StoreMark,
     },
+    /// The stores of a pool have data from before this node, without a cluster, lost its state.
+    Adopt {
+        /// The pool.
+        pool: PoolName,
+        /// When the one came to be whose data is there.
+        born: Birth,
+    },
     /// What an operator of a node without a cluster asks for, that no file can say.
     Change {
         /// What.
@@ -61,7 +68,20 @@ impl Wish {
             Self::Mark { pool, shard, store, mark } => {
                 Command::MarkStore { pool, shard, store, mark }
             }
+            Self::Adopt { pool, born } => Command::AdoptPool { pool, born },
             Self::Change { changes } => Command::ChangeNow { changes },
+        }
+    }
+
+    /// Whether it would be refused now and may be later: then it is not proposed, or every write that
+    /// waits for it would be an entry of the log.
+    #[must_use]
+    pub fn is_early(&self, state: &ClusterState) -> bool {
+        match self {
+            Self::Fill { pool } => state.pools().get(pool).is_some_and(|pool| !pool.is_settled()),
+            Self::Bind { .. } | Self::Mark { .. } | Self::Adopt { .. } | Self::Change { .. } => {
+                false
+            }
         }
     }
 
@@ -71,6 +91,10 @@ impl Wish {
         match self {
             Self::Change { .. } => false,
             Self::Fill { pool } => state.pools().get(pool).is_some_and(|pool| pool.filled),
+            Self::Adopt { pool, born } => {
+                let pool = state.pools().get(pool);
+                pool.is_some_and(|pool| pool.filled && pool.born == *born)
+            }
             Self::Bind { pool, shard, store } => {
                 let pool = state.pools().get(pool);
                 pool.is_some_and(|pool| pool.store(shard).store == Some(*store))

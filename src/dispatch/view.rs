@@ -187,6 +187,7 @@ impl Pool {
             },
             pool: &self.agreed.name,
             cluster: self.identity.0,
+            birth: self.agreed.born,
             epoch: self.epoch(),
             store: self.agreed.shards[shard].store,
         }
@@ -230,7 +231,7 @@ impl View {
         mut settings_of: impl FnMut(&PoolName) -> Arc<PoolSettings>,
     ) -> Self {
         let nobody = (ClusterId([0; 16]), Generation(0));
-        let identity = topology.identity().map_or(nobody, |own| (own.id, own.generation));
+        let identity = topology.speaks_as().map_or(nobody, |own| (own.id, own.generation));
         let pools: Vec<Arc<Pool>> = topology
             .pools()
             .iter()

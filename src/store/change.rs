@@ -5,6 +5,7 @@ use redb::{ReadableTable, Table, WriteTransaction};
 use crate::store::index::IndexError;
 use crate::store::record::{BodyId, Place, Record};
 use crate::store::replica::change::{Pools, Shard};
+use crate::store::replica::doomed::{Step, step};
 use crate::store::tables::{BODIES, FACTS, FILES, OBJECTS, Totals};
 
 /// A write transaction at work.
@@ -84,6 +85,18 @@ impl<'t> Change<'t> {
     pub(super) fn shard(&mut self, pool: &str) -> Result<Option<Shard<'_, 't>>, IndexError> {
         let tables = self.pools.open(pool)?;
         Ok(tables.map(|tables| Shard::new(tables, &mut self.bodies)))
+    }
+
+    /// Takes some of what dropped pools left behind; `None` if nothing is left.
+    ///
+    /// # Errors
+    /// When the index cannot be changed.
+    pub(super) fn drop_some(&mut self, rows_max: usize) -> Result<Option<Step>, IndexError> {
+        let step = step(self.pools.transaction(), &mut self.bodies, rows_max)?;
+        if step.is_some() {
+            self.pools.note_change();
+        }
+        Ok(step)
     }
 
     /// The record of a key, with what this transaction has done to it.

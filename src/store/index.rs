@@ -22,11 +22,12 @@ use crate::ids::StoreId;
 use crate::store::change::{Change, Ending};
 use crate::store::index_file::IndexFile;
 use crate::store::record::RecordError;
-use crate::store::tables::{BODIES, FACTS, FILES, OBJECTS, POOLS, Totals};
+use crate::store::tables::{BODIES, DOOMED, FACTS, FILES, OBJECTS, POOLS, Totals};
 use crate::store::view::View;
 
-/// Version of the layout. 1 had no table `pools`, and is made 2 when it is opened.
-const FORMAT: u32 = 2;
+/// Version of the layout. 1 had no table `pools`, and 2 no births of pools and no table `doomed`; both
+/// are made 3 when they are opened.
+const FORMAT: u32 = 3;
 
 /// Memory that redb may use for pages. Its default of 1 GiB is for a process that does nothing
 /// else; the kernel's own cache stands behind this one.
@@ -236,6 +237,7 @@ fn fill_empty(db: &Database, id: StoreId) -> Result<(), redb::Error> {
         tx.open_table(BODIES)?;
         tx.open_table(FILES)?;
         tx.open_table(POOLS)?;
+        tx.open_table(DOOMED)?;
         let mut facts = tx.open_table(FACTS)?;
         facts.insert("format", &FORMAT.to_le_bytes()[..])?;
         facts.insert("store", &id.0[..])?;
@@ -249,6 +251,7 @@ fn fill_empty(db: &Database, id: StoreId) -> Result<(), redb::Error> {
 fn upgrade(db: &Database) -> Result<(), redb::Error> {
     let tx = db.begin_write()?;
     tx.open_table(POOLS)?;
+    tx.open_table(DOOMED)?;
     tx.open_table(FACTS)?.insert("format", &FORMAT.to_le_bytes()[..])?;
     tx.commit()?;
     Ok(())

@@ -15,10 +15,13 @@
 //! The pools that keep data here, since layout 2:
 //!
 //! - `pools`: pool → [`PoolFacts`](crate::store::replica::pool::PoolFacts);
-//! - and for each of them, [`PoolTables`].
+//! - and for each of them, [`PoolTables`];
+//! - `doomed`, since layout 3: `POOL:BIRTH` of pools whose name another has got, and whose tables are
+//!   being emptied. See [`doomed`](crate::store::replica::doomed).
 
 use redb::{ReadableTable, TableDefinition};
 
+use crate::ids::Birth;
 use crate::store::record::RecordError;
 
 pub(super) const OBJECTS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("objects");
@@ -26,11 +29,13 @@ pub(super) const BODIES: TableDefinition<'static, u64, &[u8]> = TableDefinition:
 pub(super) const FILES: TableDefinition<'static, u64, ()> = TableDefinition::new("files");
 pub(super) const FACTS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("facts");
 pub(super) const POOLS: TableDefinition<'static, &str, &[u8]> = TableDefinition::new("pools");
+pub(super) const DOOMED: TableDefinition<'static, &str, ()> = TableDefinition::new("doomed");
 
 /// A table whose rows are bytes by bytes.
 pub(super) type ByBytes<'n> = TableDefinition<'n, &'static [u8], &'static [u8]>;
 
-/// The names of one pool's tables.
+/// The names of one pool's tables: of one that was born, and not of another that has its name before
+/// or after. (A name has no `:`.) Those of before births were told bear none.
 #[derive(Debug)]
 pub(super) struct PoolTables {
     kept: String,
@@ -43,8 +48,11 @@ pub(super) struct PoolTables {
 }
 
 impl PoolTables {
-    pub(super) fn of(pool: &str) -> Self {
-        let name = |table: &str| format!("{table}:{pool}");
+    pub(super) fn of(pool: &str, birth: Birth) -> Self {
+        let name = |table: &str| match birth.is_unknown() {
+            true => format!("{table}:{pool}"),
+            false => format!("{table}:{pool}:{birth}"),
+        };
         Self {
             kept: name("kept"),
             names: name("names"),

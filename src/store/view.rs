@@ -13,7 +13,7 @@ use crate::store::index::IndexError;
 use crate::store::list::{Page, Query};
 use crate::store::record::{BodyId, Record};
 use crate::store::replica::view::PoolView;
-use crate::store::tables::{BODIES, FACTS, FILES, OBJECTS, POOLS, PoolTables, Totals};
+use crate::store::tables::{BODIES, FACTS, FILES, OBJECTS, POOLS, Totals};
 
 /// The state after one commit, for as many reads as want it.
 pub struct View {
@@ -61,7 +61,7 @@ impl View {
     /// # Errors
     /// When the index cannot be read.
     pub(super) fn damaged(&self, pool: &PoolView) -> Result<u64, IndexError> {
-        match self.tx.open_table(PoolTables::of(pool.name().as_str()).hurt()) {
+        match self.tx.open_table(pool.tables().hurt()) {
             Ok(hurt) => Ok(hurt.len()?),
             Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
             Err(error) => Err(error.into()),

@@ -47,6 +47,18 @@ const BATCH_WRITES_WHEN_FULL_MAX: usize = 16;
 /// which must cover it.
 const BATCH_BYTES_MAX: usize = 2 * 1024 * 1024;
 
+/// Rows of a dropped pool that one commit takes: as many as a batch has writes.
+const DROP_ROWS_MAX: usize = BATCH_WRITES_MAX;
+
+/// Between two such commits, at least.
+const DROP_PAUSE: Duration = Duration::from_millis(10);
+
+/// The same, as many times what the last one took: so writes have four fifths of the thread.
+const DROP_SHARE: u32 = 4;
+
+/// The same while the disk has no room for a commit.
+const DROP_PAUSE_WHEN_FULL: Duration = Duration::from_secs(1);
+
 /// A change that a client asks for.
 #[derive(Debug)]
 pub struct Write {
@@ -180,18 +192,23 @@ pub(super) struct Writer {
     undurable_since: Option<Instant>,
     /// Files to be unlinked after the next durable commit.
     superfluous: Vec<BodyId>,
+    /// When the next of what dropped pools left behind is taken; `None` when nothing is left.
+    next_drop: Option<Instant>,
 }
 
 /// What the thread does next.
 enum Next {
     Batch(Vec<Job>, Room),
     Flush,
+    Drop,
     Stop,
 }
 
 impl Writer {
     pub(super) fn new(core: Arc<Core>, queue: Receiver<Job>, fsync: Fsync, clock: Clock) -> Self {
-        Self { core, queue, fsync, clock, undurable_since: None, superfluous: Vec::new() }
+        // The last process may have left something to be taken.
+        let (undurable_since, superfluous, next_drop) = (None, Vec::new(), Some(Instant::now()));
+        Self { core, queue, fsync, clock, undurable_since, superfluous, next_drop }
     }
 
     /// Works until all senders of the queue are gone, and leaves everything durable.
@@ -200,6 +217,7 @@ impl Writer {
             match self.next() {
                 Next::Batch(jobs, room) => self.guarded(|writer| writer.carry_out(jobs, room)),
                 Next::Flush => self.guarded(Self::flush),
+                Next::Drop => self.guarded(Self::drop_some),
                 Next::Stop => break,
             }
         }
@@ -215,11 +233,14 @@ impl Writer {
     }
 
     fn next(&self) -> Next {
-        let first = match self.until_flush() {
-            Some(Duration::ZERO) => return Next::Flush,
-            Some(wait) => match self.queue.recv_timeout(wait) {
+        let until_drop = self.next_drop.map(|at| at.saturating_duration_since(Instant::now()));
+        let due = [(self.until_flush(), Next::Flush), (until_drop, Next::Drop)];
+        let due = due.into_iter().filter_map(|(wait, next)| Some((wait?, next)));
+        let first = match due.min_by_key(|(wait, _)| *wait) {
+            Some((Duration::ZERO, next)) => return next,
+            Some((wait, next)) => match self.queue.recv_timeout(wait) {
                 Ok(job) => job,
-                Err(RecvTimeoutError::Timeout) => return Next::Flush,
+                Err(RecvTimeoutError::Timeout) => return next,
                 Err(RecvTimeoutError::Disconnected) => return Next::Stop,
             },
             None => match self.queue.recv() {
@@ -257,21 +278,21 @@ impl Writer {
         let core = Arc::clone(&self.core);
         let durable = !matches!(self.fsync, Fsync::Interval(_));
         let outcome = core.index.change(durable, |change| {
-            let mut batch =
-                Batch { core: &core, room, now_ms, moved: false, freed: vec![], hurt: false };
+            let (moved, freed, hurt, doomed) = (false, vec![], false, false);
+            let mut batch = Batch { core: &core, room, now_ms, moved, freed, hurt, doomed };
             let apply = |job: &mut Job| batch.apply(change, &mut job.work);
             let results = jobs.iter_mut().map(apply).collect::<Result<_, _>>()?;
-            let (moved, freed, hurt) = (batch.moved, batch.freed, batch.hurt);
+            let Batch { moved, freed, hurt, doomed, .. } = batch;
             if moved {
                 core.blobs.sync_folder()?;
             }
-            Ok((results, freed, hurt))
+            Ok((results, freed, hurt, doomed))
         });
-        let ((results, freed, hurt), has_committed): ((Vec<_>, Vec<_>, bool), bool) = match outcome
-        {
-            Ok(outcome) => outcome,
-            Err(error) => return self.give_up(jobs, &error),
-        };
+        let ((results, freed, hurt, doomed), has_committed): ((Vec<_>, _, _, _), bool) =
+            match outcome {
+                Ok(outcome) => outcome,
+                Err(error) => return self.give_up(jobs, &error),
+            };
         if let Some(reason) = core.fence.reason() {
             // Raised by a body's failed sync while this batch was under way. The batch may well
             // be on the disk, but "nothing after a failed fsync" has no exceptions to think about.
@@ -295,6 +316,43 @@ impl Writer {
         if durable {
             self.unlink_superfluous();
         }
+        if doomed {
+            self.next_drop.get_or_insert_with(Instant::now);
+        }
+    }
+
+    /// Takes some of what dropped pools left behind.
+    fn drop_some(&mut self) {
+        let started = Instant::now();
+        self.next_drop = None;
+        if self.core.fence.reason().is_some() {
+            return;
+        }
+        let rows_max = match self.core.room() {
+            Room::Puts => DROP_ROWS_MAX,
+            Room::Deletes => BATCH_WRITES_WHEN_FULL_MAX,
+            Room::Epochs | Room::Nothing => {
+                self.next_drop = Some(started + DROP_PAUSE_WHEN_FULL);
+                return;
+            }
+        };
+        let durable = !matches!(self.fsync, Fsync::Interval(_));
+        let step = match self.core.index.change(durable, |change| change.drop_some(rows_max)) {
+            Ok((Some(step), _)) => step,
+            Ok((None, _)) => return,
+            Err(error) => return self.fail(&error),
+        };
+        if let Some(pool) = step.done {
+            tracing::info!(pool, "nothing is left of what a dropped pool of this name kept");
+        }
+        self.superfluous.extend(step.freed);
+        if durable {
+            self.unlink_superfluous();
+        } else {
+            self.undurable_since.get_or_insert(started);
+        }
+        let took = started.elapsed();
+        self.next_drop = Some(Instant::now() + DROP_PAUSE.max(took * DROP_SHARE));
     }
 
     fn flush(&mut self) {
@@ -337,6 +395,8 @@ pub(super) struct Batch<'a> {
     pub(super) moved: bool,
     /// Files that the transaction makes superfluous.
     pub(super) freed: Vec<BodyId>,
+    /// Whether a pool's tables are to be emptied now.
+    pub(super) doomed: bool,
     /// Whether a value was found damaged, or one that was is no more.
     pub(super) hurt: bool,
 }

@@ -13,6 +13,7 @@
 )]
 
 mod abusive;
+mod births;
 mod ccache;
 mod dav;
 mod dev;

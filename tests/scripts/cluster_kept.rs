@@ -59,8 +59,9 @@ pub fn show(state: &ClusterState) -> String {
         let Some(kept) = &pool.spec.kept else { continue };
         let filled = if pool.filled { "keeps data" } else { "keeps nothing yet" };
         let (epoch, barrier, replicas) = (pool.epoch, pool.barrier, kept.replicas);
-        writeln!(output, "{name}: epoch {epoch}, barrier {barrier}, {replicas} replicas, {filled}")
+        write!(output, "{name}: epoch {epoch}, barrier {barrier}, born {}, ", pool.born)
             .expect("a text takes all");
+        writeln!(output, "{replicas} replicas, {filled}").expect("a text takes all");
         for (id, shard) in &pool.shards {
             let own = pool.store(id);
             let number = |store: Option<StoreId>| store.map_or(0, |store| store.0[0]);

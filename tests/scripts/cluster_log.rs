@@ -181,8 +181,8 @@ fn command(name: &str, args: &mut ArgumentConsumer<'_>, shown: Option<PlanId>) -
 }
 
 /// `add POOL SHARD...`, `remove POOL ID...`, `weight|zone|url|state POOL ID VALUE`, `create` and
-/// `set` as outside of a cluster, `drop POOL`, `replace POOL ID [HOST]`, `discard POOL` (with what it
-/// keeps).
+/// `set` as outside of a cluster, `drop POOL`, `replace POOL ID [HOST]`, `replace-lost POOL ID` with what it
+/// alone has, `discard POOL` (with what it keeps).
 fn changes(args: &mut ArgumentConsumer<'_>) -> Outcome<Vec<Change>> {
     let kind = word(args)?;
     let pool = pool_name(args)?;
@@ -228,10 +228,10 @@ fn changes(args: &mut ArgumentConsumer<'_>) -> Outcome<Vec<Change>> {
             Change::CreatePool { spec, shards: shards(args)?, pool }
         }
         "set" => Change::SetPool { spec: pool_spec(args, default_spec(&pool))?, pool },
-        "replace" => {
-            let shard = ShardId::new(&word(args)?)?;
+        "replace" | "replace-lost" => {
+            let (shard, lose) = (ShardId::new(&word(args)?)?, kind == "replace-lost");
             let host = args.next_pos().map(|host| BaseUrl::parse(&format!("http://{host}")));
-            Change::ReplaceShard { pool, shard, url: host.transpose()? }
+            Change::ReplaceShard { pool, shard, url: host.transpose()?, lose }
         }
         "discard" => Change::DropPool { pool },
         "drop" => Change::RemovePool { pool },

@@ -346,6 +346,8 @@ fn heal(view: &Arc<ArcSwap<View>>, folder: &Path) -> (Healer, HintLog) {
         Healed {
             cluster: ClusterId([0; 16]),
             generation: Generation(0),
+            alone: true,
+            is_current: true,
             place: (0, 1),
             pools: pools
                 .map(|pool| KeptPool {

@@ -1,4 +1,4 @@
-//! Which store answers at each shard's address?
+//! Which store answers at each shard's address, and for which pool does it keep what it has?
 //!
 //! A shard that is bound to no store gets the first one that answers there and is free: it is told
 //! whose copies it keeps, and then the group is. In this order, since a store that belongs to
@@ -6,17 +6,38 @@
 //!
 //! The stores of bound shards are asked who they are now and then. The driver refuses another
 //! store's answers anyway; here it becomes known to people.
+//!
+//! # Copies from before
+//!
+//! A store may have copies of a pool that nobody has written to. What they are, their pool's birth says:
+//!
+//! - The same: what was agreed of the first write was lost with the end of a log. The pool counts as
+//!   written to.
+//! - An earlier one: that pool was dropped with all that it kept, and its copies go when the store is
+//!   bound to the new one.
+//! - One of an earlier generation, on a node without a cluster: *its* state was lost, and nobody has
+//!   dropped anything. The pool is that one again ([`Wish::Adopt`]), once more than half of its shards
+//!   have told what they keep, so that a disk that lay in a drawer does not speak for all.
+//! - A later one: this node goes by what was, and the store refuses it.
+//!
+//! What is taken over must be found again: each copy has to lie in a slot that its shard holds by the
+//! table of now. All copies of a key were on its replicas of then; so if each is on one of now, as many
+//! as there are, these are the same.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::task::JoinSet;
+
 use super::pool::PoolNow;
 use super::world::World;
+use crate::control::standalone::NAME_FILE;
 use crate::control::wishes::{Wish, WishError};
-use crate::drivers::native::{Fault, Refused};
-use crate::ids::{PoolName, ShardId};
+use crate::drivers::native::{Fault, Refused, Replica};
+use crate::ids::{Birth, PoolName, ShardId, Token};
+use crate::protocol::replica::{Bound, PoolEpoch, SLOTS, State, Sum};
 
 /// Between two looks at all shards.
 const INTERVAL: Duration = Duration::from_secs(1);
@@ -27,27 +48,19 @@ const BOUND_LOOKS: u64 = 5;
 /// What was last said about a shard, so that it is said once.
 type Said = Rc<RefCell<BTreeMap<(PoolName, ShardId), String>>>;
 
+/// What was told by each shard that answered.
+type Told = BTreeMap<usize, Result<State, Refused>>;
+
 /// Runs until it is dropped.
 pub(super) async fn run(world: Rc<World>) {
     let said = Said::default();
     let mut look = 0;
     loop {
         let pools = world.pools();
-        let mut asking = tokio::task::JoinSet::new();
+        let mut asking = JoinSet::new();
         for pool in &pools {
-            for shard in 0..pool.seats.len() {
-                let is_bound = pool.agreed.shards[shard].store.is_some();
-                if is_bound && look % BOUND_LOOKS != 0 {
-                    continue;
-                }
-                let (world, pool, said) = (Rc::clone(&world), Rc::clone(pool), Rc::clone(&said));
-                asking.spawn_local(async move {
-                    match is_bound {
-                        true => recognise(&world, &pool, shard).await,
-                        false => bind(&world, &pool, shard, &said).await,
-                    }
-                });
-            }
+            let (world, pool, said) = (Rc::clone(&world), Rc::clone(pool), Rc::clone(&said));
+            asking.spawn_local(async move { look_at(&world, &pool, &said, look).await });
         }
         while asking.join_next().await.is_some() {}
         world.forget_seats(&pools);
@@ -62,62 +75,164 @@ pub(super) async fn run(world: Rc<World>) {
     }
 }
 
-async fn bind(world: &World, pool: &PoolNow, shard: usize, said: &Said) {
-    let id = &pool.seats[shard].shard;
-    let replica = pool.anybody(shard);
-    let state = match replica.state(&world.means, &world.timer()).await {
-        Ok(state) => state,
-        Err(Fault::Refused(refused)) => return tell(pool, shard, said, Some(refused.to_string())),
-        // It is not there yet.
-        Err(Fault::NotSent(_) | Fault::Unsure(_)) => return,
-    };
-    let has_copies = state.pool.is_some_and(|held| held.values + held.tombstones > 0);
-    if has_copies && pool.agreed.shards[shard].fresh {
-        // What was deleted since it left is forgotten by the others, and would come back with it.
-        let why = "it stands for a lost store, and what answers there has copies of this pool from \
-                   before: stop that store, empty its folder, and start it again";
-        return tell(pool, shard, said, Some(why.to_owned()));
+async fn look_at(world: &Rc<World>, pool: &Rc<PoolNow>, said: &Said, look: u64) {
+    let is_bound = |shard: usize| pool.agreed.shards[shard].store.is_some();
+    let asks_all = !pool.agreed.filled || look.is_multiple_of(BOUND_LOOKS);
+    let asked: Vec<usize> =
+        (0..pool.seats.len()).filter(|shard| asks_all || !is_bound(*shard)).collect();
+    let told = states(world, pool, asked).await;
+    for (shard, state) in told.iter().filter(|(shard, _)| is_bound(**shard)) {
+        recognise(world, pool, *shard, state, said);
     }
-    let trouble = match replica.bind(&world.means, &world.timer(), id).await {
-        Ok(store) => {
-            let wish = Wish::Bind { pool: pool.name().clone(), shard: id.clone(), store };
-            match world.parts.wishes.ask(wish).await {
-                Ok(()) => {
-                    // What answers there is its own from now on.
-                    world.counts.foreign(pool.name(), id, None);
-                    tracing::info!(pool = %pool.name(), shard = %id, %store, "bound to its store");
-                    if has_copies && !pool.agreed.filled {
-                        adopt(world, pool).await;
-                    }
-                    None
-                }
-                Err(WishError::Refused(refusal)) => Some(refusal.to_string()),
-                // No leader, or a moment of haste: next time.
-                Err(_) => None,
-            }
-        }
-        // It is not there yet.
-        Err(Fault::NotSent(_) | Fault::Unsure(_)) => None,
-        Err(Fault::Refused(refused)) => Some(refused.to_string()),
-    };
-    tell(pool, shard, said, trouble);
+    if !pool.agreed.filled && !take_over(world, pool, &told, said, look).await {
+        return;
+    }
+    for (shard, state) in told.iter().filter(|(shard, _)| !is_bound(**shard)) {
+        let trouble = match state {
+            Ok(state) => bind(world, pool, *shard, state).await,
+            Err(refused) => Some(refused.to_string()),
+        };
+        tell(pool, *shard, said, trouble);
+    }
 }
 
-/// A pool whose stores have copies from before, since the node's folder was lost or the pool was
-/// dropped and made again, keeps them: so its shards must stay as they are.
-async fn adopt(world: &World, pool: &PoolNow) {
-    let wish = Wish::Fill { pool: pool.name().clone() };
+/// Asks shards at once how they do. Who does not answer is not there yet.
+async fn states(world: &Rc<World>, pool: &Rc<PoolNow>, shards: Vec<usize>) -> Told {
+    let mut asking = JoinSet::new();
+    for shard in shards {
+        let (world, pool) = (Rc::clone(world), Rc::clone(pool));
+        asking.spawn_local(async move {
+            match pool.anybody(shard).state(&world.means, &world.timer()).await {
+                Ok(state) => Some((shard, Ok(state))),
+                Err(Fault::Refused(refused)) => Some((shard, Err(refused))),
+                Err(Fault::NotSent(_) | Fault::Unsure(_)) => None,
+            }
+        });
+    }
+    asking.join_all().await.into_iter().flatten().collect()
+}
+
+/// What a store keeps for this cluster under the pool's name, if that is anything.
+fn copies<'s>(pool: &PoolNow, state: &'s State) -> Option<&'s Bound> {
+    let held = state.pool.as_ref().filter(|held| held.cluster == pool.cluster)?;
+    (held.values + held.tombstones > 0).then_some(held)
+}
+
+/// Takes over what the stores of a pool keep that nobody has written to, as far as this node knows.
+/// Whether its shards may be bound now.
+async fn take_over(
+    world: &Rc<World>,
+    pool: &Rc<PoolNow>,
+    told: &Told,
+    said: &Said,
+    look: u64,
+) -> bool {
+    let kept = |(shard, state): (&usize, &Result<State, Refused>)| {
+        let state = state.as_ref().ok()?;
+        let held = copies(pool, state)?;
+        Some((*shard, state.store, held.birth, held.epoch))
+    };
+    let kept: Vec<_> = told.iter().filter_map(kept).collect();
+    let born = pool.agreed.born;
+    let own: Vec<_> = kept.iter().filter(|(_, _, birth, _)| *birth == born).copied().collect();
+    let is_former = |birth: &Birth| pool.alone && birth.generation < born.generation;
+    let former = kept.iter().map(|(_, _, birth, _)| *birth).filter(is_former).max();
+    let (wish, copies) = match former {
+        None if own.is_empty() => return true,
+        None => (Wish::Fill { pool: pool.name().clone() }, own),
+        Some(born) => {
+            if 2 * told.values().filter(|state| state.is_ok()).count() <= pool.seats.len() {
+                return false;
+            }
+            let its = kept.into_iter().filter(|(_, _, birth, _)| *birth == born).collect();
+            (Wish::Adopt { pool: pool.name().clone(), born }, its)
+        }
+    };
+    // To look at each slot of each store costs them something.
+    if !look.is_multiple_of(BOUND_LOOKS) {
+        return former.is_none();
+    }
+    for (shard, store, birth, epoch) in copies {
+        let replica = Replica { store: Some(store), birth, epoch, ..pool.anybody(shard) };
+        let sums = replica.digests(&world.means, &world.timer(), 0, SLOTS, 1).await;
+        let Ok(sums) = sums else { return former.is_none() };
+        let holds = |slot: u16| pool.replicas(Token(u64::from(slot) << 48)).contains(&shard);
+        if (0..=u16::MAX).zip(&sums).any(|(slot, sum)| *sum != Sum::default() && !holds(slot)) {
+            let why = "it keeps objects of this pool that the pool's present table has elsewhere: its \
+                       shards, zones or weights were others when they were written; give them as they \
+                       were, or empty the folders of all its stores if nothing of it is needed";
+            tell(pool, shard, said, Some(why.to_owned()));
+            return false;
+        }
+    }
     match world.parts.wishes.ask(wish).await {
         Ok(()) => tracing::warn!(
             pool = %pool.name(),
+            born = %former.unwrap_or(born),
             "its stores have copies from before, which are the pool's again"
         ),
-        Err(error) => tracing::warn!(
-            pool = %pool.name(),
-            %error,
-            "its stores have copies from before: change no shards before the first write"
-        ),
+        // The next look asks again.
+        Err(error) => tracing::debug!(pool = %pool.name(), %error, "not agreed"),
     }
+    former.is_none()
+}
+
+/// Binds a store; or says why not.
+async fn bind(world: &World, pool: &PoolNow, shard: usize, state: &State) -> Option<String> {
+    let id = &pool.seats[shard].shard;
+    let born = pool.agreed.born;
+    if let Some(held) = state.pool.as_ref().filter(|held| held.cluster != pool.cluster) {
+        return Some(of_another(pool, world, held));
+    }
+    if let Some(held) = copies(pool, state) {
+        if pool.alone && held.birth.generation < born.generation {
+            let why = "it keeps objects of this pool from before this node lost its state, and others \
+                       have been written since: empty its folder, and start it again";
+            return Some(why.to_owned());
+        }
+        if pool.agreed.shards[shard].fresh && held.birth >= born {
+            // What was deleted since it left is forgotten by the others, and would come back with it.
+            let why = "it stands for a lost store, and what answers there has copies of this pool from \
+                       before: stop that store, empty its folder, and start it again";
+            return Some(why.to_owned());
+        }
+    }
+    let replica = pool.anybody(shard);
+    let store = match replica.bind(&world.means, &world.timer(), id).await {
+        Ok(store) => store,
+        Err(Fault::NotSent(_) | Fault::Unsure(_)) => return None,
+        Err(Fault::Refused(refused)) => return Some(refused.to_string()),
+    };
+    let wish = Wish::Bind { pool: pool.name().clone(), shard: id.clone(), store };
+    match world.parts.wishes.ask(wish).await {
+        Ok(()) => {
+            // What answers there is its own from now on.
+            world.counts.foreign(pool.name(), id, None);
+            tracing::info!(pool = %pool.name(), shard = %id, %store, "bound to its store");
+            None
+        }
+        Err(WishError::Refused(refusal)) => Some(refusal.to_string()),
+        // No leader, or a moment of haste: next time.
+        Err(_) => None,
+    }
+}
+
+/// What is said of a store that keeps the pool for somebody else.
+fn of_another(pool: &PoolNow, world: &World, held: &Bound) -> String {
+    let (theirs, own, generation) = (held.cluster, pool.cluster, held.epoch.generation);
+    if !pool.alone {
+        return format!(
+            "it keeps a pool of this name for {theirs}, and this cluster is {own}: give the shard a \
+             store of its own"
+        );
+    }
+    format!(
+        "it keeps a pool of this name for {theirs}, and this node is {own}: two nodes without a cluster \
+         do not share a store. If that was this node before its folder was lost, stop it, leave nothing \
+         in {} but a file `{NAME_FILE}` with the line `ringway-standalone {theirs} {generation}`, and \
+         start it; else give the shard a store of its own",
+        world.parts.folder.display()
+    )
 }
 
 fn tell(pool: &PoolNow, shard: usize, said: &Said, trouble: Option<String>) {
@@ -129,29 +244,36 @@ fn tell(pool: &PoolNow, shard: usize, said: &Said, trouble: Option<String>) {
             let before = said.borrow_mut().insert(place, why.clone());
             if before.as_ref() != Some(&why) {
                 let (pool, url) = (pool.name(), &pool.seats[shard].url);
-                tracing::warn!(%pool, shard = %id, %url, "the shard gets no store: {why}");
+                tracing::warn!(%pool, shard = %id, %url, "the shard's store is not used: {why}");
             }
         }
     }
 }
 
-async fn recognise(world: &World, pool: &PoolNow, shard: usize) {
+/// Looks whether what answers for a bound shard is its store, and keeps what it should.
+fn recognise(
+    world: &World,
+    pool: &PoolNow,
+    shard: usize,
+    state: &Result<State, Refused>,
+    said: &Said,
+) {
     let id = &pool.seats[shard].shard;
-    let Some(replica) = pool.replica(shard) else { return };
-    let other = match replica.state(&world.means, &world.timer()).await {
+    let other = match state {
         Ok(state) => {
-            let damaged = state.pool.map_or(0, |held| held.damaged);
+            let damaged = state.pool.as_ref().map_or(0, |held| held.damaged);
             world.counts.damaged(pool.name(), id, damaged);
+            tell(pool, shard, said, differs(pool, world, state));
             None
         }
-        Err(Fault::Refused(Refused::Foreign(other))) => other,
-        // Nobody answers: who it was last is not known to have changed.
+        Err(Refused::Foreign(other)) => *other,
+        // Who it was last is not known to have changed.
         Err(_) => return,
     };
     if !world.counts.foreign(pool.name(), id, other) {
         return;
     }
-    let (pool, own) = (pool.name(), replica.store.expect("it is bound"));
+    let (pool, own) = (pool.name(), pool.agreed.shards[shard].store.expect("it is bound"));
     match other {
         Some(other) => tracing::error!(
             %pool,
@@ -163,4 +285,34 @@ async fn recognise(world: &World, pool: &PoolNow, shard: usize) {
         ),
         None => tracing::info!(%pool, shard = %id, "the shard's own store answers again"),
     }
+}
+
+/// Why the shard's own store will refuse what is asked of it.
+fn differs(pool: &PoolNow, world: &World, state: &State) -> Option<String> {
+    let born = pool.agreed.born;
+    let Some(held) = &state.pool else {
+        let why = "it knows nothing of the pool: its folder was put back from before it was bound; say \
+                   `ringway ring replace`";
+        return Some(why.to_owned());
+    };
+    if held.cluster != pool.cluster {
+        return Some(of_another(pool, world, held));
+    }
+    if held.birth < born {
+        return Some(format!(
+            "it keeps a pool of this name that was dropped, of {}: its folder was put back from then; \
+             empty it, and say `ringway ring replace`",
+            held.birth
+        ));
+    }
+    let own = PoolEpoch { generation: pool.generation, epoch: pool.agreed.epoch };
+    if pool.alone && (held.birth > born || held.epoch > own) {
+        return Some(format!(
+            "it was told of epoch {}, and this node is at {own}: its `state.json` is an older copy; put \
+             the newest back, or stop the node, move the file away, and start it: it takes over what its \
+             stores keep",
+            held.epoch
+        ));
+    }
+    None
 }

@@ -19,7 +19,7 @@ use super::pool::PoolNow;
 use super::turns::{is_ours, period};
 use super::world::World;
 use crate::drivers::native::Fault;
-use crate::ids::{ClusterId, PoolName, Token};
+use crate::ids::{PoolName, Token};
 use crate::protocol::quorum::Set;
 use crate::protocol::replica::words::WATERMARK_KEYS_MAX;
 use crate::protocol::replica::{Entry, SLOTS, slot_of};
@@ -82,9 +82,7 @@ fn withheld(pool: &PoolNow) -> Option<String> {
     if !pool.has_lease {
         return Some("this node may not serve the pool now".to_owned());
     }
-    // A node without a cluster is all the nodes that there are.
-    let is_alone = pool.cluster == ClusterId([0; 16]);
-    if !is_alone && pool.agreed.barrier < pool.agreed.epoch {
+    if !pool.alone && pool.agreed.barrier < pool.agreed.epoch {
         return Some("not all nodes have the pool's last change".to_owned());
     }
     pool.agreed.shards.iter().find_map(|shard| {

@@ -33,10 +33,14 @@ pub struct KeptPool {
 
 /// All such pools.
 pub struct Served {
-    /// Zeros on a node without a cluster.
+    /// As whom stores are spoken to.
     pub cluster: ClusterId,
-    /// The cluster's generation.
+    /// Its generation.
     pub generation: Generation,
+    /// Whether this node is all the nodes that there are.
+    pub alone: bool,
+    /// Whether what is served is what is agreed, up to a moment ago: what is not there is no more.
+    pub is_current: bool,
     /// This node's place among those of the cluster, and how many they are.
     pub place: (usize, usize),
     /// The pools.
@@ -84,6 +88,7 @@ pub(super) struct PoolNow {
     pub(super) seats: Vec<Rc<Seat>>,
     pub(super) cluster: ClusterId,
     pub(super) generation: Generation,
+    pub(super) alone: bool,
     pub(super) place: (usize, usize),
     pub(super) has_lease: bool,
     tls: Arc<ShardTls>,
@@ -93,8 +98,8 @@ pub(super) struct PoolNow {
 impl PoolNow {
     pub(super) fn new(pool: KeptPool, served: &Served, seats: Vec<Rc<Seat>>) -> Self {
         let KeptPool { agreed, settings, tls, connect, has_lease } = pool;
-        let Served { cluster, generation, place, .. } = *served;
-        Self { agreed, settings, seats, cluster, generation, place, has_lease, tls, connect }
+        let Served { cluster, generation, alone, place, .. } = *served;
+        Self { agreed, settings, seats, cluster, generation, alone, place, has_lease, tls, connect }
     }
 
     pub(super) fn name(&self) -> &PoolName {
@@ -131,6 +136,7 @@ impl PoolNow {
             times: Times { connect: self.connect, answer: ANSWER, idle: ANSWER },
             pool: &self.agreed.name,
             cluster: self.cluster,
+            birth: self.agreed.born,
             epoch: PoolEpoch { generation: self.generation, epoch: self.agreed.epoch },
             store: self.agreed.shards[shard].store,
         }

@@ -18,7 +18,7 @@ use super::pool::PoolNow;
 use super::world::World;
 use crate::cluster::StoreMark;
 use crate::control::wishes::Wish;
-use crate::ids::{PoolName, ShardId, StoreId};
+use crate::ids::{Birth, PoolName, ShardId, StoreId};
 use crate::protocol::handoff::{Hint, Pending};
 use crate::protocol::hint::{Replay, replay};
 
@@ -114,9 +114,20 @@ impl Drop for Marking {
 /// Runs until it is dropped.
 pub(super) async fn run(world: Rc<World>) {
     let states = States::default();
+    let mut births: BTreeMap<PoolName, Birth> = BTreeMap::new();
     loop {
         let pools = world.pools();
         let hints = world.parts.hints.pending();
+        for pool in &pools {
+            let born = pool.agreed.born;
+            let before = births.insert(pool.name().clone(), born);
+            // What was missed was missed in a pool that is no more.
+            if before.is_some_and(|before| before < born) {
+                for (name, shard, _) in hints.iter().filter(|(name, ..)| name == pool.name()) {
+                    world.parts.hints.forget(name, shard);
+                }
+            }
+        }
         for pool in &pools {
             for shard in 0..pool.seats.len() {
                 let id = &pool.seats[shard].shard;
@@ -125,10 +136,13 @@ pub(super) async fn run(world: Rc<World>) {
                 look_at(&world, pool, shard, pending, &states);
             }
         }
-        // A hint for who is no more. Before anything is agreed, nobody is known to be no more.
+        // A hint for who is no more.
         for (name, shard, _) in &hints {
-            let pool = pools.iter().find(|pool| pool.name() == name);
-            if pool.is_some_and(|pool| pool.shard(shard).is_none()) {
+            let is_gone = match pools.iter().find(|pool| pool.name() == name) {
+                Some(pool) => pool.shard(shard).is_none(),
+                None => world.is_current(),
+            };
+            if is_gone {
                 world.parts.hints.forget(name, shard);
             }
         }

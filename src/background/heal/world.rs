@@ -47,6 +47,7 @@ pub(super) struct World {
     seats: RefCell<BTreeMap<(PoolName, ShardId), Rc<Seat>>>,
     next_key: Cell<u64>,
     paces: RefCell<BTreeMap<PoolName, (u64, Pace)>>,
+    is_current: Cell<bool>,
     /// What is held up, and why, as it was last said.
     held_up: RefCell<BTreeMap<(PoolName, &'static str), String>>,
 }
@@ -68,6 +69,7 @@ impl World {
             seats: RefCell::default(),
             next_key: Cell::new(0),
             paces: RefCell::default(),
+            is_current: Cell::new(false),
             held_up: RefCell::default(),
         })
     }
@@ -75,6 +77,7 @@ impl World {
     /// The pools as they are now.
     pub(super) fn pools(&self) -> Vec<Rc<PoolNow>> {
         let mut served = (self.parts.served)();
+        self.is_current.set(served.is_current);
         let pools = std::mem::take(&mut served.pools);
         let now = pools.into_iter().map(|pool| {
             let name = &pool.agreed.name;
@@ -82,6 +85,12 @@ impl World {
             Rc::new(PoolNow::new(pool, &served, seats))
         });
         now.collect()
+    }
+
+    /// Whether the pools that were looked at last are all that there are: what is not among them was
+    /// dropped. A node that has just started may not have heard of all yet.
+    pub(super) fn is_current(&self) -> bool {
+        self.is_current.get()
     }
 
     /// One of them.

@@ -1,7 +1,7 @@
 //! Pools that keep data: what they must be, what may be done with them, and their bytes.
 
 use super::*;
-use crate::ids::StoreId;
+use crate::ids::{Birth, Generation, StoreId};
 use crate::level::Level;
 
 fn store(number: u8) -> StoreId {
@@ -52,7 +52,7 @@ fn now(change: Change) -> Command {
 }
 
 fn replace(id: &str) -> Command {
-    now(Change::ReplaceShard { pool: pool_name("p"), shard: shard_id(id), url: None })
+    now(Change::ReplaceShard { pool: pool_name("p"), shard: shard_id(id), url: None, lose: false })
 }
 
 fn filled() -> Command {
@@ -229,6 +229,7 @@ fn what_is_kept_stays_where_it_is() {
     give(&mut state, create(&["a", "b", "c"])).expect("anew");
     let anew = &state.pools()[&p()];
     assert!(!anew.filled && anew.stores.is_empty() && anew.epoch == Epoch(2));
+    assert_eq!(anew.born.epoch, Epoch(2), "its stores tell it from the former one");
 }
 
 /// A shard has one store, and a store one shard.
@@ -297,6 +298,30 @@ fn a_replaced_store_is_fresh_until_it_is_filled() {
     assert!(of(&state, "c").catching_up && !of(&state, "c").fresh);
     give(&mut state, mark("c", 4, StoreMark::CaughtUp)).expect("none left");
     assert!(!of(&state, "c").catching_up);
+}
+
+/// So many may be replaced that each slot keeps as many stores as one of them must have what was
+/// acknowledged: of four, two, though no quorum is left meanwhile; of one, none.
+#[test]
+fn as_many_stores_may_be_replaced_as_others_can_fill() {
+    for (replicas, may) in [(2, 1), (3, 1), (4, 2), (5, 2)] {
+        let ids = ["a", "b", "c", "d", "e"];
+        let shards = &ids[..usize::from(replicas)];
+        let mut state = ClusterState::default();
+        let listed = shards.iter().map(|id| (shard_id(id), shard(id, 1))).collect();
+        let pool = pool_name("p");
+        let create = Command::CreatePool { pool, spec: kept(replicas), shards: listed };
+        give(&mut state, create).expect("a pool");
+        for (number, id) in (1..).zip(shards) {
+            give(&mut state, bind(id, number)).expect("bound");
+        }
+        give(&mut state, filled()).expect("a first write");
+        for id in &shards[..may] {
+            give(&mut state, replace(id)).expect("the others know");
+        }
+        let more = give(&mut state, replace(shards[may])).expect_err("nobody would know");
+        assert!(matches!(more, Refusal::TooManyFresh { .. }), "{replicas}: {more}");
+    }
 }
 
 /// A node that had not heard of the replacement still counted the former store, and had writes
@@ -370,11 +395,20 @@ fn tables_survive_and_are_checked() {
 }
 
 /// The bytes of a state with a pool that keeps data.
-const STATE: &str = include_str!("version_2_kept.json");
+const STATE: &str = include_str!("version_2_born.json");
+
+/// The same, of before births were told and nodes without a cluster had names.
+const UNBORN: &str = include_str!("version_2_kept.json");
+
+fn alone(generation: u64) -> Identity {
+    Identity { id: ClusterId([7; 16]), generation: Generation(generation) }
+}
 
 #[test]
 fn a_state_with_kept_pools_stays_readable_and_is_what_we_write() {
-    let mut state = with_pool(&["a", "b", "c", "d"]);
+    let mut state = ClusterState::default();
+    state.begin_alone(alone(3));
+    give(&mut state, create(&["a", "b", "c", "d"])).expect("a pool");
     give(&mut state, bind("a", 1)).expect("bound");
     give(&mut state, bind("b", 2)).expect("bound");
     give(&mut state, filled()).expect("a first write");
@@ -389,6 +423,61 @@ fn a_state_with_kept_pools_stays_readable_and_is_what_we_write() {
         ..PoolState::clone(&state.pools()[&pool_name("p")])
     };
     assert_eq!(without_table(&read), without_table(&state));
+    let unborn = ClusterState::decode(UNBORN.as_bytes()).expect("kept");
+    assert!(unborn.speaks_as().is_none() && unborn.pools()[&pool_name("p")].born.is_unknown());
+    assert_eq!(String::from_utf8(unborn.encode()).expect("JSON"), UNBORN.trim_end());
+}
+
+/// A node without a cluster has lost its state, and its stores have not. It becomes what they say once,
+/// before anything is written; a cluster loses no state, and what this state has made is its own.
+#[test]
+fn a_pool_is_adopted_once_and_by_nobody_who_knows_better() {
+    let p = || pool_name("p");
+    let birth =
+        |generation, epoch| Birth { generation: Generation(generation), epoch: Epoch(epoch) };
+    let adopt = |born| Command::AdoptPool { pool: p(), born };
+    let begun = |generation| {
+        let mut state = ClusterState::default();
+        state.begin_alone(alone(generation));
+        give(&mut state, create(&["a", "b", "c"])).expect("a pool");
+        state
+    };
+    let mut state = begun(2);
+    assert_eq!(state.pools()[&p()].born, birth(2, 1));
+    for own in [birth(2, 1), birth(3, 1)] {
+        let refusal = give(&mut state, adopt(own)).expect_err("nobody lost that");
+        assert!(matches!(refusal, Refusal::NotAdopted { .. }), "{refusal}");
+    }
+    give(&mut state, adopt(birth(1, 4))).expect("what was lost");
+    give(&mut state, adopt(birth(1, 4))).expect("again");
+    let pool = &state.pools()[&p()];
+    assert_eq!((pool.born, pool.filled, pool.epoch), (birth(1, 4), true, Epoch(1)));
+    let other = give(&mut state, adopt(birth(1, 5))).expect_err("it has its data");
+    assert!(matches!(other, Refusal::NotAdopted { .. }), "{other}");
+    // The next pool of the name is born in the present generation.
+    give(&mut state, now(Change::DropPool { pool: p() })).expect("dropped");
+    give(&mut state, create(&["a", "b", "c"])).expect("anew");
+    assert_eq!(state.pools()[&p()].born, birth(2, 2));
+
+    let mut written = begun(2);
+    give(&mut written, filled()).expect("a first write");
+    give(&mut written, adopt(birth(1, 1))).expect_err("it has data of its own");
+    let mut cluster = founded();
+    let level = Command::RaiseFeatureLevel { level: FEATURE_LEVEL };
+    let start = Command::BeginIncarnation {
+        node: NodeId(1),
+        after: Incarnation(1),
+        address: PeerAddress::parse("n1:7000").expect("an address"),
+        version: "0.1.0".to_owned(),
+        feature_level: FEATURE_LEVEL,
+    };
+    let remove = Command::RemovePool { pool: p() };
+    for command in [start, level, remove, create(&["a", "b", "c"])] {
+        give(&mut cluster, command).expect("a pool");
+    }
+    let pool = &cluster.pools()[&p()];
+    assert_eq!(pool.born, birth(1, pool.epoch.0));
+    give(&mut cluster, adopt(birth(0, 1))).expect_err("a cluster loses no state");
 }
 
 /// The bytes of the commands of level 3, behind the first byte of an entry.
@@ -404,7 +493,8 @@ fn the_entries_of_level_3_stay_readable_and_are_what_we_write() {
     };
     let url = BaseUrl::parse("http://fresh").expect("a URL");
     let (p, a) = (pool_name("p"), shard_id("a"));
-    let replace = Change::ReplaceShard { pool: p.clone(), shard: a.clone(), url: Some(url) };
+    let replace =
+        Change::ReplaceShard { pool: p.clone(), shard: a.clone(), url: Some(url), lose: false };
     let drop = Change::DropPool { pool: p };
     let commands = [
         create(&["a", "b", "c"]),
@@ -424,6 +514,10 @@ fn the_entries_of_level_3_stay_readable_and_are_what_we_write() {
                 a,
                 Verdict { reads_down: true, writes_down: true, foreign: true },
             )],
+        },
+        Command::AdoptPool {
+            pool: pool_name("p"),
+            born: Birth { generation: Generation(1), epoch: Epoch(4) },
         },
     ];
     let lines: Vec<&str> = ENVELOPES.lines().collect();

@@ -80,6 +80,7 @@ fn version_2_stays_readable_and_is_what_we_write() {
     let ClusterState {
         revision: _,
         identity,
+        alone: _,
         feature_level: _,
         settings: _,
         lease_longest_ms,
@@ -166,6 +167,7 @@ fn kind(command: &Command) -> usize {
         Command::BindStore { .. } => 18,
         Command::MarkStore { .. } => 19,
         Command::Placed { .. } => 20,
+        Command::AdoptPool { .. } => 21,
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::time::{Duration, Instant};
 use super::ask::{ATTEMPT, PATIENCE};
 use super::error::{FoundError, JoinError, OpenError, ProposeError};
 use super::identity::Member;
-use super::part::{FIRST_GENERATION, Group, lock};
+use super::part::{FIRST_GENERATION, Group, Running, lock};
 use super::types::Peer;
 use super::wire::{self, Answer, Join, Joined};
 use crate::cluster::{Command, Role, Settings};
@@ -60,24 +60,84 @@ impl Group {
                 member
             }
         };
-        let address = self.shared().options.address.clone();
-        let running = self.shared().running().ok_or_else(|| {
+        self.initialize(member).await?;
+        // Waits, like every proposal, until there is a leader and its membership is committed.
+        self.propose_first(member, actor, settings).await?;
+        self.seed(actor, seed).await?;
+        tracing::info!(cluster = %member.cluster, "a cluster was founded");
+        Ok(member.cluster)
+    }
+
+    /// Ends what was broken off: the node died between its identity and the first pools of its cluster.
+    /// Whether there was anything to end. To be called at each start, and again after an error; a
+    /// cluster that ever had a pool is none that was broken off, nor is one that another has founded.
+    ///
+    /// # Errors
+    /// [`FoundError`].
+    pub async fn resume_founding(
+        &self,
+        actor: &str,
+        settings: Settings,
+        seed: Vec<Command>,
+    ) -> Result<bool, FoundError> {
+        let _one = self.shared().birth.lock().await;
+        let Some(member) = self.member().filter(|own| own.node == FIRST && !own.removed) else {
+            return Ok(false);
+        };
+        let running = self.running()?;
+        let initialized = running.raft.is_initialized().await;
+        if !initialized.map_err(|error| OpenError::Raft(error.to_string()))? {
+            self.initialize(member).await?;
+        }
+        // From here on all that was agreed is known here.
+        self.read_index().await.map_err(FoundError::First)?;
+        let is_founded = self.state().identity().is_some();
+        if !is_founded {
+            self.propose_first(member, actor, settings).await?;
+        }
+        let is_seeded = self.state().had_pools() || seed.is_empty();
+        if !is_seeded {
+            self.seed(actor, seed).await?;
+        }
+        Ok(!is_founded || !is_seeded)
+    }
+
+    fn running(&self) -> Result<&Running, OpenError> {
+        self.shared().running().ok_or_else(|| {
             OpenError::Raft("it has not run since the node got its identity: start it anew".into())
-        })?;
-        let alone = [(FIRST.0, Peer { addr: address.to_string() })];
+        })
+    }
+
+    /// Makes this node the one voter of an empty log.
+    async fn initialize(&self, member: Member) -> Result<(), FoundError> {
+        let address = self.shared().options.address.clone();
+        let alone = [(member.node.0, Peer { addr: address.to_string() })];
+        let running = self.running()?;
         match running.raft.initialize(std::collections::BTreeMap::from(alone)).await {
             // The same call before the crash.
-            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => {}
-            Err(error) => return Err(OpenError::Raft(error.to_string()).into()),
+            Ok(()) | Err(RaftError::APIError(InitializeError::NotAllowed(_))) => Ok(()),
+            Err(error) => Err(OpenError::Raft(error.to_string()).into()),
         }
+    }
+
+    /// Has the first command agreed, or finds it so.
+    async fn propose_first(
+        &self,
+        member: Member,
+        actor: &str,
+        settings: Settings,
+    ) -> Result<(), FoundError> {
         let found = Command::Found {
             cluster: member.cluster,
             node: self.shared().options.name.clone(),
-            address,
+            address: self.shared().options.address.clone(),
             settings,
         };
-        // Waits, like every proposal, until there is a leader and its membership is committed.
-        self.propose_bare(actor, found).await.map_err(FoundError::First)?;
+        self.propose_bare(actor, found).await.map(drop).map_err(FoundError::First)
+    }
+
+    /// Makes the first pools.
+    async fn seed(&self, actor: &str, seed: Vec<Command>) -> Result<(), FoundError> {
         // A node that is alone speaks for all; the level that its pools need is agreed with them.
         let needs = seed.iter().map(Command::feature_level).max();
         if let Some(level) = needs.filter(|needs| *needs > self.state().feature_level()) {
@@ -98,8 +158,7 @@ impl Group {
         for command in seed {
             self.propose(actor, command).await.map_err(FoundError::Seed)?;
         }
-        tracing::info!(cluster = %member.cluster, "a cluster was founded");
-        Ok(member.cluster)
+        Ok(())
     }
 
     /// Joins the cluster that any of `members` belongs to. Asks one after the other until one has

@@ -257,7 +257,8 @@ impl Machine {
     }
 
     async fn burst(self, group: Group, label: String) {
-        for count in 0..BURST.1 {
+        // At the end everything stands still, however many are left.
+        for count in (0..BURST.1).take_while(|_| now_ms() < QUIET_MS) {
             let actor = format!("{label}.{count}");
             let command = move_shard(PROPOSERS * self.index, &actor);
             self.propose_once(&group, &actor, command).await;

@@ -497,14 +497,15 @@ async fn pass(window: &Window, place: usize, upload: &mut Upload<'_>) -> Result<
 
 /// Whether an operation that began in one view may go on in another: it has the same shards in the
 /// same places, and the same stores behind them. A shard that was replaced meanwhile has its name,
-/// and knows nothing; its word would count in a machine that was told otherwise.
+/// and knows nothing; its word would count in a machine that was told otherwise. And a pool that was
+/// dropped meanwhile may have given its name, its shards and its stores to another.
 pub(super) fn has_same_replicas(one: &Pool, other: &Pool, token: Token) -> bool {
     let replicas = |pool: &Pool| -> Vec<(ShardId, Option<StoreId>, bool)> {
         let shard = |at: usize| &pool.agreed.shards[at];
         let places = pool.agreed.replicas(token).iter().map(|at| shard(usize::from(at.0)));
         places.map(|shard| (shard.id.clone(), shard.store, shard.fresh)).collect()
     };
-    replicas(one) == replicas(other)
+    one.agreed.born == other.agreed.born && replicas(one) == replicas(other)
 }
 
 /// What is known of a key's replicas, as far as this class of request goes.

@@ -18,6 +18,7 @@ use super::request::{Act, KeptRequest};
 use super::serve::{Achieved, Serving};
 use super::window::Window;
 use super::write::{Guard, Writing};
+use crate::control::wishes::WishError;
 use crate::level::Level;
 use crate::net::http1::framing::Framing;
 use crate::net::splice::SPLICED_BYTES_MIN;
@@ -182,9 +183,17 @@ async fn fill(worker: &Worker, timer: &Timer, pool: &Arc<Pool>) -> Result<Arc<Po
     if pool.agreed.shards.iter().any(|shard| shard.store.is_none()) {
         return Err(not_ready());
     }
-    worker.kept.fill(name).await.map_err(|_| not_ready())?;
     let until_ms = timer.timers().after(FILLED_WAIT);
+    let mut is_agreed = false;
     loop {
+        // It is not, for a moment, while some node may still act by an earlier epoch.
+        if !is_agreed {
+            is_agreed = match worker.kept.fill(name).await {
+                Ok(()) => true,
+                Err(WishError::Unavailable(_)) => false,
+                Err(WishError::Busy | WishError::Refused(_)) => return Err(not_ready()),
+            };
+        }
         if let Some(view) = (worker.views)()
             && let Some(present) = view.pool(name)
             && present.agreed.filled

@@ -4,7 +4,7 @@ use std::io::Write;
 
 use super::calls::Origin;
 use crate::drivers::http::{Address, write_framing};
-use crate::ids::{ClusterId, PoolName, ShardId, StoreId, Token};
+use crate::ids::{Birth, ClusterId, PoolName, ShardId, StoreId, Token};
 use crate::net::http1::framing::Framing;
 use crate::net::http1::head::write_field;
 use crate::protocol::replica::{Op, PoolEpoch, StageId, Target, words};
@@ -15,6 +15,7 @@ use crate::version::Version;
 pub(super) struct Standing<'a> {
     pub(super) pool: &'a PoolName,
     pub(super) cluster: ClusterId,
+    pub(super) birth: Birth,
     pub(super) epoch: PoolEpoch,
     pub(super) store: Option<StoreId>,
 }
@@ -82,8 +83,10 @@ impl Ask<'_> {
         self.write_query(out);
         out.extend_from_slice(b" HTTP/1.1\r\n");
         write_field(out, b"Host", address.authority().as_bytes());
-        let Standing { cluster, epoch, store, .. } = standing;
+        let Standing { cluster, birth, epoch, store, .. } = standing;
+        let born = PoolEpoch { generation: birth.generation, epoch: birth.epoch };
         write_field(out, words::CLUSTER.as_bytes(), cluster.text().as_bytes());
+        write_field(out, words::BIRTH.as_bytes(), born.text().as_bytes());
         write_field(out, words::EPOCH.as_bytes(), epoch.text().as_bytes());
         if let Some(store) = store {
             write_field(out, words::STORE.as_bytes(), store.text().as_bytes());

@@ -8,7 +8,7 @@ use super::fault::{Doubt, Fault};
 use super::line::{Line, Means};
 use super::upload::Upload;
 use crate::drivers::http::Address;
-use crate::ids::{ClusterId, PoolName, ShardId, StoreId, Token};
+use crate::ids::{Birth, ClusterId, PoolName, ShardId, StoreId, Token};
 use crate::net::buffer::ReadBuffer;
 use crate::net::http1::framing::Framing;
 use crate::net::timers::Timer;
@@ -50,6 +50,8 @@ pub struct Replica<'a> {
     pub pool: &'a PoolName,
     /// The cluster that asks; zeros for a node without one.
     pub cluster: ClusterId,
+    /// When the pool came to be.
+    pub birth: Birth,
     /// The epoch under which it is asked.
     pub epoch: PoolEpoch,
     /// The store that the shard is bound to; `None` only where it is not bound yet, to ask for its
@@ -201,8 +203,8 @@ const REST_BYTES_MAX: usize = 64 * 1024;
 
 impl<'a> Replica<'a> {
     pub(super) fn standing(&self) -> Standing<'a> {
-        let Self { pool, cluster, epoch, store, .. } = *self;
-        Standing { pool, cluster, epoch, store }
+        let Self { pool, cluster, birth, epoch, store, .. } = *self;
+        Standing { pool, cluster, birth, epoch, store }
     }
 
     /// Stages a body that is held.

@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 
 use super::*;
 use crate::drivers::http::Address;
-use crate::ids::{BaseUrl, ClusterId, Epoch, Generation, PoolName, StoreId, Token};
+use crate::ids::{BaseUrl, Birth, ClusterId, Epoch, Generation, PoolName, StoreId, Token};
 use crate::net::buffer::Buffers;
 use crate::net::timers::{Timer, Timers};
 use crate::net::tls::ShardTls;
@@ -75,6 +75,7 @@ impl Bench {
             times: Times { connect: wait, answer: wait, idle: wait },
             pool: &self.pool,
             cluster: ClusterId([1; 16]),
+            birth: Birth { generation: Generation(1), epoch: Epoch(4) },
             epoch: PoolEpoch { generation: Generation(2), epoch: Epoch(7) },
             store: Some(StoreId([7; 16])),
         }
@@ -158,7 +159,7 @@ async fn a_write_in_two_rounds_is_asked_and_understood() {
         asked[0],
         format!(
             "PUT /base/_ringway/replica/objects/stage/a%2Fb/c HTTP/1.1\r\nHost: {host}\r\n\
-             ringway-cluster: {}\r\nringway-epoch: 2.7\r\nringway-store: {store}\r\n\
+             ringway-cluster: {}\r\nringway-birth: 1.4\r\nringway-epoch: 2.7\r\nringway-store: {store}\r\n\
              ringway-stage: 0-0-0-4\r\nringway-token: 00000000000000fe\r\n\
              Content-Type: text/plain\r\nContent-Length: 5\r\n\r\nhello",
             "01".repeat(16),

@@ -7,13 +7,14 @@
 //!
 //! | field | of a request | of an answer |
 //! | --- | --- | --- |
-//! | `Ringway-Cluster` | the cluster's id; zeroes for a standalone node | |
+//! | `Ringway-Cluster` | the cluster's id, or that of a node without one | |
+//! | `Ringway-Birth` | the pool's [`Birth`](crate::ids::Birth) | |
 //! | `Ringway-Epoch` | the pool's [`PoolEpoch`] that the node acts by | with `stale-epoch`: the highest that the store was told |
 //! | `Ringway-Store` | the store that the shard is bound to | the one that answers, always |
 //! | `Ringway-Error` | | of every refusal: its [`Refusal`] or another word |
 //!
-//! `state` needs the first alone and `bind` the first and `Ringway-Shard`; all else needs all
-//! three. Further fields are `Ringway-Token` wherever a key is named, and:
+//! `state` needs the first alone, `bind` the first two and `Ringway-Shard`; all else needs all of
+//! them. Further fields are `Ringway-Token` wherever a key is named, and:
 //!
 //! | request | further fields | answer |
 //! | --- | --- | --- |
@@ -31,7 +32,7 @@
 //! | `GET watermarks?from=&count=` | | [`Watermarks`] that slots have; those without one are left out |
 //! | `POST watermark?slot=` | perhaps `-Version`; lines `KEY VERSION` | 200 [`Dropped`]: the slot's watermark is at least the greatest of these, and each named tombstone that was still that one is gone |
 //! | `GET state` | | [`State`] |
-//! | `POST bind` | `-Shard` | 200: the pool belongs to this cluster, the store to this shard of it |
+//! | `POST bind` | `-Shard` | 200: the pool belongs to this cluster, the store to this shard of it. What the store kept of a pool of this name that was born earlier is out of reach from here on, and dropped |
 //!
 //! A key or a prefix in a query is percent-encoded once more. What is damaged counts in no sum and is
 //! in no page of `keys`, so that comparing finds it; a put of the same version replaces it.
@@ -43,6 +44,8 @@
 //! 2. A refusal other than [`Refusal::Unknown`] has changed nothing.
 //! 3. A watermark may be raised only while all replicas of the slot are equal: whatever of a slot a
 //!    replica lacks at or under its watermark, nobody can bring it.
+//! 4. Nothing of a pool is read or written by who means another of its name: what was born earlier or
+//!    later is refused, before epochs are compared.
 
 mod id;
 mod pages;

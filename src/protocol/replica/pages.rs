@@ -6,7 +6,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use super::id::PoolEpoch;
-use crate::ids::{ClusterId, ShardId, StoreId, Token};
+use crate::ids::{Birth, ClusterId, ShardId, StoreId, Token};
 use crate::version::Version;
 
 /// A page of what is held.
@@ -88,6 +88,9 @@ pub struct Bound {
     pub cluster: ClusterId,
     /// Which shard of it the store is.
     pub shard: ShardId,
+    /// When the pool came to be.
+    #[serde(default, with = "text")]
+    pub birth: Birth,
     /// The highest epoch that it was told.
     #[serde(with = "text")]
     pub epoch: PoolEpoch,

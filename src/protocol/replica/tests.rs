@@ -2,7 +2,9 @@
 
 use super::*;
 use crate::ids::Token;
-use crate::ids::{ClusterId, Epoch, Generation, Incarnation, NodeId, PoolName, ShardId, StoreId};
+use crate::ids::{
+    Birth, ClusterId, Epoch, Generation, Incarnation, NodeId, PoolName, ShardId, StoreId,
+};
 use crate::version::{Proposer, Stamp, Version};
 
 fn version(ms: u64) -> Version {
@@ -102,6 +104,7 @@ fn the_json_is_pinned() {
     let bound = Bound {
         cluster: ClusterId([1; 16]),
         shard: ShardId::new("s1").expect("a name"),
+        birth: Birth { generation: Generation(0), epoch: Epoch(4) },
         epoch: PoolEpoch { generation: Generation(0), epoch: Epoch(7) },
         values: 1,
         bytes: 2,
@@ -114,7 +117,7 @@ fn the_json_is_pinned() {
     let json = serde_json::to_string(&state).expect("plain values");
     assert!(
         json.contains(
-            r#""pool":{"cluster":"01010101010101010101010101010101","shard":"s1","epoch":"0.7","#
+            r#""pool":{"cluster":"01010101010101010101010101010101","shard":"s1","birth":"0.4","epoch":"0.7","#
         ),
         "{json}"
     );

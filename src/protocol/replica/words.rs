@@ -12,6 +12,9 @@ pub const PREFIX: &str = "/_ringway/replica/";
 pub const CLUSTER: &str = "ringway-cluster";
 /// The pool's epoch that the node acts by, a [`PoolEpoch`](super::PoolEpoch).
 pub const EPOCH: &str = "ringway-epoch";
+/// When the pool that is meant came to be, a [`Birth`](crate::ids::Birth). Whoever says none means one
+/// of before births were told.
+pub const BIRTH: &str = "ringway-birth";
 /// The store that is meant, or that answers, 32 hexadecimal digits.
 pub const STORE: &str = "ringway-store";
 /// The shard that a store becomes.
@@ -171,8 +174,10 @@ pub enum Refusal {
     OtherCluster,
     /// 421: the store is another shard of this cluster's pool.
     OtherShard,
-    /// 421: the store is no shard of the pool. Bind it first.
+    /// 421: the store is no shard of the pool, or of one that had its name before. Bind it first.
     NotBound,
+    /// 421: the store is a shard of a later pool of this name.
+    OtherBirth,
     /// 403: nodes are not known from others on this connection, and the port faces a network.
     Insecure,
     /// 409: the store was told a higher epoch.
@@ -200,11 +205,12 @@ pub enum Refusal {
 }
 
 impl Refusal {
-    const ALL: [Refusal; 16] = [
+    const ALL: [Refusal; 17] = [
         Refusal::Foreign,
         Refusal::OtherCluster,
         Refusal::OtherShard,
         Refusal::NotBound,
+        Refusal::OtherBirth,
         Refusal::Insecure,
         Refusal::StaleEpoch,
         Refusal::ClockAhead,
@@ -227,6 +233,7 @@ impl Refusal {
             Refusal::OtherCluster => "other-cluster",
             Refusal::OtherShard => "other-shard",
             Refusal::NotBound => "not-bound",
+            Refusal::OtherBirth => "other-birth",
             Refusal::Insecure => "insecure",
             Refusal::StaleEpoch => "stale-epoch",
             Refusal::ClockAhead => "clock-ahead",
@@ -246,9 +253,11 @@ impl Refusal {
     #[must_use]
     pub const fn status(self) -> u16 {
         match self {
-            Refusal::Foreign | Refusal::OtherCluster | Refusal::OtherShard | Refusal::NotBound => {
-                421
-            }
+            Refusal::Foreign
+            | Refusal::OtherCluster
+            | Refusal::OtherShard
+            | Refusal::NotBound
+            | Refusal::OtherBirth => 421,
             Refusal::Insecure => 403,
             Refusal::StaleEpoch | Refusal::ClockAhead | Refusal::OtherToken => 409,
             Refusal::NotStaged => 404,

@@ -8,13 +8,14 @@
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
-use crate::ids::{ClusterId, ShardId, Token};
+use crate::ids::{Birth, ClusterId, ShardId, Token};
 use crate::protocol::holding::{Held, may_drop};
 use crate::protocol::replica::{PoolEpoch, Sum, slot_of};
 use crate::store::change::{Bodies, Ending};
 use crate::store::index::IndexError;
 use crate::store::meta::Meta;
 use crate::store::record::{BodyId, Place, RecordError};
+use crate::store::replica::doomed::doom;
 use crate::store::replica::pool::PoolFacts;
 use crate::store::replica::record::{Kept, RowKey, decode_meta};
 use crate::store::replica::sums::Deltas;
@@ -91,16 +92,46 @@ impl<'t> Pools<'t> {
         name: &str,
         cluster: ClusterId,
         shard: ShardId,
+        birth: Birth,
     ) -> Result<(), IndexError> {
-        let facts = PoolFacts::new(cluster, shard);
+        let facts = PoolFacts::new(cluster, shard, birth);
         self.facts.insert(name, &facts.encode()[..])?;
         // Opening the tables makes them, so that reads find them.
-        let tables = PoolTables::of(name);
+        let tables = PoolTables::of(name, birth);
         self.tx.open_table(tables.sums())?;
         self.tx.open_table(tables.deltas())?;
         self.open.push(Tables::open(self.tx, name, facts)?);
         self.ending = Ending::CommitDurably;
         Ok(())
+    }
+
+    /// Makes the store a shard of a pool that was born later than the one of this name of which it is
+    /// one. What it kept of that is out of reach from here on.
+    ///
+    /// # Errors
+    /// When the index cannot be changed.
+    pub(in crate::store) fn bind_anew(
+        &mut self,
+        name: &str,
+        before: Birth,
+        (cluster, shard, birth): (ClusterId, ShardId, Birth),
+    ) -> Result<(), IndexError> {
+        doom(self.tx, name, before)?;
+        // What this transaction has changed of the former one would be written over the new one.
+        self.open.retain(|pool| pool.name != name);
+        self.bind(name, cluster, shard, birth)
+    }
+
+    /// The transaction.
+    pub(in crate::store) fn transaction(&self) -> &'t WriteTransaction {
+        self.tx
+    }
+
+    /// Notes that rows of no pool here were changed.
+    pub(in crate::store) fn note_change(&mut self) {
+        if self.ending == Ending::Abort {
+            self.ending = Ending::Commit;
+        }
     }
 
     /// Ends the work on the tables.
@@ -121,7 +152,7 @@ impl<'t> Pools<'t> {
 
 impl<'t> Tables<'t> {
     fn open(tx: &'t WriteTransaction, name: &str, facts: PoolFacts) -> Result<Self, IndexError> {
-        let tables = PoolTables::of(name);
+        let tables = PoolTables::of(name, facts.birth);
         Ok(Self {
             name: name.to_owned(),
             facts,

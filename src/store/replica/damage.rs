@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use redb::ReadableTable;
 
-use crate::ids::{ClusterId, PoolName};
+use crate::ids::{Birth, ClusterId, PoolName};
 use crate::protocol::replica::PoolEpoch;
 use crate::store::engine::Store;
 use crate::store::index::{Index, IndexError};
@@ -75,6 +75,7 @@ impl Suspect {
         let write = KeptWrite {
             pool: pool.clone(),
             cluster: ClusterId([0; 16]),
+            birth: Birth::default(),
             epoch: PoolEpoch::default(),
             action: KeptAction::Damage(key.clone(), version, value.body),
             cost_bytes: 0,

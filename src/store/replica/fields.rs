@@ -1,18 +1,21 @@
 //! What does the head of a replica request say, and may the store do anything about it?
 
+use std::cmp::Ordering;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 
-use crate::ids::{ClusterId, PoolName, ShardId, StoreId, Token};
+use crate::ids::{Birth, ClusterId, PoolName, ShardId, StoreId, Token};
 use crate::protocol::holding::{Admission, admit, is_ahead};
 use crate::protocol::replica::{PoolEpoch, Refusal, StageId, Target, parse_token, words};
 use crate::store::engine::Store;
 use crate::store::problem::Problem;
 use crate::store::replica::record::RowKey;
+use crate::store::replica::view::PoolView;
 use crate::store::replica::write::{KeptAction, KeptDone, KeptError, KeptWrite};
+use crate::store::view::View;
 use crate::version::Version;
 
 pub(super) const EPOCH: HeaderName = HeaderName::from_static(words::EPOCH);
@@ -25,6 +28,7 @@ pub(super) struct Ask<'a> {
     pub(super) target: Target<'a>,
     pub(super) pool: PoolName,
     cluster: ClusterId,
+    birth: Birth,
     epoch: PoolEpoch,
 }
 
@@ -38,6 +42,7 @@ impl<'a> Ask<'a> {
     ) -> Result<Self, Problem> {
         check_store(store, &parts.headers, true)?;
         let cluster = required::<ClusterId>(&parts.headers, words::CLUSTER)?;
+        let birth = birth(&parts.headers)?;
         let epoch = required::<PoolEpoch>(&parts.headers, words::EPOCH)?;
         let (pool, highest) = {
             let view = store.view();
@@ -45,9 +50,10 @@ impl<'a> Ask<'a> {
             if pool.facts().cluster != cluster {
                 return Err(problem(KeptError::OtherCluster));
             }
+            check_birth(pool.facts().birth, birth).map_err(problem)?;
             (pool.name().clone(), pool.facts().epoch)
         };
-        let ask = Self { store, parts, target, pool, cluster, epoch };
+        let ask = Self { store, parts, target, pool, cluster, birth, epoch };
         match admit(highest, epoch) {
             Admission::Stale => return Err(problem(KeptError::Stale(highest))),
             Admission::Raise => drop(ask.write(KeptAction::Raise, 0).await?),
@@ -62,9 +68,18 @@ impl<'a> Ask<'a> {
         action: KeptAction,
         cost_bytes: usize,
     ) -> Result<KeptDone, Problem> {
-        let (cluster, epoch) = (self.cluster, self.epoch);
-        let write = KeptWrite { pool: self.pool.clone(), cluster, epoch, action, cost_bytes };
+        let (pool, cluster) = (self.pool.clone(), self.cluster);
+        let (birth, epoch) = (self.birth, self.epoch);
+        let write = KeptWrite { pool, cluster, birth, epoch, action, cost_bytes };
         self.store.write_kept(write).await.map_err(problem)
+    }
+
+    /// The pool as a view has it, if that is still the one that is meant: while a body came, it may
+    /// have been dropped, and its name be another's.
+    pub(super) fn pool_in<'v>(&self, view: &'v View) -> Result<&'v PoolView, Problem> {
+        let pool = view.pool(self.pool.as_str()).expect("a pool that was bound stays so");
+        check_birth(pool.facts().birth, self.birth).map_err(problem)?;
+        Ok(pool)
     }
 
     /// The key and its place.
@@ -138,12 +153,27 @@ pub(super) fn check_store(
     }
 }
 
+/// When the pool that is meant came to be.
+fn birth(fields: &HeaderMap) -> Result<Birth, Problem> {
+    Ok(optional(fields, words::BIRTH)?.unwrap_or_default())
+}
+
+/// Whether the pool that is `meant` is the one that is bound.
+pub(super) fn check_birth(bound: Birth, meant: Birth) -> Result<(), KeptError> {
+    match meant.cmp(&bound) {
+        Ordering::Equal => Ok(()),
+        Ordering::Less => Err(KeptError::OtherBirth(bound)),
+        Ordering::Greater => Err(KeptError::NotBound),
+    }
+}
+
 /// Which shard the store is to be, of which cluster's pool.
-pub(super) fn binding(fields: &HeaderMap) -> Result<(ClusterId, ShardId), Problem> {
+pub(super) fn binding(fields: &HeaderMap) -> Result<(ClusterId, Birth, ShardId), Problem> {
+    let birth = birth(fields)?;
     let cluster = required(fields, words::CLUSTER)?;
     let shard = text(fields, words::SHARD)?.ok_or_else(|| missing(words::SHARD))?;
     let shard = ShardId::new(shard).map_err(|error| malformed(words::SHARD, &error))?;
-    Ok((cluster, shard))
+    Ok((cluster, birth, shard))
 }
 
 /// A field that there is one of; `None` if there is none.
@@ -191,6 +221,13 @@ pub(super) fn problem(error: KeptError) -> Problem {
         KeptError::NotBound => {
             let detail = "This store is no shard of the pool; nothing was done. Bind it first.";
             Problem::refusal(Refusal::NotBound, "The store is no shard of the pool", detail)
+        }
+        KeptError::OtherBirth(born) => {
+            let detail = format!(
+                "This store keeps a later pool of this name, that of {born}: the one that is meant \
+                 was dropped; nothing was done."
+            );
+            Problem::refusal(Refusal::OtherBirth, "The pool was dropped", detail)
         }
         KeptError::OtherCluster => {
             let detail = "What this store holds of the pool belongs to another cluster; nothing \

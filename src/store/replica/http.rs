@@ -88,6 +88,7 @@ fn state(store: &Arc<Store>, parts: &Parts, pool: &str) -> Answer {
         Bound {
             cluster: facts.cluster,
             shard: facts.shard.clone(),
+            birth: facts.birth,
             epoch: facts.epoch,
             values: facts.values,
             bytes: facts.bytes,
@@ -108,11 +109,11 @@ fn state(store: &Arc<Store>, parts: &Parts, pool: &str) -> Answer {
 
 async fn bind(store: &Arc<Store>, parts: &Parts, pool: &str) -> Answer {
     check_store(store, &parts.headers, false)?;
-    let (cluster, shard) = binding(&parts.headers)?;
+    let (cluster, birth, shard) = binding(&parts.headers)?;
     let pool =
         PoolName::new(pool).map_err(|error| Problem::bad_request("pool", format!("{error}.")))?;
     let (action, epoch) = (KeptAction::Bind(shard), PoolEpoch::default());
-    let write = KeptWrite { pool, cluster, epoch, action, cost_bytes: 0 };
+    let write = KeptWrite { pool, cluster, birth, epoch, action, cost_bytes: 0 };
     store.write_kept(write).await.map_err(problem)?;
     Ok(Response::new(Body::empty()))
 }

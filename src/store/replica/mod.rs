@@ -31,9 +31,14 @@
 //! The highest epoch that a pool's requests told is kept durably before the first of them is
 //! answered, reads included; a lower one is refused. The writing thread looks again: a commit that
 //! waited in its queue while the fence was raised is refused as well.
+//!
+//! Before epochs come *births*: a pool that was dropped may have given its name to another. Each has
+//! tables of its own, and a request that means another pool than the one that is bound is refused.
+//! What is left of one that was born earlier is emptied by and by (`doomed`).
 
 pub(super) mod change;
 pub(super) mod damage;
+pub(super) mod doomed;
 mod fields;
 pub(super) mod http;
 pub(super) mod metrics;

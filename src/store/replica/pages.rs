@@ -21,7 +21,6 @@ use crate::store::replica::record::{Kept, RowKey, split};
 use crate::store::replica::sums;
 use crate::store::replica::view::PoolView;
 use crate::store::replica::write::{KeptAction, KeptDone};
-use crate::store::tables::PoolTables;
 use crate::store::upload::gather;
 use crate::store::view::View;
 use crate::version::Version;
@@ -41,6 +40,7 @@ async fn look<T: Send + 'static>(
     look: impl FnOnce(&View, &PoolView) -> Rows<T> + Send + 'static,
 ) -> Result<T, Problem> {
     let (view, name) = (ask.store.view(), ask.pool.clone());
+    ask.pool_in(&view)?;
     let looked = on_disk(move || {
         let pool = view.pool(name.as_str()).expect("a pool that was bound stays so");
         look(&view, pool)
@@ -103,7 +103,7 @@ pub(super) async fn list(ask: &Ask<'_>) -> Answer {
     let prefix = query.bytes("prefix")?.unwrap_or_default();
     let (after, limit) = (query.bytes("after")?, query.limit()?);
     let page = look(ask, move |view, pool| {
-        let tables = PoolTables::of(pool.name().as_str());
+        let tables = pool.tables();
         let names = view.transaction().open_table(tables.names())?;
         let start = match &after {
             Some(after) if *after >= prefix => Bound::Excluded(&after[..]),
@@ -134,7 +134,7 @@ pub(super) async fn tombstones(ask: &Ask<'_>) -> Answer {
     let before = query.number("before")?.unwrap_or(u64::MAX);
     let (after, limit) = (query.cursor()?, query.limit()?);
     let page = look(ask, move |view, pool| {
-        let tables = PoolTables::of(pool.name().as_str());
+        let tables = pool.tables();
         let graves = view.transaction().open_table(tables.graves())?;
         let start = after.as_deref().map_or(Bound::Unbounded, Bound::Excluded);
         let mut page = Page::default();
@@ -164,7 +164,7 @@ pub(super) async fn digests(ask: &Ask<'_>) -> Answer {
     let fold = u32::try_from(fold).ok().filter(|fold| (1..=count).contains(fold));
     let fold = fold.ok_or_else(|| wrong("`fold` is a number from 1 to `count`".to_owned()))?;
     let bytes = look(ask, move |view, pool| {
-        let tables = PoolTables::of(pool.name().as_str());
+        let tables = pool.tables();
         let slots = (from, last_slot(from, count));
         let folded = sums::read(view.transaction(), &tables, slots, fold)?;
         let mut bytes = Vec::with_capacity(folded.len() * SUM_BYTES);

@@ -152,6 +152,20 @@ impl Stages {
         self.show(&held);
     }
 
+    /// Drops those of a pool that is no more.
+    pub fn forget_pool(&self, pool: &PoolName) {
+        let mut held = self.held();
+        let (gone, stay) =
+            std::mem::take(&mut held.stages).into_iter().partition(|((own, _), _)| own == pool);
+        held.stages = stay;
+        let gone: BTreeMap<_, Stage> = gone;
+        held.memory_bytes -= gone.values().map(Stage::memory_bytes).sum::<usize>();
+        self.show(&held);
+        drop(held);
+        // Files are let go without the lock.
+        drop(gone);
+    }
+
     /// Drops what is too old. To be called now and then.
     pub fn forget_old(&self, now: Instant) {
         let mut held = self.held();

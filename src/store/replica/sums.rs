@@ -123,6 +123,7 @@ pub(super) fn read(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ids::Birth;
     use redb::{Database, ReadableDatabase, ReadableTableMetadata};
     use std::collections::BTreeMap;
 
@@ -131,7 +132,7 @@ mod tests {
     fn journal_and_table_add_up_at_any_time() {
         let file = tempfile::NamedTempFile::new().expect("a temporary file");
         let db = Database::create(file.path()).expect("a database");
-        let tables = PoolTables::of("p");
+        let tables = PoolTables::of("p", Birth::default());
         let mut random = fastrand::Rng::with_seed(7);
         let mut model = BTreeMap::<u16, Sum>::new();
         let mut longest = 0;

@@ -45,7 +45,7 @@ pub(super) async fn stage(ask: &Ask<'_>, body: &mut RequestBody) -> Answer {
     let body = take_in(ask.store, body).await?;
     let newest = {
         let view = ask.store.view();
-        let pool = view.pool(ask.pool.as_str()).expect("a pool that was bound stays so");
+        let pool = ask.pool_in(&view)?;
         pool.held(&key).map_err(|error| unreadable(&error))?.newest()
     };
     let stage = Stage { key, meta, body, since: Instant::now() };
@@ -132,7 +132,7 @@ pub(super) async fn get(ask: &Ask<'_>) -> Answer {
     let wants_content = ask.parts.method == Method::GET;
     for _ in 0..READ_ATTEMPTS_MAX {
         let view = ask.store.view();
-        let pool = view.pool(ask.pool.as_str()).expect("a pool that was bound stays so");
+        let pool = ask.pool_in(&view)?;
         let record = pool.record(&key).map_err(|error| unreadable(&error))?;
         let (kept, meta) = match record {
             Ok((kept, meta)) => (kept, meta),

@@ -28,10 +28,11 @@ impl PoolView {
         name: &str,
         row: &[u8],
     ) -> Result<Self, IndexError> {
-        let tables = PoolTables::of(name);
+        let facts = PoolFacts::decode(row)?;
+        let tables = PoolTables::of(name, facts.birth);
         Ok(Self {
             name: PoolName::new(name).map_err(|_| RecordError::Malformed)?,
-            facts: PoolFacts::decode(row)?,
+            facts,
             kept: tx.open_table(tables.kept())?,
             marks: tx.open_table(tables.marks())?,
         })
@@ -47,6 +48,11 @@ impl PoolView {
     #[must_use]
     pub fn facts(&self) -> &PoolFacts {
         &self.facts
+    }
+
+    /// The names of its tables.
+    pub(in crate::store) fn tables(&self) -> PoolTables {
+        PoolTables::of(self.name.as_str(), self.facts.birth)
     }
 
     /// All records.

@@ -3,7 +3,7 @@
 //! All decisions fall here, inside the transaction, in the order of the queue: fence, then what is
 //! held, then the stage. See [`crate::protocol::holding`] for the rule.
 
-use crate::ids::{ClusterId, PoolName, ShardId, Token};
+use crate::ids::{Birth, ClusterId, PoolName, ShardId, Token};
 use crate::protocol::holding::{Admission, Decision, Effect, admit, decide};
 use crate::protocol::replica::{PoolEpoch, StageId, slot_of};
 use crate::store::change::Change;
@@ -11,6 +11,7 @@ use crate::store::index::IndexError;
 use crate::store::meta::Meta;
 use crate::store::record::{BodyId, Place};
 use crate::store::replica::change::Shard;
+use crate::store::replica::fields::check_birth;
 use crate::store::replica::record::{Kept, RowKey, Value};
 use crate::store::replica::stages::Stage;
 use crate::store::reserve::is_no_space;
@@ -24,6 +25,8 @@ pub struct KeptWrite {
     pub pool: PoolName,
     /// Whose pool the node takes it for.
     pub cluster: ClusterId,
+    /// When that pool came to be.
+    pub birth: Birth,
     /// By which epoch the node acts.
     pub epoch: PoolEpoch,
     /// What is to happen.
@@ -96,6 +99,8 @@ pub enum KeptError {
     OtherCluster,
     /// The store is this shard.
     OtherShard(ShardId),
+    /// The store is a shard of a pool of this name that was born later.
+    OtherBirth(Birth),
     /// This epoch was told before.
     Stale(PoolEpoch),
     /// There is no such stage.
@@ -126,7 +131,7 @@ pub(in crate::store) fn apply(
         if batch.room != Room::Puts {
             return Ok(Err(WriteError::Full.into()));
         }
-        change.pools().bind(write.pool.as_str(), write.cluster, id.clone())?;
+        change.pools().bind(write.pool.as_str(), write.cluster, id.clone(), write.birth)?;
         return Ok(Ok(KeptDone::Done));
     };
     // The store's own word: by nobody's leave, and in no epoch.
@@ -140,6 +145,15 @@ pub(in crate::store) fn apply(
     }
     if shard.facts().cluster != write.cluster {
         return Ok(Err(KeptError::OtherCluster));
+    }
+    let bound = shard.facts().birth;
+    match (check_birth(bound, write.birth), &write.action) {
+        (Ok(()), _) => {}
+        (Err(KeptError::NotBound), KeptAction::Bind(id)) => {
+            let of = (write.cluster, id.clone(), write.birth);
+            return bind_anew(batch, change, &write.pool, bound, of);
+        }
+        (Err(error), _) => return Ok(Err(error)),
     }
     if let KeptAction::Bind(id) = &write.action {
         let own = &shard.facts().shard;
@@ -194,6 +208,25 @@ pub(in crate::store) fn apply(
             collect(&mut shard, *slot, *least, tombstones)
         }
     }
+}
+
+/// Makes the store a shard of a later pool of the same name. It takes room for some empty tables, and
+/// gives back that of the former one's: so what deletions may use serves for it, too.
+fn bind_anew(
+    batch: &mut Batch<'_>,
+    change: &mut Change<'_>,
+    pool: &PoolName,
+    before: Birth,
+    of: (ClusterId, ShardId, Birth),
+) -> Result<Outcome, IndexError> {
+    if batch.room < Room::Deletes {
+        return Ok(Err(WriteError::Full.into()));
+    }
+    tracing::info!(%pool, %before, now = %of.2, "the pool was made anew: its former objects go");
+    change.pools().bind_anew(pool.as_str(), before, of)?;
+    batch.core.stages.forget_pool(pool);
+    batch.doomed = true;
+    Ok(Ok(KeptDone::Done))
 }
 
 /// What a write is to replace; or its outcome, if it is to replace nothing.

@@ -154,7 +154,8 @@ async fn a_store_with_copies_from_before_does_not_stand_for_a_lost_one() {
     locally(async {
         let mut three = Three::start(3_600_000).await;
         three.write("k", Some(b"x"), &[0, 1, 2]).await;
-        let replace = || Change::ReplaceShard { pool: pool(), shard: id(2), url: None };
+        let replace =
+            || Change::ReplaceShard { pool: pool(), shard: id(2), url: None, lose: false };
         three.shards[2].stop().await;
         let empty = tempfile::tempdir().expect("a folder");
         let first = std::mem::replace(&mut three.shards[2].folder, empty);

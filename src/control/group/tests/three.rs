@@ -39,6 +39,38 @@ async fn a_cluster_is_founded_once_joined_and_asked_anywhere() {
     three.shutdown().await;
 }
 
+/// The story: the process died between the cluster's first command and its first pools. The cluster was
+/// there, so that it could not be founded, and had nothing to serve.
+#[tokio::test]
+async fn a_founding_that_was_broken_off_is_ended_at_the_next_start() {
+    let (cluster, node, generation) = (ClusterId([5; 16]), NodeId(1), Generation(1));
+    for with_cluster in [true, false] {
+        let (wires, folder) = (Wires::default(), tempfile::tempdir().expect("a folder"));
+        let group = open(&wires, 1, folder.path(), Storage::Files).await.expect("opened");
+        if with_cluster {
+            group.found("admin@n1", Settings::default(), Vec::new()).await.expect("founded");
+        } else {
+            let member = Member { cluster, node, generation, removed: false };
+            group.be_born(member).await.expect("born");
+        }
+        wires.unplug(1);
+        group.shutdown().await;
+        drop(group);
+        until("the folder is free", || FolderLock::take(folder.path()).is_ok()).await;
+        let group = open(&wires, 1, folder.path(), Storage::Files).await.expect("opened");
+        let resume = || group.resume_founding("start@n1", Settings::default(), vec![create("p")]);
+        assert!(resume().await.expect("ended"), "there was something to end");
+        assert!(group.state().identity().is_some());
+        assert_eq!(pools(&group), 1);
+        assert!(!resume().await.expect("ended"));
+        // Who removes the last pool means that, and no start brings it back.
+        group.propose("admin@n1", remove("p")).await.expect("agreed");
+        assert!(!resume().await.expect("ended"));
+        assert_eq!(pools(&group), 0);
+        group.shutdown().await;
+    }
+}
+
 /// A crash right after the identity was written: there is a node, and no cluster yet.
 #[tokio::test]
 async fn a_founding_that_was_interrupted_goes_on() {

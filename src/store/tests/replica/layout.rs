@@ -1,6 +1,6 @@
 //! What earlier releases left is read, what later ones left is not.
 
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 
 use super::*;
 
@@ -34,6 +34,8 @@ async fn an_index_of_layout_1_is_upgraded_in_place() {
     alter(folder.path(), |tx| {
         let pools = TableDefinition::<&str, &[u8]>::new("pools");
         assert!(tx.delete_table(pools).expect("a change"), "it was there");
+        let doomed = TableDefinition::<&str, ()>::new("doomed");
+        assert!(tx.delete_table(doomed).expect("a change"), "it was there");
         let names: Vec<String> = tx
             .list_tables()
             .expect("a list")
@@ -53,10 +55,43 @@ async fn an_index_of_layout_1_is_upgraded_in_place() {
     node.put("k", version(1), b"kept").await.judged(true);
     drop(node);
     server.stop().await;
-    assert_eq!(format(folder.path()), 2);
+    assert_eq!(format(folder.path()), 3);
     let server = Server::start(options(folder.path())).await;
     let mut node = Node::new(&server, "0.1").await;
     assert_eq!(node.get("k").await.body, b"kept");
+    drop(node);
+    server.stop().await;
+}
+
+/// Layout 2 kept pools and did not know when they were born. They are served on as those of an unknown
+/// birth, which any that is known is later than.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_index_of_layout_2_is_upgraded_in_place() {
+    let (server, mut node, folder) = shard().await;
+    node.put("k", version(1), b"kept").await.judged(true);
+    drop(node);
+    server.stop().await;
+    alter(folder.path(), |tx| {
+        let doomed = TableDefinition::<&str, ()>::new("doomed");
+        assert!(tx.delete_table(doomed).expect("a change"), "it was there");
+        let mut pools = tx.open_table(TableDefinition::<&str, &[u8]>::new("pools")).expect("it");
+        let row = pools.get("objects").expect("a read").expect("it is bound").value().to_vec();
+        // Without the birth's two numbers.
+        let old = [&[1], &row[1..17], &row[33..]].concat();
+        pools.insert("objects", &old[..]).expect("a change");
+        let mut facts = tx.open_table(FACTS).expect("the table");
+        facts.insert("format", &2_u32.to_le_bytes()[..]).expect("a change");
+    });
+    let server = Server::start(options(folder.path())).await;
+    let mut node = Node::new(&server, "0.1").await;
+    assert_eq!(node.get("k").await.body, b"kept");
+    node.put("k", version(2), b"again").await.judged(true);
+    drop(node);
+    server.stop().await;
+    assert_eq!(format(folder.path()), 3);
+    let server = Server::start(options(folder.path())).await;
+    let mut node = Node::new(&server, "0.1").await;
+    assert_eq!(node.get("k").await.body, b"again");
     drop(node);
     server.stop().await;
 }
@@ -67,9 +102,9 @@ fn an_index_of_a_later_layout_is_refused() {
     drop(Store::open(options(folder.path())).expect("a fresh folder"));
     alter(folder.path(), |tx| {
         let mut facts = tx.open_table(FACTS).expect("the table");
-        facts.insert("format", &3_u32.to_le_bytes()[..]).expect("a change");
+        facts.insert("format", &4_u32.to_le_bytes()[..]).expect("a change");
     });
     let error = Store::open(options(folder.path())).map(drop).expect_err("it is a later one's");
     let message = error.to_string();
-    assert!(message.contains("layout 3") && message.contains("reads layout 2"), "{message}");
+    assert!(message.contains("layout 4") && message.contains("reads layout 3"), "{message}");
 }

@@ -1,5 +1,6 @@
 //! A shard of a pool that keeps data, as nodes see it.
 
+mod births;
 mod collecting;
 mod damage;
 mod faults;
