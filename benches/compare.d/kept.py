@@ -41,7 +41,7 @@ QUORUM, ONE = "Ringway-Consistency: quorum", "Ringway-Consistency: one"
 ROWS = {
     "kept-get1k": ("GET 1 KiB of three copies, 64 connections", "cpu", "CPU us per request", "one", ("<=", 1.15)),
     "kept-put1k": ("PUT 1 KiB to three copies, 64 connections", "rate", "writes/s", "quorum", (">=", 0.80)),
-    "kept-flush": ("the same, each flush of a store's disk made longer by", "rate", "writes/s", "quorum", (">=", 0.80)),
+    "kept-flush": ("PUT 1 KiB to three copies, each flush of a store's disk longer by", "rate", "writes/s", "quorum", (">=", 0.80)),
     "kept-put64m": ("PUT 64 MiB to three copies", "cpu", "CPU ms per GiB", "quorum", ("<=", 3.3)),
 }
 SECONDS, ROUNDS = (2, 3), (2, 5)
@@ -106,7 +106,7 @@ def await_status(process, port, path, method, wanted, seconds=30):
 
 
 class Kept:
-    """Three stores and a proxy. With `flush_ms` each flush of a store takes so much longer."""
+    """Three stores and a proxy. `flush`: the library that slows flushes, and by how many milliseconds."""
 
     def __init__(self, machine, stack, folder, programs, flush=None):
         self.machine, self.stack, self.folder, self.wrk = machine, stack, folder, programs["wrk"]

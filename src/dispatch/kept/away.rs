@@ -12,6 +12,7 @@ use crate::cluster::AdminState;
 use crate::ids::Token;
 use crate::protocol::health::{Class, Standing};
 use crate::protocol::quorum::Reason;
+use crate::protocol::replica::Refusal;
 
 /// Shards that are named; of more only the number is told.
 const NAMED_MAX: usize = 4;
@@ -39,6 +40,8 @@ pub(super) fn of_pool(pool: &Pool, class: Class, now_ms: u64) -> Option<String> 
 pub(super) fn of_job(job: &Job, failure: &Failure, class: Class) -> Option<String> {
     let Failure::Kept(failure) = failure else { return None };
     let is_for_replicas = match failure {
+        // That is the client's business.
+        KeptFailure::NotApplied(_, Some(Refusal::TooLarge)) => false,
         KeptFailure::NotApplied(reason, _) | KeptFailure::Unknown(reason) => {
             matches!(reason, Reason::TooFew(_) | Reason::TimedOut)
         }
