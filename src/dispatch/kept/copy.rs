@@ -23,7 +23,8 @@ impl Job {
         }
         let mut result = Err(Fault::Refused(Refused::Said(Refusal::NotStaged)));
         for source in from.iter().filter(|source| *source != to) {
-            result = self.copy_from(source, to, version).await;
+            // Boxed: it is rare, and its state is more than that of other exchanges.
+            result = Box::pin(self.copy_from(source, to, version)).await;
             if result.is_ok() {
                 break;
             }

@@ -5,7 +5,7 @@
 //! a write whose level the others can reach is *left behind*: its upload ends, and the others go on.
 //!
 //! Pieces are copied bytes, or *loads* that stand in a pipe of each upload
-//! ([`Lane`](crate::net::splice::Lane)) and that this process never touches; both in any order.
+//! ([`Lane`]) and that this process never touches; both in any order.
 //!
 //! Everything here is polled by one task, which polls the other side again after one has moved
 //! ([`Window::moves`]); nobody is woken.

@@ -8,7 +8,7 @@
 //!
 //! What nobody asks for is read by [`scrub`](super::scrub).
 //!
-//! What was found is written down with the record (see [`Kept`](super::record::Kept)), so that the
+//! What was found is written down with the record (see [`Kept`]), so that the
 //! store does not answer with it any more, and remembers across restarts what it lacks.
 
 use std::collections::BTreeSet;

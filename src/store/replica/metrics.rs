@@ -43,7 +43,7 @@ pub struct ReplicaMetrics {
     pub(in crate::store) tombstones: IntGauge,
     /// Values whose bytes are lost or spoilt.
     pub(in crate::store) damaged: IntGauge,
-    /// How such were found, by [`FOUND`](super::damage::FOUND).
+    /// How such were found, by [`FOUND`].
     pub(in crate::store) damage_found: [IntCounter; FOUND.len()],
     stale_epochs: IntCounter,
     dropped: IntCounter,
