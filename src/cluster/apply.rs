@@ -139,7 +139,7 @@ impl ClusterState {
                 };
             }
             Command::MarkFilled { pool } => self.mark_filled(pool)?,
-            Command::AdoptPool { pool, born } => self.adopt_pool(pool, *born)?,
+            Command::AdoptPool { pool, born, fresh } => self.adopt_pool(pool, *born, fresh)?,
             Command::BindStore { pool, shard, store } => self.bind_store(pool, shard, *store)?,
             Command::MarkStore { pool, shard, store, mark } => {
                 self.mark_store(pool, shard, *store, *mark)?

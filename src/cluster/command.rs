@@ -208,6 +208,9 @@ pub enum Command {
         pool: PoolName,
         /// When the one came to be whose data is there.
         born: Birth,
+        /// The shards whose stores know nothing of it: they stand for lost ones, and are to be filled.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        fresh: Vec<ShardId>,
     },
 }
 

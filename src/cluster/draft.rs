@@ -326,7 +326,7 @@ impl ClusterState {
         let is_replaced = |(id, state): (&ShardId, &StoreState)| {
             state.store.is_none() && before.store(id).store.is_some()
         };
-        let stores_differ = before.filled && after.stores.iter().any(is_replaced);
+        let stores_differ = after.stores.iter().any(is_replaced);
         let places_differ = before.ring_spec().deciding() != after.ring_spec().deciding();
         if places_differ || stores_differ {
             after.epoch = before.epoch.next();

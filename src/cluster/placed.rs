@@ -188,7 +188,15 @@ impl ClusterState {
             let Some(after) = after.as_ref().filter(|after| after.lacks_table()) else { continue };
             let refused = |error| Refusal::Plan { pool: name.clone(), error };
             let (spec, previous) = (after.ring_spec(), after.previous_table());
-            let table = plan(previous, &spec).map_err(refused)?;
+            let before = self.pools.get(name);
+            let is_as_before =
+                before.is_some_and(|before| before.ring_spec().deciding() == spec.deciding());
+            let table = match previous {
+                // The epoch moved for another reason, as where a store is replaced. What the planner
+                // of now would have done better is no reason to take copies from where they are.
+                Some(previous) if is_as_before => previous.clone(),
+                _ => plan(previous, &spec).map_err(refused)?,
+            };
             let delta = table.delta_from(previous, &spec).map_err(refused)?;
             tables.push(TableChange {
                 pool: name.clone(),
@@ -260,7 +268,7 @@ fn slots_of(name: &PoolName, after: &PoolState, change: &TableChange) -> Result<
 /// What was acknowledged stands on a majority of the N replicas. So one of any N − majority + 1 of
 /// them has it, and a fresh store is filled from so many; with fewer, nobody could ever say that it
 /// is. An even N leaves a time without quorum until then: of two, the one that is left.
-fn too_many_fresh(after: &PoolState, before: Option<&PoolState>) -> Option<ShardId> {
+pub(super) fn too_many_fresh(after: &PoolState, before: Option<&PoolState>) -> Option<ShardId> {
     let is_fresh = |id: &ShardId| after.store(id).fresh;
     let was_fresh = |id: &ShardId| before.is_some_and(|before| before.store(id).fresh);
     let replaced = after.stores.keys().find(|id| is_fresh(id) && !was_fresh(id))?;

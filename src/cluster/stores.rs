@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::command::StoreMark;
 use super::kept::StoreState;
+use super::placed::too_many_fresh;
 use super::pool::PoolState;
 use super::refusal::{Applied, Refusal};
 use super::state::ClusterState;
@@ -26,20 +27,35 @@ impl ClusterState {
         Ok(Applied::default())
     }
 
-    pub(super) fn adopt_pool(&mut self, name: &PoolName, born: Birth) -> Result<Applied, Refusal> {
+    pub(super) fn adopt_pool(
+        &mut self,
+        name: &PoolName,
+        born: Birth,
+        fresh: &[ShardId],
+    ) -> Result<Applied, Refusal> {
         let pool = self.kept(name)?;
         if pool.filled && pool.born == born {
             return Ok(Applied::default());
         }
-        // In a cluster no state is lost, and what this state has made itself needs no adoption.
+        // In a cluster no state is lost, and what this state has made itself needs no adoption. A store
+        // that was bound has been told of this pool's birth, and would refuse what the former one's says.
         let is_former = self.alone.is_some_and(|own| born.generation < own.generation);
-        if self.identity.is_some() || pool.filled || !is_former {
+        let is_begun = pool.filled || pool.stores.values().any(|state| state.store.is_some());
+        if self.identity.is_some() || is_begun || !is_former {
             return Err(Refusal::NotAdopted { pool: name.clone(), born });
         }
-        if let Some(pool) = self.pools.get_mut(name) {
-            let pool = Arc::make_mut(pool);
-            (pool.born, pool.filled) = (born, true);
+        if let Some(shard) = fresh.iter().find(|shard| !pool.shards.contains_key(*shard)) {
+            return Err(Refusal::NoShard { pool: name.clone(), shard: shard.clone() });
         }
+        let mut adopted = PoolState { born, filled: true, ..PoolState::clone(pool) };
+        for shard in fresh {
+            let state = StoreState { fresh: true, catching_up: true, ..adopted.store(shard) };
+            adopted.stores.insert(shard.clone(), state);
+        }
+        if let Some(shard) = too_many_fresh(&adopted, Some(pool)) {
+            return Err(Refusal::TooManyFresh { pool: name.clone(), shard });
+        }
+        self.pools.insert(name.clone(), Arc::new(adopted));
         Ok(Applied::default())
     }
 

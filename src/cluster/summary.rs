@@ -71,7 +71,7 @@ pub(super) fn summary(state: &ClusterState, command: &Command) -> String {
         Command::ChangeNow { changes } => steps(changes),
         Command::Placed { command, .. } => summary(state, command),
         Command::MarkFilled { pool } => format!("pool {pool} takes its first write"),
-        Command::AdoptPool { pool, born } => {
+        Command::AdoptPool { pool, born, fresh: _ } => {
             format!("pool {pool} is again that of {born}, which its stores keep")
         }
         Command::BindStore { pool, shard, store } => {

@@ -50,6 +50,8 @@ pub enum Wish {
         pool: PoolName,
         /// When the one came to be whose data is there.
         born: Birth,
+        /// The shards whose stores know nothing of it.
+        fresh: Vec<ShardId>,
     },
     /// What an operator of a node without a cluster asks for, that no file can say.
     Change {
@@ -68,7 +70,7 @@ impl Wish {
             Self::Mark { pool, shard, store, mark } => {
                 Command::MarkStore { pool, shard, store, mark }
             }
-            Self::Adopt { pool, born } => Command::AdoptPool { pool, born },
+            Self::Adopt { pool, born, fresh } => Command::AdoptPool { pool, born, fresh },
             Self::Change { changes } => Command::ChangeNow { changes },
         }
     }
@@ -91,7 +93,7 @@ impl Wish {
         match self {
             Self::Change { .. } => false,
             Self::Fill { pool } => state.pools().get(pool).is_some_and(|pool| pool.filled),
-            Self::Adopt { pool, born } => {
+            Self::Adopt { pool, born, .. } => {
                 let pool = state.pools().get(pool);
                 pool.is_some_and(|pool| pool.filled && pool.born == *born)
             }

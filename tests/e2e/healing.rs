@@ -77,6 +77,8 @@ fn a_store_that_was_killed_is_brought_what_it_missed_with_nobody_asking() {
     for number in 0..100 {
         write(&mut client, "PUT", &format!("/k/{number}"), b"first");
     }
+    // A commit that is on its way to the store when it dies is missed as well.
+    until("all have everything", || nothing_differs(&serve).then_some(()));
 
     shards[1].kill();
     for number in 0..60 {

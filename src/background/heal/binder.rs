@@ -16,9 +16,14 @@
 //! - An earlier one: that pool was dropped with all that it kept, and its copies go when the store is
 //!   bound to the new one.
 //! - One of an earlier generation, on a node without a cluster: *its* state was lost, and nobody has
-//!   dropped anything. The pool is that one again ([`Wish::Adopt`]), once more than half of its shards
-//!   have told what they keep, so that a disk that lay in a drawer does not speak for all.
+//!   dropped anything. The pool is that one again ([`Wish::Adopt`]).
+//! - One of an earlier generation, in a cluster that was rescued: who knows. Nothing is done to it.
 //! - A later one: this node goes by what was, and the store refuses it.
+//!
+//! A node without a cluster that begins anew uses no store of a pool until all of its shards have told what
+//! they were bound to. The latest of it counts, and be it empty: what a store has of earlier ones was
+//! dropped, and a disk that lay in a drawer, or one that was put in a lost one's place, does not speak
+//! for all. Stores that know nothing of that pool are taken for replacements of lost ones, and filled.
 //!
 //! What is taken over must be found again: each copy has to lie in a slot that its shard holds by the
 //! table of now. All copies of a key were on its replicas of then; so if each is on one of now, as many
@@ -36,7 +41,7 @@ use super::world::World;
 use crate::control::standalone::NAME_FILE;
 use crate::control::wishes::{Wish, WishError};
 use crate::drivers::native::{Fault, Refused, Replica};
-use crate::ids::{Birth, PoolName, ShardId, Token};
+use crate::ids::{Generation, PoolName, ShardId, Token};
 use crate::protocol::replica::{Bound, PoolEpoch, SLOTS, State, Sum};
 
 /// Between two looks at all shards.
@@ -112,10 +117,38 @@ async fn states(world: &Rc<World>, pool: &Rc<PoolNow>, shards: Vec<usize>) -> To
     asking.join_all().await.into_iter().flatten().collect()
 }
 
-/// What a store keeps for this cluster under the pool's name, if that is anything.
+/// What a store was bound to for this cluster under the pool's name.
+fn held<'s>(pool: &PoolNow, state: &'s State) -> Option<&'s Bound> {
+    state.pool.as_ref().filter(|held| held.cluster == pool.cluster)
+}
+
+/// As [`held`], if it keeps anything.
 fn copies<'s>(pool: &PoolNow, state: &'s State) -> Option<&'s Bound> {
-    let held = state.pool.as_ref().filter(|held| held.cluster == pool.cluster)?;
-    (held.values + held.tombstones > 0).then_some(held)
+    held(pool, state).filter(|held| held.values + held.tombstones > 0)
+}
+
+/// Whether a node without a cluster has yet to hear of some shard what its store was bound to, before
+/// it may use any: it has lost its state, and the one that is missing may be the one that knows.
+fn waits_for_all(pool: &PoolNow, told: &Told, said: &Said) -> bool {
+    let is_first = pool.agreed.born.generation <= Generation(1);
+    let is_begun = pool.agreed.shards.iter().any(|shard| shard.store.is_some());
+    if !pool.alone || is_first || is_begun {
+        return false;
+    }
+    let mut waits = false;
+    for shard in 0..pool.seats.len() {
+        let trouble = match told.get(&shard) {
+            Some(Ok(_)) => continue,
+            Some(Err(refused)) => refused.to_string(),
+            None => "it does not answer, and this node has lost its state: no shard of the pool is used \
+                     until each has told what it keeps; start it, or an empty one in its place if it is \
+                     lost"
+                .to_owned(),
+        };
+        tell(pool, shard, said, Some(trouble));
+        waits = true;
+    }
+    waits
 }
 
 /// Takes over what the stores of a pool keep that nobody has written to, as far as this node knows.
@@ -127,35 +160,33 @@ async fn take_over(
     said: &Said,
     look: u64,
 ) -> bool {
-    let kept = |(shard, state): (&usize, &Result<State, Refused>)| {
-        let state = state.as_ref().ok()?;
-        let held = copies(pool, state)?;
-        Some((*shard, state.store, held.birth, held.epoch))
-    };
-    let kept: Vec<_> = told.iter().filter_map(kept).collect();
+    if waits_for_all(pool, told, said) {
+        return false;
+    }
+    let answers = || told.iter().filter_map(|(shard, state)| Some((*shard, state.as_ref().ok()?)));
     let born = pool.agreed.born;
-    let own: Vec<_> = kept.iter().filter(|(_, _, birth, _)| *birth == born).copied().collect();
-    let is_former = |birth: &Birth| pool.alone && birth.generation < born.generation;
-    let former = kept.iter().map(|(_, _, birth, _)| *birth).filter(is_former).max();
-    let (wish, copies) = match former {
-        None if own.is_empty() => return true,
-        None => (Wish::Fill { pool: pool.name().clone() }, own),
-        Some(born) => {
-            if 2 * told.values().filter(|state| state.is_ok()).count() <= pool.seats.len() {
-                return false;
-            }
-            let its = kept.into_iter().filter(|(_, _, birth, _)| *birth == born).collect();
-            (Wish::Adopt { pool: pool.name().clone(), born }, its)
-        }
+    let births = answers().filter_map(|(_, state)| Some(held(pool, state)?.birth));
+    let Some(latest) = births.filter(|birth| *birth <= born).max() else { return true };
+    let is_former = pool.alone && latest.generation < born.generation;
+    if latest != born && !is_former {
+        return true;
+    }
+    let of_latest = |(shard, state)| {
+        let held = copies(pool, state).filter(|held| held.birth == latest)?;
+        Some((shard, state.store, held.birth, held.epoch))
     };
+    let kept: Vec<_> = answers().filter_map(of_latest).collect();
+    if kept.is_empty() {
+        return true;
+    }
     // To look at each slot of each store costs them something.
     if !look.is_multiple_of(BOUND_LOOKS) {
-        return former.is_none();
+        return !is_former;
     }
-    for (shard, store, birth, epoch) in copies {
+    for (shard, store, birth, epoch) in kept {
         let replica = Replica { store: Some(store), birth, epoch, ..pool.anybody(shard) };
         let sums = replica.digests(&world.means, &world.timer(), 0, SLOTS, 1).await;
-        let Ok(sums) = sums else { return former.is_none() };
+        let Ok(sums) = sums else { return !is_former };
         let holds = |slot: u16| pool.replicas(Token(u64::from(slot) << 48)).contains(&shard);
         if (0..=u16::MAX).zip(&sums).any(|(slot, sum)| *sum != Sum::default() && !holds(slot)) {
             let why = "it keeps objects of this pool that the pool's present table has elsewhere: its \
@@ -165,16 +196,30 @@ async fn take_over(
             return false;
         }
     }
+    let name = || pool.name().clone();
+    let wish = if is_former {
+        let knows = |state| held(pool, state).is_some_and(|held| held.birth == latest);
+        let new = answers().filter(|(_, state)| !knows(state));
+        let fresh = new.map(|(shard, _)| pool.seats[shard].shard.clone()).collect();
+        Wish::Adopt { pool: name(), born: latest, fresh }
+    } else {
+        Wish::Fill { pool: name() }
+    };
     match world.parts.wishes.ask(wish).await {
         Ok(()) => tracing::warn!(
             pool = %pool.name(),
-            born = %former.unwrap_or(born),
+            born = %latest,
             "its stores have copies from before, which are the pool's again"
         ),
+        Err(WishError::Refused(refusal)) => {
+            for shard in 0..pool.seats.len() {
+                tell(pool, shard, said, Some(refusal.to_string()));
+            }
+        }
         // The next look asks again.
         Err(error) => tracing::debug!(pool = %pool.name(), %error, "not agreed"),
     }
-    former.is_none()
+    !is_former
 }
 
 /// Binds a store; or says why not.
@@ -185,9 +230,10 @@ async fn bind(world: &World, pool: &PoolNow, shard: usize, state: &State) -> Opt
         return Some(of_another(pool, world, held));
     }
     if let Some(held) = copies(pool, state) {
-        if pool.alone && held.birth.generation < born.generation {
-            let why = "it keeps objects of this pool from before this node lost its state, and others \
-                       have been written since: empty its folder, and start it again";
+        if held.birth.generation < born.generation {
+            let why = "it keeps objects of a pool of this name from before this node lost its state, or \
+                       its cluster was rescued: if they are not needed, empty its folder, and start it \
+                       again";
             return Some(why.to_owned());
         }
         if pool.agreed.shards[shard].fresh && held.birth >= born {

@@ -435,7 +435,11 @@ fn a_pool_is_adopted_once_and_by_nobody_who_knows_better() {
     let p = || pool_name("p");
     let birth =
         |generation, epoch| Birth { generation: Generation(generation), epoch: Epoch(epoch) };
-    let adopt = |born| Command::AdoptPool { pool: p(), born };
+    let adopt_with = |born, fresh: &[&str]| {
+        let fresh = fresh.iter().map(|id| shard_id(id)).collect();
+        Command::AdoptPool { pool: p(), born, fresh }
+    };
+    let adopt = |born| adopt_with(born, &[]);
     let begun = |generation| {
         let mut state = ClusterState::default();
         state.begin_alone(alone(generation));
@@ -448,6 +452,18 @@ fn a_pool_is_adopted_once_and_by_nobody_who_knows_better() {
         let refusal = give(&mut state, adopt(own)).expect_err("nobody lost that");
         assert!(matches!(refusal, Refusal::NotAdopted { .. }), "{refusal}");
     }
+    // Of three replicas one may have lost its store as well, and two may not.
+    let few = give(&mut state, adopt_with(birth(1, 4), &["a", "b"])).expect_err("too few know");
+    assert!(matches!(few, Refusal::TooManyFresh { .. }), "{few}");
+    let mut one_lost = state.clone();
+    give(&mut one_lost, adopt_with(birth(1, 4), &["b"])).expect("two know");
+    let lost = one_lost.pools()[&p()].store(&shard_id("b"));
+    assert!(lost.fresh && lost.catching_up && lost.store.is_none());
+    let mut begun_anew = state.clone();
+    give(&mut begun_anew, bind("a", 1)).expect("free");
+    let late = give(&mut begun_anew, adopt(birth(1, 4))).expect_err("a store was told otherwise");
+    assert!(matches!(late, Refusal::NotAdopted { .. }), "{late}");
+
     give(&mut state, adopt(birth(1, 4))).expect("what was lost");
     give(&mut state, adopt(birth(1, 4))).expect("again");
     let pool = &state.pools()[&p()];
@@ -518,6 +534,7 @@ fn the_entries_of_level_3_stay_readable_and_are_what_we_write() {
         Command::AdoptPool {
             pool: pool_name("p"),
             born: Birth { generation: Generation(1), epoch: Epoch(4) },
+            fresh: Vec::new(),
         },
     ];
     let lines: Vec<&str> = ENVELOPES.lines().collect();

@@ -19,7 +19,8 @@ impl Job {
     /// that has it.
     pub(super) async fn copy(self: Rc<Self>, to: usize, from: Set, version: Version) -> Reply {
         if let Content::Held(_) = &self.content {
-            return self.put(to, version).await;
+            // Boxed, as below: it is rare, and no smaller than what is not.
+            return Box::pin(self.put(to, version)).await;
         }
         let mut result = Err(Fault::Refused(Refused::Said(Refusal::NotStaged)));
         for source in from.iter().filter(|source| *source != to) {

@@ -100,6 +100,12 @@ impl World {
         let fields = format!(
             "Ringway-Cluster: {cluster}\r\nRingway-Epoch: {generation}.{epoch}\r\nRingway-Store: {id}\r\n"
         );
+        // Which pool of the name it keeps, it says itself.
+        let page =
+            client.ask("GET", &format!("/_ringway/replica/{POOL}/state"), &fields, b"").ok()?;
+        let state: serde_json::Value = serde_json::from_slice(&page.body).ok()?;
+        let birth = state["pool"]["birth"].as_str()?;
+        let fields = format!("{fields}Ringway-Birth: {birth}\r\n");
         let path = format!("/_ringway/replica/{POOL}/digests?from=0&count={SLOTS}&fold=1");
         let answer = client.ask("GET", &path, &fields, b"").ok()?;
         assert_eq!(answer.status, 200, "{answer:?}");

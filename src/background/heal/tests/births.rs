@@ -134,3 +134,63 @@ async fn a_node_that_lost_its_state_takes_over_what_its_stores_keep() {
     })
     .await;
 }
+
+/// The story: a pool was dropped and made anew while one store was away. The node lost its state; the
+/// two stores that knew of the second pool had nothing in it yet, and the third had all of the first one,
+/// which was the pool's again.
+#[tokio::test]
+async fn what_was_dropped_is_not_taken_over_by_a_node_that_forgot_it() {
+    locally(async {
+        let mut three = Three::start(3_600_000).await;
+        three.agreed.begin_anew(7, 1, |_| {});
+        three.bound().await;
+        three.write("k", Some(b"of the first"), &[0, 1, 2]).await;
+        three.shards[2].stop().await;
+        let (drop, create) = {
+            let both = three.agreed.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = &both.0.pools()[&pool()];
+            let (spec, shards) = (before.spec.clone(), before.shards.clone().into_iter().collect());
+            (Change::DropPool { pool: pool() }, Change::CreatePool { pool: pool(), spec, shards })
+        };
+        three.agreed.change_planned(Command::ChangeNow { changes: vec![drop, create] });
+        let both = async || [0, 1].iter().all(|shard| three.agreed.store(*shard).store.is_some());
+        three.until("two have their stores", both).await;
+
+        three.agreed.begin_anew(7, 2, |_| {});
+        tokio::time::sleep(LOOKS).await;
+        assert!(three.none_is_bound(), "one has yet to tell what it keeps");
+        three.shards[2].start().await;
+        let both = async || [0, 1].iter().all(|shard| three.agreed.store(*shard).store.is_some());
+        three.until("two have their stores", both).await;
+        tokio::time::sleep(LOOKS).await;
+        assert_eq!(three.agreed.born(), (birth(2, 1), false), "it is not that pool");
+        assert!(three.agreed.store(2).store.is_none(), "what it keeps is left alone");
+        three.end().await;
+    })
+    .await;
+}
+
+/// The story: a node lost its state, and one of its stores its disk. The empty one counted as a whole
+/// replica, and reads that it and another one answered missed what was acknowledged.
+#[tokio::test]
+async fn a_store_that_knows_nothing_of_what_is_taken_over_is_filled_first() {
+    locally(async {
+        let mut three = Three::start(3_600_000).await;
+        three.agreed.begin_anew(7, 1, |_| {});
+        three.bound().await;
+        three.agreed.change(&Command::MarkFilled { pool: pool() }).expect("it is there");
+        let version = three.write("k", Some(b"value"), &[0, 1]).await;
+        three.shards[2].stop().await;
+        three.shards[2].lose_all();
+        three.agreed.begin_anew(7, 2, |_| {});
+        three.shards[2].start().await;
+        let adopted = async || three.agreed.born() == (birth(1, 1), true);
+        three.until("it is the pool that it was", adopted).await;
+        three.bound().await;
+        let filled = async || !three.agreed.store(2).fresh;
+        three.until("the empty one is filled", filled).await;
+        assert_eq!(three.held("k").await, [Some(Held::Value(version)); 3]);
+        three.end().await;
+    })
+    .await;
+}
