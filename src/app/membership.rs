@@ -26,14 +26,14 @@ use super::wishes::propose;
 use crate::admin::control::{Member, Seed};
 use crate::background::heal::{Orders, StoreSeen};
 use crate::cluster::lease::{RingReport, SharedLease};
-use crate::cluster::{Change, Command, FEATURE_LEVEL, Settings, Topology};
+use crate::cluster::{Change, Command, FEATURE_LEVEL, Settings, ShardTopology, Topology};
 use crate::config::{ClusterConfig, Config};
 use crate::control::clock::boottime_ms;
 use crate::control::group::{Group, GroupOptions, JoinError, Storage, Timing};
 use crate::control::metrics;
 use crate::control::steward::{Facts, PoolView, Steward, StewardParts};
 use crate::control::wishes::Asked;
-use crate::ids::{NodeName, PeerAddress, ShardId};
+use crate::ids::{NodeName, PeerAddress};
 use crate::metrics::{self as series, Kind, Sample};
 use crate::net::peer::{
     Introduction, PeerAnswer, PeerClient, PeerHandler, PeerRequest, TcpDial, TcpPeers, serve,
@@ -465,11 +465,16 @@ fn facts(publisher: &Publisher, lease: &SharedLease, heal: Option<&Orders>) -> F
         facts.rings.insert(name.clone(), ring);
         let views = pool.health.own_views().into_iter();
         let shards = views.map(|(shard, down)| (shard, down.read, down.write)).collect();
-        let is_foreign =
-            |id: &ShardId| heal.is_some_and(|heal| heal.seen(&name, id) != StoreSeen::Own);
-        let ids = pool.agreed.shards.iter().map(|shard| &shard.id);
+        // What was seen before the shard got its present store, or lost it, says nothing of that one.
+        let is_foreign = |shard: &&ShardTopology| {
+            let seen = heal.map(|heal| heal.seen(&name, &shard.id));
+            matches!((shard.store, seen), (Some(own), Some(StoreSeen::Foreign(other))) if other != own)
+        };
         let foreign = match &pool.agreed.spec.kept {
-            Some(_) => ids.filter(|id| is_foreign(id)).cloned().collect(),
+            Some(_) => {
+                let shards = pool.agreed.shards.iter().filter(is_foreign);
+                shards.map(|shard| shard.id.clone()).collect()
+            }
             None => Vec::new(),
         };
         facts.views.push(PoolView { pool: name, shards, foreign });

@@ -35,6 +35,9 @@ const LAG_MS: u64 = 1_000;
 /// gigabyte, a second in all would leave one behind nearly every time.
 const LAG_PART: u64 = 4;
 
+/// A load of less is copied, and not spread over pipes.
+const LOAD_BYTES_MIN: usize = 16 * 1024;
+
 /// What a write waits for.
 pub(super) enum Event {
     /// A replica has answered.
@@ -398,6 +401,14 @@ async fn feed<B: Body>(
         poll_fn(|_| if window.has_room() { Poll::Ready(()) } else { Poll::Pending }).await;
         if let Some(ByPipe { narrow, wide }) = by_pipe {
             match body.next_piped(narrow).await? {
+                // What a slow client has just sent is little, and a few such loads would fill the
+                // window long before its bytes do.
+                Passage::Piped(load) if load.held() < LOAD_BYTES_MIN => {
+                    let length = load.held();
+                    window.push(&load.into_bytes().map_err(|_| BodyError::Gone)?);
+                    turn.moved(length).await;
+                    continue;
+                }
                 Passage::Piped(load) => {
                     let length = load.held();
                     let pushed = window.push_load(load, wide, timer.timers().now_ms());

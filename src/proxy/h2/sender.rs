@@ -22,7 +22,9 @@ use crate::net::buffer::TextBuffer;
 ///
 /// Who waits for room gets a share of it, and not all: else a hundred answers to one slow client
 /// would come in turns of a window each, and the last of them wait so long that it seems to be the
-/// client who takes nothing.
+/// client who takes nothing. Who comes while others wait, waits with them: else those who are called
+/// by the library would take all that becomes free, and what is held would never come to the half at
+/// which the others are called.
 pub(super) struct Held {
     bytes: Cell<usize>,
     bytes_max: usize,
@@ -46,8 +48,9 @@ impl Held {
 
     /// How many bytes more may be held; waits for one.
     fn poll_room(&self, cx: &mut Context<'_>) -> Poll<usize> {
+        let is_behind = self.called.get() == 0 && !self.waiting.borrow().is_empty();
         match self.bytes_max.saturating_sub(self.bytes.get()) {
-            0 => {
+            room if room == 0 || is_behind => {
                 let mut waiting = self.waiting.borrow_mut();
                 if !waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
                     waiting.push(cx.waker().clone());
@@ -211,6 +214,23 @@ mod tests {
             assert_eq!(held.poll_room(&mut cx), Poll::Ready(share), "there are {called} of them");
         }
         assert_eq!(held.poll_room(&mut cx), Poll::Ready(600 * 1024 + 100), "and now none");
+    }
+
+    /// Some refilled what the client took, and others waited for a half that never came.
+    #[test]
+    fn whoever_comes_while_others_wait_waits_with_them() {
+        let held = Held::new(1024 * 1024);
+        let mut cx = Context::from_waker(Waker::noop());
+        held.bytes.set(1024 * 1024);
+        held.waiting.borrow_mut().push(Waker::from(std::sync::Arc::new(Nobody)));
+        held.give_back(200 * 1024);
+        assert_eq!(held.poll_room(&mut cx), Poll::Pending, "there is room, and another waits");
+        held.give_back(400 * 1024);
+        assert_eq!(held.called.get(), 2);
+        for _ in 0..2 {
+            assert!(held.poll_room(&mut cx).is_ready());
+        }
+        assert_eq!(held.poll_room(&mut cx), Poll::Ready(600 * 1024), "nobody waits");
     }
 
     struct Nobody;
