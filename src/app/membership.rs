@@ -582,19 +582,4 @@ async fn be_taken_in(group: Group, join: Vec<PeerAddress>, config: ClusterConfig
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn a_part_that_panics_makes_the_node_unfit_and_one_that_is_stopped_does_not() {
-        let (unfit, seen) = watch::channel(None);
-        let mut tasks = JoinSet::new();
-        tasks.spawn(Vital::run("waiting", unfit.clone(), std::future::pending()));
-        tasks.shutdown().await;
-        assert_eq!(*seen.borrow(), None);
-        tasks.spawn(Vital::run("thinking", unfit, async { panic!("a defect") }));
-        assert!(tasks.join_next().await.expect("one").is_err());
-        let why = seen.borrow().clone().expect("unfit");
-        assert!(why.starts_with("thinking has ended"), "{why}");
-    }
-}
+mod tests;

@@ -162,7 +162,7 @@ fn one_store_that_is_killed_costs_no_request_and_two_leave_reads_at_one() {
     assert!(refused.field("Retry-After").is_some());
     let begun = Instant::now();
     assert_eq!(get(data, "/load/0/1").status, 503);
-    assert!(begun.elapsed() < Duration::from_secs(5), "at once, on a busy machine");
+    assert!(begun.elapsed() < Duration::from_secs(10), "at once, on a busy machine");
     let read = kept.at("one", "GET", "/load/0/1", b"");
     assert_eq!((read.status, read.text()), (200, before.clone()));
 
@@ -247,7 +247,8 @@ fn a_store_that_hangs_holds_nobody_up_and_gets_a_hint() {
     let begun = Instant::now();
     assert_eq!(put(data, "/small", b"hello").status, 204);
     assert_eq!(put(data, "/large", &large).status, 204);
-    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    // A store may be silent for 30 s: whoever waited for this one would take longer.
+    assert!(begun.elapsed() < Duration::from_secs(29), "{:?}", begun.elapsed());
     until_true("hints are left", || {
         kept.serve.count("ringway_kept_hints_total{pool=\"objects\"}") >= 2
     });

@@ -436,3 +436,97 @@ async fn feed<B: Body>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::dispatch::kept::window::Passing;
+    use crate::net::splice::{Pipes, Spliced};
+    use crate::net::timers::Timers;
+    use crate::net::wire::{Pace, Wire};
+
+    /// What a slow client's socket holds at one moment.
+    const LITTLE_BYTES: u64 = 1024;
+
+    /// A body that comes in by pipe, a little at a time.
+    struct Slow {
+        wire: Wire<TcpStream>,
+        timer: Timer,
+        left: u64,
+        loads: usize,
+    }
+
+    impl Body for Slow {
+        async fn next(&mut self) -> Result<Part<'_>, BodyError> {
+            assert_eq!(self.left, 0, "all of it comes by pipe");
+            Ok(Part::End(b""))
+        }
+
+        async fn next_piped(&mut self, pipes: &Pipes) -> Result<Passage, BodyError> {
+            let due = self.left.min(LITTLE_BYTES);
+            if due == 0 {
+                return Ok(Passage::Copied);
+            }
+            let mut pace = Pace::until(u64::MAX);
+            match self.wire.splice_in(&self.timer, pipes, due, &mut pace).await {
+                Ok(Spliced::Piped(load)) => {
+                    self.left -= load.held() as u64;
+                    self.loads += 1;
+                    Ok(Passage::Piped(load))
+                }
+                Ok(Spliced::Ended | Spliced::NoPipe) | Err(_) => panic!("it is all there"),
+            }
+        }
+
+        async fn ask(&mut self) -> Result<(), BodyError> {
+            Ok(())
+        }
+
+        fn has_more_here(&self) -> bool {
+            self.left > 0
+        }
+
+        fn is_complete(&self) -> bool {
+            self.left == 0
+        }
+    }
+
+    /// What a slow client had just sent was a load, however little it was, and three loads filled the
+    /// window: a store that stood still for a second was left behind by a few kilobytes.
+    #[tokio::test]
+    async fn little_loads_fill_no_window_whose_uploads_stand_still() {
+        let bytes: Vec<u8> = (0..200_u64 * LITTLE_BYTES).map(|at| at.to_le_bytes()[1]).collect();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback");
+        let mut client =
+            TcpStream::connect(listener.local_addr().expect("bound")).await.expect("it");
+        let (inlet, _) = listener.accept().await.expect("it comes");
+        let sent = bytes.clone();
+        let sending = tokio::spawn(async move {
+            tokio::io::AsyncWriteExt::write_all(&mut client, &sent).await.expect("it is read");
+            client
+        });
+        let timers = Timers::new(Instant::now());
+        let (timer, left) = (timers.register(), bytes.len() as u64);
+        let mut body = Slow { wire: Wire::new(inlet), timer: timers.register(), left, loads: 0 };
+        let by_pipe = ByPipe { narrow: Pipes::narrow(1), wide: Pipes::new(8) };
+        let window = Window::new(Set::first(2));
+        // Nobody takes anything out of it meanwhile.
+        let fed = feed(&mut body, &window, Some(&by_pipe), &timer);
+        let fed = tokio::time::timeout(Duration::from_secs(60), fed).await;
+        assert!(!fed.expect("there is room").expect("all of it came"), "and pipes enough");
+        assert!(body.loads >= 200 && window.has_room(), "{}", body.loads);
+        for place in 0..2 {
+            let mut got = Vec::new();
+            while let Poll::Ready(Ok(piece)) = window.poll_next(place) {
+                let Passing::Copied(piece) = piece else { panic!("a pipe for {}", body.loads) };
+                got.extend_from_slice(&piece);
+            }
+            assert!(got == bytes, "{place}: {} bytes", got.len());
+        }
+        drop(sending.await.expect("it sent all"));
+    }
+}
