@@ -8,7 +8,7 @@ mod store;
 mod writes;
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -59,8 +59,8 @@ struct Bench {
     pool: Arc<Pool>,
     lease: Arc<SharedLease>,
     hints: HintLog,
-    /// What requests find who look for a newer view.
-    newer: Rc<RefCell<Option<Arc<View>>>>,
+    /// What those find, one after the other, who look for a newer view; the last one stays.
+    newer: Rc<RefCell<VecDeque<Arc<View>>>>,
     _folder: tempfile::TempDir,
 }
 
@@ -155,11 +155,16 @@ impl Bench {
         let folder = tempfile::tempdir().expect("a folder");
         let hints = HintLog::open(folder.path(), 100).expect("a log");
         let pool = Arc::clone(&view.pools[0]);
-        let newer = Rc::new(RefCell::new(Some(Arc::new(view))));
+        let newer = Rc::new(RefCell::new(VecDeque::from([Arc::new(view)])));
         let views = Rc::clone(&newer);
+        let views = Rc::new(move || {
+            let mut views = views.borrow_mut();
+            let is_last = views.len() == 1;
+            if is_last { views.front().cloned() } else { views.pop_front() }
+        });
         let worker = Worker::new(0, Instant::now())
             .with_kept(KeptWorker::new(0, &parts))
-            .with_hints_and_views(Some(hints.sink()), Rc::new(move || views.borrow().clone()));
+            .with_hints_and_views(Some(hints.sink()), views);
         worker.timers.refresh();
         let timers = Rc::clone(&worker.timers);
         tokio::task::spawn_local(async move {
@@ -182,7 +187,7 @@ impl Bench {
         let settings = Arc::new(settings);
         let view = View::build(topology, None, 1, |_| Arc::clone(&settings));
         self.pool = Arc::clone(&view.pools[0]);
-        *self.newer.borrow_mut() = Some(Arc::new(view));
+        *self.newer.borrow_mut() = [Arc::new(view)].into();
     }
 
     fn grant(&self, duration_ms: u64) {
@@ -234,6 +239,8 @@ impl Bench {
         let left = pieces.iter().map(|piece| piece.to_vec()).collect();
         let mut body = Pieces { left, given: Vec::new(), breaks_off };
         let (mut told, mut note) = (Told::default(), Note::default());
+        // As the proxy does. Topologies are built within the same thread, slowly where it is busy.
+        self.worker.timers.refresh();
         let timer = self.worker.timers.register();
         let run = run(&self.worker, &timer, &self.pool, request, &mut body, &mut told, &mut note);
         Box::pin(run).await?;
