@@ -33,15 +33,14 @@ from report import number, ratios, spread
 MIB = 1 << 20
 GIB = 1 << 30
 KEYS = 10_000
-CONNECTIONS = 64
 LARGE_CLIENTS = 2
 QUORUM, ONE = "Ringway-Consistency: quorum", "Ringway-Consistency: one"
 # Row -> title, what it counts, whether more is better, what is asked of the ratio of `of` to the first
 # target, seconds and rounds (quick and full).
 ROWS = {
-    "kept-get1k": ("GET 1 KiB of three copies, 64 connections", "cpu", "CPU us per request", "one", ("<=", 1.15)),
-    "kept-put1k": ("PUT 1 KiB to three copies, 64 connections", "rate", "writes/s", "quorum", (">=", 0.80)),
-    "kept-flush": ("PUT 1 KiB to three copies, each flush of a store's disk longer by", "rate", "writes/s", "quorum", (">=", 0.80)),
+    "kept-get1k": ("GET 1 KiB of three copies, {connections} connections", "cpu", "CPU us per request", "one", ("<=", 1.15)),
+    "kept-put1k": ("PUT 1 KiB to three copies, {connections} connections", "rate", "writes/s", "quorum", (">=", 0.80)),
+    "kept-flush": ("PUT 1 KiB to three copies, {connections} connections, each flush of a store's disk longer by", "rate", "writes/s", "quorum", (">=", 0.80)),
     "kept-put64m": ("PUT 64 MiB to three copies", "cpu", "CPU ms per GiB", "quorum", ("<=", 3.3)),
 }
 SECONDS, ROUNDS = (2, 3), (2, 5)
@@ -108,8 +107,9 @@ def await_status(process, port, path, method, wanted, seconds=30):
 class Kept:
     """Three stores and a proxy. `flush`: the library that slows flushes, and by how many milliseconds."""
 
-    def __init__(self, machine, stack, folder, programs, flush=None):
+    def __init__(self, machine, stack, folder, programs, connections, flush=None):
         self.machine, self.stack, self.folder, self.wrk = machine, stack, folder, programs["wrk"]
+        self.connections = connections
         folder.mkdir(parents=True)
         self.log = folder / "log"
         self.script = folder / "load.lua"
@@ -136,7 +136,7 @@ class Kept:
 
     def small(self, seconds, port, prefix, method, *fields):
         """One load of wrk, and what it cost the proxy and the stores for each request."""
-        command = [self.wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--timeout", "10s", "-s", self.script]
+        command = [self.wrk, "-t1", f"-c{self.connections}", f"-d{seconds}s", "--timeout", "10s", "-s", self.script]
         for field in fields:
             command += ["-H", field]
         before = self.cpu()
@@ -156,7 +156,7 @@ class Kept:
 
     def fill(self, seconds, prefix, *fields):
         """Writes every key that is read later."""
-        while self.small(seconds, self.port, prefix, "PUT", *fields)["requests"] < KEYS + CONNECTIONS:
+        while self.small(seconds, self.port, prefix, "PUT", *fields)["requests"] < KEYS + self.connections:
             seconds *= 2
 
     def large(self, seconds, prefix, payload, *fields):
@@ -266,6 +266,7 @@ def run(options, machine, programs, folder, progress):
         library = slow_flush(folder) if "kept-flush" in options.rows else None
         for name in (name for name in options.rows if name in ROWS):
             title, figure, unit, of, (bound, limit) = ROWS[name]
+            title = title.format(connections=options.connections)
             if name == "kept-put64m":
                 payload.write_bytes(random.Random(options.seed).randbytes(64 * MIB))
             flushes = [None] if name != "kept-flush" else [(library, ms) for ms in options.flush_ms if library]
@@ -274,7 +275,7 @@ def run(options, machine, programs, folder, progress):
             for flush in flushes:
                 key = f"{name}-{flush[1]:g}ms" if flush else name
                 with contextlib.ExitStack() as stack:
-                    kept = Kept(machine, stack, Path(where) / key, programs, flush)
+                    kept = Kept(machine, stack, Path(where) / key, programs, options.connections, flush)
                     samples = measure(kept, name, seconds, rounds, progress, payload)
                 shutil.rmtree(Path(where) / key)
                 progress("")

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::Instant;
 
 use super::disk::Harm;
-use super::world::{Disks, Run, run};
+use super::world::{AWAY_EACH, Disks, Run, run};
 
 /// How many runs are tried.
 const SEEDS: u64 = 20;
@@ -56,7 +56,7 @@ fn whatever_fails_the_group_keeps_its_word() {
         }
     });
     // That the runs tried what they are there for: about half of what they usually do, since each
-    // differs a little from the time before (`super::world`).
+    // differs a little from the time before (`super::world`), but for what happens in a run for sure.
     let runs = runs.into_inner().expect("no run panicked");
     let mut harm = Harm::default();
     runs.iter().for_each(|run| harm += run.harm);
@@ -69,7 +69,7 @@ fn whatever_fails_the_group_keeps_its_word() {
         ("proposals acknowledged", 7_000, sum(|run| run.outcomes[0])),
         ("outcomes unknown", 100, sum(|run| run.outcomes[2])),
         ("terms with a leader", 40, sum(|run| run.leaders)),
-        ("snapshots installed", 1, sum(|run| run.installed)),
+        ("snapshots installed", SEEDS / AWAY_EACH, sum(|run| run.installed)),
     ] {
         assert!(found >= least, "{found} {what}");
     }

@@ -32,6 +32,9 @@ use crate::ids::Revision;
 /// The end.
 const END_MS: u64 = 30_000;
 
+/// In every so manieth run a node stays away until it needs another's snapshot.
+pub const AWAY_EACH: u64 = 10;
+
 /// How often the oracle is shown what nodes believe.
 const LOOKED_EACH_MS: u64 = 20;
 
@@ -81,7 +84,7 @@ pub fn run(seed: u64, disks: Disks) -> Run {
     let nodes = if rng.u8(0..3) == 0 { 5 } else { 3 };
     let observes = rng.bool();
     let mut world = World::new(&mut rng, nodes, observes, disks);
-    let mut faults = schedule(&mut rng, nodes);
+    let mut faults = schedule(&mut rng, nodes, seed.is_multiple_of(AWAY_EACH));
     let mut healed = false;
     loop {
         world.sim.step().expect("no node ends by itself");

@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::super::client::Caller;
 use super::super::connection::Open;
-use super::io::{Guard, Io, let_others};
+use super::io::{Guard, Io};
 use super::sender::Piece;
 use super::stream::{Shared, begin};
 use crate::limits::Http2Limits;
@@ -180,11 +180,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<'_, S> {
         {
             return Poll::Ready(());
         }
-        let rests_until_ms = self.io.borrow().rests_until_ms();
+        let mut io = self.io.borrow_mut();
         let has_rested =
-            rests_until_ms.is_some_and(|until_ms| self.timer.poll_expired(cx, until_ms));
-        if has_rested || self.io.borrow().is_paused() {
-            let_others(cx);
+            io.rests_until_ms().is_some_and(|until_ms| self.timer.poll_expired(cx, until_ms));
+        if has_rested || io.is_paused() {
+            io.let_others(cx);
         }
         Poll::Pending
     }

@@ -5,14 +5,19 @@
 //! sends it, once per turn. What it reads is looked at first (see [`super::frames`]), and it gets no
 //! more of it in one turn than others can wait for: the library works off at once whatever it has.
 //!
-//! Invariant: the library is never given a frame beyond its turn's ration, however much of them came
-//! with one read.
+//! Invariants:
+//! 1. The library is never given a frame beyond its turn's ration, however much of them came with one
+//!    read.
+//! 2. Behind a turn that was ended early, the next one begins when the event loop has come round: not
+//!    with each call that the connection's own streams bring about meanwhile.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -41,6 +46,8 @@ pub(super) struct Io<S> {
     rests: bool,
     /// Whether the turn was ended with bytes still to come.
     paused: bool,
+    /// What the next turn waits for, behind one that was ended early.
+    round: Option<Arc<Round>>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
@@ -63,20 +70,42 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
             turn_bytes: 0,
             rests: false,
             paused: false,
+            round: None,
         }
     }
 
-    /// Begins a turn, which may begin so many streams.
+    /// Begins a turn, which may begin so many streams, unless the last one was ended early and the
+    /// event loop has not come round since.
     pub(super) fn begin_turn(&mut self, streams_max: usize) {
+        if self.has_to_wait() {
+            return;
+        }
         self.meter.begin_turn(streams_max);
         self.turn_bytes = 0;
         self.paused = false;
         self.rests = false;
     }
 
-    /// Whether the turn was ended early: the task is to come back.
+    /// Whether the turn was ended early: others are to have theirs.
     pub(super) fn is_paused(&self) -> bool {
         self.paused
+    }
+
+    /// Has the task called again when others had their turn, and whoever has news by then.
+    pub(super) fn let_others(&mut self, cx: &mut Context<'_>) {
+        if self.has_to_wait() {
+            return;
+        }
+        let round = Arc::new(Round { is_over: AtomicBool::new(false), task: cx.waker().clone() });
+        let waker = Waker::from(Arc::clone(&round));
+        // Woken at once, it would run before the sockets are looked at again.
+        let _: Poll<()> = pin!(tokio::task::yield_now()).poll(&mut Context::from_waker(&waker));
+        self.round = Some(round);
+    }
+
+    /// Whether the event loop has not come round since it was let others go first.
+    fn has_to_wait(&self) -> bool {
+        self.round.as_ref().is_some_and(|round| !round.is_over.load(Ordering::Acquire))
     }
 
     /// If nothing was read in this turn since too much came in tiny pieces: when the task is to
@@ -117,6 +146,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
 
     /// Reads and drops; ready at the end or when it breaks.
     pub(super) fn poll_drop_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.has_to_wait() {
+            return Poll::Pending;
+        }
         let mut buffer = self.buffers.small();
         for _ in 0..DROPS_MAX {
             let mut read = ReadBuf::new(buffer.room());
@@ -125,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
                 Ok(()) | Err(_) => return Poll::Ready(()),
             }
         }
-        let_others(cx);
+        self.let_others(cx);
         Poll::Pending
     }
 
@@ -249,14 +281,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
     }
 }
 
-/// Has the task called again when others had their turn, and whoever has news by then.
-pub(super) fn let_others(cx: &mut Context<'_>) {
-    // Woken at once, it would run before the sockets are looked at again.
-    let _: Poll<()> = pin!(tokio::task::yield_now()).poll(cx);
+/// A round of the event loop, which runs some sixty tasks before it looks at the sockets. A
+/// connection and its streams wake each other, so that these may be all theirs.
+struct Round {
+    is_over: AtomicBool,
+    task: Waker,
+}
+
+impl Wake for Round {
+    fn wake(self: Arc<Self>) {
+        self.is_over.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
 }
 
 /// Reads that are dropped in one turn.
-const DROPS_MAX: usize = 16;
+const DROPS_MAX: usize = 4;
 
 /// What the library takes for its connection.
 pub(super) struct Guard<S>(pub(super) Rc<RefCell<Io<S>>>);
@@ -311,7 +351,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
+    use std::future::poll_fn;
     use std::time::Instant;
 
     use tokio::io::AsyncWriteExt;
@@ -392,6 +432,39 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The streams of a connection wake its task again and again within one round of the event loop,
+    /// and each time it had got a ration of its own: forty of them before anybody else was seen to.
+    #[tokio::test]
+    async fn a_turn_that_was_ended_early_goes_on_only_when_the_event_loop_has_come_round() {
+        let ask = frame(HEADERS, 5, b"\x82");
+        let (mut client, server) = tokio::io::duplex(64 * 1024);
+        client.write_all(&[&PREFACE[..], &ask.repeat(20)].concat()).await.expect("room for all");
+        let mut guard = guard(server);
+        let mut given = 0;
+        // As the connection's task does it, in each of its calls.
+        let mut call = async || {
+            poll_fn(|cx| {
+                guard.0.borrow_mut().begin_turn(2);
+                let mut room = [0; 1024];
+                let mut into = ReadBuf::new(&mut room);
+                while Pin::new(&mut guard).poll_read(cx, &mut into).is_ready() {}
+                given += into.filled().len();
+                if guard.0.borrow().is_paused() {
+                    guard.0.borrow_mut().let_others(cx);
+                }
+                Poll::Ready(given)
+            })
+            .await
+        };
+        let first = call().await;
+        assert!(first < PREFACE.len() + 3 * ask.len(), "{first} bytes in the first turn");
+        for _ in 0..50 {
+            assert_eq!(call().await, first, "the event loop has not come round");
+        }
+        tokio::task::yield_now().await;
+        assert_eq!(call().await, first + 2 * ask.len());
     }
 
     #[tokio::test]

@@ -42,8 +42,9 @@ pub(super) struct Shared {
     held: Rc<Held>,
 }
 
-/// Streams that the first turns of a connection begin.
-const TURN_STREAMS_MIN: usize = 2;
+/// Streams that a turn begins in the first ones of a connection, and in those of one that gives up
+/// what it asks for.
+const TURN_STREAMS_MIN: usize = 1;
 
 /// Streams that one turn of a connection may come to begin.
 const TURN_STREAMS_MAX: usize = 32;
