@@ -364,7 +364,7 @@ fn hostile_files_take_bounded_time() {
         let answer = parse(&text, "config.yaml").map_or_else(|all| all, |good| good.warnings);
         let shown = answer.to_string();
         let taken = start.elapsed();
-        assert!(taken < Duration::from_secs(10), "{taken:?} for {text:.40}");
+        assert!(taken < Duration::from_secs(60), "{taken:?} for {text:.40}");
         assert!(shown.len() < 1_000_000, "{} bytes for {:.40}", shown.len(), text);
     }
 }

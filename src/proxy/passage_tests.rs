@@ -32,7 +32,7 @@ use crate::route::{KeyRule, Methods, RouteMatch, RouteSpec, RouteTable};
 
 /// How long a peer's silence is borne, where a case waits for that; and how long a peer of these
 /// tests waits before it gives up.
-const SILENCE: Duration = Duration::from_millis(400);
+const SILENCE: Duration = Duration::from_secs(2);
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The body of `length` bytes.
