@@ -187,7 +187,7 @@ fn an_expectation_is_the_shards_to_meet() {
         }
         connection.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
     });
-    let serve = over_pool(&backend, "    timeouts: { expect_continue: 100ms }\n");
+    let serve = over_pool(&backend, "    timeouts: { expect_continue: 3s }\n");
     let body = [vec![b'x'; 20_000], b"end".to_vec()].concat();
     for (path, told) in [("/told", true), ("/silent", true), ("/refused", false)] {
         let mut client = Client::connect(serve.data);

@@ -113,7 +113,7 @@ fn a_shard_killed_under_load_fails_only_what_could_not_be_repeated() {
     let mut stores: Vec<Store> = (0..3).map(|_| Store::start()).collect();
     let serve = Serve::start(&two_pools(
         &stores,
-        "    health: { active: { path: /_ringway/health, interval: 200ms, timeout: 200ms } }\n",
+        "    health: { active: { path: /_ringway/health, interval: 200ms, timeout: 5s } }\n",
     ));
     let (stop, requests) = (AtomicBool::new(false), AtomicUsize::new(0));
     let done: Vec<Done> = thread::scope(|scope| {
@@ -242,10 +242,12 @@ fn a_write_whose_connection_broke_is_unknown_also_if_the_shard_is_gone_then() {
 #[test]
 fn a_hanging_shard_costs_a_timeout_and_is_then_left_alone_until_it_answers() {
     let stores: Vec<Store> = (0..3).map(|_| Store::start()).collect();
+    // Requests that come at once have waited long enough before a probe has. Both limits are long ones for
+    // a machine that does much else.
     let serve = Serve::start(&two_pools(
         &stores,
-        "    health: { active: { path: /_ringway/health, interval: 400ms, timeout: 400ms } }\n    \
-         timeouts: { response_head: 300ms }\n",
+        "    health: { active: { path: /_ringway/health, interval: 500ms, timeout: 6s, fall: 1 } }\n    \
+         timeouts: { response_head: 2s }\n",
     ));
     let (read, write) = (path_on(&serve, "/r", "s1"), path_on(&serve, "/w", "s1"));
     assert_eq!(put(serve.data, &read, b"x").status, 201);
@@ -261,7 +263,7 @@ fn a_hanging_shard_costs_a_timeout_and_is_then_left_alone_until_it_answers() {
         let writer = scope.spawn(|| put(data, &write, b"x"));
         (reader.join().expect("an answer"), writer.join().expect("an answer"))
     });
-    assert!(begun.elapsed() >= Duration::from_millis(300), "the shard was given its time");
+    assert!(begun.elapsed() >= Duration::from_secs(2), "the shard was given its time");
     assert_eq!(read_answer.status, 404, "the next shard was asked and has it not");
     assert_ne!(read_answer.shard(), "s1");
     assert_eq!((write_answer.status, write_answer.problem().as_str()), (504, "shard-timeout"));
@@ -291,7 +293,7 @@ fn when_all_look_down_all_are_tried() {
     let mut stores: Vec<Store> = (0..3).map(|_| Store::start()).collect();
     let serve = Serve::start(&two_pools(
         &stores,
-        "    health: { active: { path: /_ringway/health, interval: 200ms, timeout: 200ms } }\n",
+        "    health: { active: { path: /_ringway/health, interval: 200ms, timeout: 5s } }\n",
     ));
     let path = path_on(&serve, "/k", "s2");
     assert_eq!(put(serve.data, &path, b"x").status, 201);

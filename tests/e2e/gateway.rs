@@ -59,7 +59,7 @@ fn a_shard_that_outlasts_the_whole_request_is_seen_to_hang() {
         connection.request();
         connection.until_closed();
     });
-    let pool = "    timeouts: { request: 200ms, response_head: 10s }\n";
+    let pool = "    timeouts: { request: 2s, response_head: 60s }\n";
     let passive = "health: { active: off, passive: { consecutive_5xx: 2, keys_min: 2 } }";
     let serve = Serve::start(&over(&backend, pool).replace("health: { active: off }", passive));
     for key in ["/a", "/b", "/c"] {

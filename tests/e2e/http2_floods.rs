@@ -255,7 +255,7 @@ fn a_client_that_takes_nothing_is_not_waited_for() {
 #[test]
 fn a_frame_or_a_section_that_does_not_end_is_waited_for_as_long_as_a_head() {
     let backend = Backend::answering("content");
-    let serve = Serve::start(&over(&backend, "timeouts: { head: 300ms, keep_alive: 60s }"));
+    let serve = Serve::start(&over(&backend, "timeouts: { head: 2s, keep_alive: 60s }"));
     let section = frame(HEADERS, END_STREAM, 1, &request("GET", "/", &[]));
     let begun = frame(PING, 0, 0, &[0; 8])[..12].to_vec();
     for beginning in [section, begun] {
@@ -273,7 +273,7 @@ fn a_frame_or_a_section_that_does_not_end_is_waited_for_as_long_as_a_head() {
 #[test]
 fn a_connection_without_streams_is_closed_after_its_time() {
     let backend = Backend::answering("content");
-    let serve = Serve::start(&over(&backend, "timeouts: { keep_alive: 300ms }"));
+    let serve = Serve::start(&over(&backend, "timeouts: { keep_alive: 2s }"));
     let mut client = Frames::connect(serve.data);
     client.ask(1, "/");
     assert_eq!(client.answer(1), (Some(200), b"content".to_vec()));

@@ -19,7 +19,7 @@ use crate::support::wait::{until, until_true};
 fn pool(stores: &[Store], members: &[(usize, u16)]) -> String {
     let mut text = String::from(
         "pools:\n  - name: p\n    health: { active: { path: /_ringway/health, interval: 200ms, \
-         timeout: 200ms } }\n    shards:\n",
+         timeout: 5s } }\n    shards:\n",
     );
     for &(number, weight) in members {
         let address = stores[number - 1].address;

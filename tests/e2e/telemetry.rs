@@ -21,7 +21,7 @@ fn over(stores: &[Store]) -> String {
     let addresses: Vec<SocketAddr> = stores.iter().map(|store| store.address).collect();
     format!(
         "pools:\n  - name: p\n    health: {{ active: {{ path: /_ringway/health, interval: 200ms, \
-         timeout: 200ms }} }}\n{}routes:\n  - {{ name: all, pool: p }}\n",
+         timeout: 5s }} }}\n{}routes:\n  - {{ name: all, pool: p }}\n",
         shards(&addresses)
     )
 }
@@ -103,7 +103,7 @@ fn troubled(backend: &Backend, dead: SocketAddr, log: &std::path::Path) -> Strin
     let pool = |name: &str, address: SocketAddr, more: &str| {
         format!(
             "  - name: {name}\n    health: {{ active: off, passive: off }}\n    timeouts: {{ \
-             response_head: 200ms }}\n    shards:\n      - {{ id: {name}-1, url: \
+             response_head: 2s }}\n    shards:\n      - {{ id: {name}-1, url: \
              \"http://{address}\"{more} }}\n"
         )
     };

@@ -371,7 +371,7 @@ fn what_went_wrong_is_told() {
         "pools:\n{}{}{}routes:\n{}{}{}",
         pool("p", "", shard.address),
         pool("dead", "", lasting_address()),
-        pool("slow", "    timeouts: { request: 200ms }\n", shard.address),
+        pool("slow", "    timeouts: { request: 2s }\n", shard.address),
         route("p"),
         route("dead"),
         route("slow")

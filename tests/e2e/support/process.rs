@@ -135,11 +135,16 @@ impl Process {
         self.child.wait().expect("a child can be waited for");
     }
 
-    /// Waits until the process has ended by itself.
+    /// Waits until the process has ended by itself, and all that it said is here.
     #[track_caller]
     pub fn ended(&mut self) -> ExitStatus {
         let what = format!("{} ends", self.name);
-        until(&what, || self.child.try_wait().expect("a child can be asked"))
+        let status = until(&what, || self.child.try_wait().expect("a child can be asked"));
+        // The streams end with the process, but their readers may be a moment behind.
+        for lines in [&self.stdout, &self.stderr] {
+            lines.wait_for(usize::MAX, |_| None::<()>);
+        }
+        status
     }
 
     /// Whether the process is still there.
@@ -197,9 +202,5 @@ pub fn run(name: &str, command: &mut Command) -> Said {
 pub fn run_fed(name: &str, command: &mut Command, input: impl Into<Stdio>) -> Said {
     let mut process = Process::start(name, command.stdin(input));
     let success = process.ended().success();
-    // The streams end with the process, but their readers may be a moment behind.
-    for lines in [&process.stdout, &process.stderr] {
-        lines.wait_for(usize::MAX, |_| None::<()>);
-    }
     Said { success, stdout: process.stdout(), stderr: process.stderr() }
 }
