@@ -15,7 +15,7 @@ use crate::turns::together;
 const DISK_BYTES_MAX: u64 = 48 * 1024 * 1024;
 
 /// After space has returned (fault row 13), on a machine that has other things to do.
-const WELL_AGAIN_MAX: Duration = Duration::from_secs(5);
+const WELL_AGAIN_MAX: Duration = Duration::from_secs(20);
 
 /// Makes changes through others until a node has found out that its disk is not to be trusted:
 /// either it says so, or it has ended.

@@ -36,15 +36,26 @@ pub struct Setup {
     pub observers: usize,
     /// The lease in seconds: at least four times the longest election time-out.
     pub lease_s: u64,
+    /// How long nodes wait before they elect. A longer time where a test says that nobody does: on a
+    /// machine that does much else, a leader may be silent for half a second.
+    pub election: &'static str,
     /// What is needed for nodes to meet through wires that can be cut; without, there are none.
     pub wired: Option<Sources>,
     /// Shards of the pool, each of weight 100.
     pub shards: usize,
 }
 
+impl Setup {
+    /// One in which nobody elects who has heard of the leader within some seconds.
+    pub fn calm() -> Self {
+        Self { lease_s: 8, election: "1500ms-2s", ..Self::default() }
+    }
+}
+
 impl Default for Setup {
     fn default() -> Self {
-        Self { voters: 3, observers: 0, lease_s: 4, wired: None, shards: 3 }
+        let election = "500ms-1s";
+        Self { voters: 3, observers: 0, lease_s: 4, election, wired: None, shards: 3 }
     }
 }
 
@@ -247,6 +258,8 @@ pub struct Rest {
     pub role: &'static str,
     /// In seconds.
     pub lease_s: u64,
+    /// From how long to how long.
+    pub election: &'static str,
     /// The path that it probes shards with.
     pub probe: &'static str,
     /// The shards.
@@ -277,11 +290,12 @@ impl Rest {
         };
         let mut text = format!(
             "cluster: {{ join: [{}], {advertise}role: {}, lease: {}s, heartbeat: 150ms, election: \
-             500ms-1s{tls} }}\npools:\n  - name: {POOL}\n{kind}    health: {{ active: {{ path: {}, \
-             interval: 200ms, timeout: 200ms }} }}\n    shards:\n",
+             {}{tls} }}\npools:\n  - name: {POOL}\n{kind}    health: {{ active: {{ path: {}, interval: \
+             200ms, timeout: 500ms }} }}\n    shards:\n",
             join.join(", "),
             self.role,
             self.lease_s,
+            self.election,
             self.probe,
         );
         for (at, address) in self.shards.iter().enumerate() {
@@ -337,6 +351,7 @@ impl Cluster {
                 advertise: links.as_ref().map(|links| links.addresses[at]),
                 role: if at < setup.voters { "voter" } else { "observer" },
                 lease_s: setup.lease_s,
+                election: setup.election,
                 probe: "/",
                 shards: shards.iter().map(|shard| shard.address).collect(),
                 weight: 100,

@@ -32,7 +32,7 @@ fn all_nodes_are_restarted_in_turn_and_no_request_fails() {
 #[test]
 fn an_observer_is_lost_and_comes_back_to_what_was_agreed_without_it() {
     let _turn = together();
-    let mut cluster = Cluster::start(&Setup { observers: 1, ..Setup::default() });
+    let mut cluster = Cluster::start(&Setup { observers: 1, ..Setup::calm() });
     let view = cluster.until_agreed();
     assert_eq!(view.roles()["n4"], "observer");
     assert_eq!(cluster.weigh(3, "s1", 4), Outcome::Done, "any node takes a change");

@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::http::Client;
 
 /// How long a node may think about its status. One that is stopped never answers.
-const ANSWER_MAX: Duration = Duration::from_secs(3);
+const ANSWER_MAX: Duration = Duration::from_secs(5);
 
 /// A pool's epoch, and the digest of the ring that is served under it.
 pub type Serves = (u64, String);

@@ -34,7 +34,8 @@ fn stranger(cluster: &Cluster, certificates: Option<&Path>) -> Member {
         join: cluster.members.iter().map(|member| member.peer).collect(),
         advertise: None,
         role: "voter",
-        lease_s: 4,
+        lease_s: Setup::calm().lease_s,
+        election: Setup::calm().election,
         probe: "/",
         shards: cluster.shards.iter().map(|shard| shard.address).collect(),
         weight: 100,
@@ -73,7 +74,7 @@ fn only_certificates_of_the_cluster_let_in_and_they_are_changed_under_load() {
     let (own, foreign) = (folder.path().join("own"), folder.path().join("foreign"));
     make_certificates(&own, &["n1", "n2", "n3"]);
     make_certificates(&foreign, &["n4"]);
-    let mut cluster = Cluster::start_with(&Setup::default(), |_, _, rest| {
+    let mut cluster = Cluster::start_with(&Setup::calm(), |_, _, rest| {
         rest.certificates = Some(own.clone());
     });
 

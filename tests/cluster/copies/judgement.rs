@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::clients::{Diary, KEYS, Operation, What, shared};
-use super::world::World;
+use super::world::{HEALED_MAX, World};
 use crate::history::{Event, Kind, linearizable};
+use crate::support::wait::until_within;
 
 /// Judges what clients wrote down, with what each node says now, when all is well again. How many
 /// operations were refused, and of how many nobody can tell.
@@ -56,13 +57,17 @@ pub fn judge(world: &World, diaries: Vec<Diary>, clock: &AtomicU64, seed: u64) -
 
 #[track_caller]
 fn last_value(world: &World, at: usize, path: &str) -> Option<String> {
-    let answer = world.ask(at, "GET", path, "Ringway-Consistency: quorum\r\n", b"");
-    let answer = answer.unwrap_or_else(|| panic!("no answer for {path}"));
-    match answer.status {
-        200 => Some(answer.text()),
-        404 => None,
-        _ => panic!("{path}: {answer:?}"),
-    }
+    // A node may be without a lease for a moment where a leader is chosen anew; it says so, and what it
+    // says of the key later counts.
+    until_within(&format!("a quorum tells of {path}"), HEALED_MAX, || {
+        let answer = world.ask(at, "GET", path, "Ringway-Consistency: quorum\r\n", b"")?;
+        match answer.status {
+            200 => Some(Some(answer.text())),
+            404 => Some(None),
+            503 => None,
+            _ => panic!("{path}: {answer:?}"),
+        }
+    })
 }
 
 fn event(operation: &Operation) -> Event {
