@@ -529,6 +529,7 @@ async fn resume_founding(group: Group, publisher: Arc<Publisher>) {
         return;
     }
     let actor = format!("founding@{}", publisher.name());
+    let (mut last, mut said) = (None, None);
     loop {
         let (settings, commands) = seed(&publisher.config());
         match group.resume_founding(&actor, settings, commands).await {
@@ -537,7 +538,18 @@ async fn resume_founding(group: Group, publisher: Arc<Publisher>) {
                 tracing::warn!("the founding of the cluster, which was broken off, is ended");
                 return;
             }
-            Err(error) => tracing::debug!(%error, "whether the founding was broken off"),
+            // What is over at the next try was the start of a group, and nobody's concern.
+            Err(error) => {
+                let why = Some(error.to_string());
+                if last == why && said != why {
+                    tracing::warn!(
+                        "whether the founding of the cluster was broken off is not known yet, and if \
+                         it was, it is not ended: {error}"
+                    );
+                    said = last;
+                }
+                last = why;
+            }
         }
         tokio::time::sleep(JOIN_PAUSE).await;
     }

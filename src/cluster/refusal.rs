@@ -298,6 +298,18 @@ pub enum Refusal {
         /// The shard.
         shard: ShardId,
     },
+    /// Too few of the stores that a node without a state would take over have anything to tell.
+    #[error(
+        "pool `{pool}`: its stores kept it before, born at {born}, and {empty} of them know nothing of it: of some keys too few replicas would be left that have what was acknowledged, and it could be lost; start those shards with the folders that their stores had, or, if nothing of the pool is needed, empty the folders of all its stores"
+    )]
+    TooFewKnow {
+        /// The pool.
+        pool: PoolName,
+        /// When the one that its stores kept came to be.
+        born: Birth,
+        /// How many stores know nothing of it.
+        empty: usize,
+    },
     /// What the shard holds is nowhere else.
     #[error(
         "pool `{pool}`: it keeps one copy of each object, and those of shard `{shard}` are lost with its store: if that is so, say `ringway ring replace {pool}/{shard} --lose-objects`"

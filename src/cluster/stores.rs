@@ -52,8 +52,9 @@ impl ClusterState {
             let state = StoreState { fresh: true, catching_up: true, ..adopted.store(shard) };
             adopted.stores.insert(shard.clone(), state);
         }
-        if let Some(shard) = too_many_fresh(&adopted, Some(pool)) {
-            return Err(Refusal::TooManyFresh { pool: name.clone(), shard });
+        if too_many_fresh(&adopted, Some(pool)).is_some() {
+            let (pool, empty) = (name.clone(), fresh.len());
+            return Err(Refusal::TooFewKnow { pool, born, empty });
         }
         self.pools.insert(name.clone(), Arc::new(adopted));
         Ok(Applied::default())

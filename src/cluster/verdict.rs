@@ -40,10 +40,12 @@ const DECISIONS_MAX: usize = 1024;
 /// What one node has seen of one shard.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Seen {
-    /// It does not use the shard for reads, by its own evidence.
-    pub reads_down: bool,
+    /// Whether it does not use the shard for reads, by its own evidence; `None` if it has none.
+    #[serde(default)]
+    pub reads_down: Option<bool>,
     /// As well for writes.
-    pub writes_down: bool,
+    #[serde(default)]
+    pub writes_down: Option<bool>,
     /// Another store than the shard's own answers in its place.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub foreign: bool,
@@ -197,7 +199,7 @@ impl VerdictBook {
             let tally = tallies.entry(shard.clone()).or_default();
             tally.reads.count(seen.reads_down);
             tally.writes.count(seen.writes_down);
-            tally.foreign.count(seen.foreign);
+            tally.foreign.count(Some(seen.foreign));
         }
         tallies
     }
@@ -219,11 +221,11 @@ struct Tally {
 }
 
 impl Tally {
-    fn count(&mut self, is_down: bool) {
-        if is_down {
-            self.down += 1;
-        } else {
-            self.up += 1;
+    fn count(&mut self, is_down: Option<bool>) {
+        match is_down {
+            Some(true) => self.down += 1,
+            Some(false) => self.up += 1,
+            None => {}
         }
     }
 

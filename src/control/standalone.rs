@@ -128,7 +128,10 @@ impl Standalone {
         let lock = FolderLock::take(data_dir)?;
         let path = data_dir.join(STATE_FILE);
         let state = match read(&path)? {
-            Some(state) => state,
+            Some(state) => {
+                bring_back_name(data_dir, &state);
+                state
+            }
             None => {
                 let mut state = ClusterState::default();
                 state.begin_alone(begin(data_dir)?);
@@ -198,6 +201,29 @@ impl Standalone {
     }
 }
 
+/// Writes down as whom the node speaks, if only its state says so any more: with both gone its stores
+/// would take it for another. It serves without, so that a full disk is no reason not to.
+fn bring_back_name(data_dir: &Path, state: &ClusterState) {
+    let path = data_dir.join(NAME_FILE);
+    let Some(own) = state.speaks_as() else { return };
+    if !matches!(path.try_exists(), Ok(false)) {
+        return;
+    }
+    match write_name(&path, own) {
+        Ok(()) => tracing::warn!("{} was missing, and is written again", path.display()),
+        Err(error) => tracing::warn!(
+            "{} is missing, and cannot be written: {error}: if `{STATE_FILE}` is lost as well, the \
+             stores of this node will take it for another",
+            path.display()
+        ),
+    }
+}
+
+fn write_name(path: &Path, own: Identity) -> io::Result<()> {
+    let line = format!("{NAME_MAGIC} {} {}\n", own.id, own.generation);
+    atomic::replace(path, line.as_bytes(), 0o600)
+}
+
 /// As whom a state is begun: the one that the folder had before, or one that is drawn; of a generation
 /// of its own. Durable when it returns.
 fn begin(data_dir: &Path) -> Result<Identity, ControlError> {
@@ -214,8 +240,7 @@ fn begin(data_dir: &Path) -> Result<Identity, ControlError> {
         Err(other) => return Err(error(other)),
     };
     let own = Identity { generation: last.generation.next(), ..last };
-    let line = format!("{NAME_MAGIC} {} {}\n", own.id, own.generation);
-    atomic::replace(&path, line.as_bytes(), 0o600).map_err(error)?;
+    write_name(&path, own).map_err(error)?;
     Ok(own)
 }
 
@@ -380,6 +405,9 @@ mod tests {
         };
         let first = open();
         assert_eq!((first.generation, open()), (Generation(1), first));
+        // Its state knows its name, and writes it down again: with both gone it would be another.
+        std::fs::remove_file(folder.path().join(NAME_FILE)).expect("it was there");
+        assert_eq!(open(), first);
         std::fs::remove_file(folder.path().join(STATE_FILE)).expect("it was there");
         assert_eq!(open(), Identity { generation: Generation(2), ..first });
         // Its folder was lost, and an operator has looked up who it was.

@@ -211,6 +211,7 @@ impl Attempt<'_> {
             pace: Pace::idle(self.pool.settings.timeouts.idle),
             trailers_wanted: self.request.outbound.wants_trailers,
             received: 0,
+            proof: None,
         };
         {
             let mut passing = pin!(relay.run(framing, answer));

@@ -180,6 +180,7 @@ impl<'a> Held<'a> {
             pace: Pace::idle(pool.settings.timeouts.idle),
             trailers_wanted: request.outbound.wants_trailers,
             received: 0,
+            proof: None,
         };
         relay.run(framing, answer).await?;
         Ok(relay.buffer.is_empty() && persistence == Persistence::KeepAlive && self.is_sent)

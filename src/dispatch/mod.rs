@@ -35,6 +35,7 @@ pub mod kept_worker;
 pub mod metrics;
 pub mod outcome;
 mod places;
+mod proof;
 mod relay;
 pub mod run;
 pub mod seam;

@@ -2,10 +2,11 @@
 //!
 //! Piece by piece: what was read is written before more is read, so a slow client slows the shard
 //! and never fills memory. A large body of known length goes through pipes instead, where both
-//! sides are TCP in the clear (see [`splice`](crate::net::splice)); what is said of pieces holds of
-//! both.
+//! sides are TCP in the clear (see [`splice`](crate::net::splice)) and nobody has to look at its
+//! bytes ([`Proof`]); what is said of pieces holds of both.
 
 use super::outcome::TryError;
+use super::proof::Proof;
 use super::seam::Answer;
 use super::view::{Pool, Shard};
 use super::worker::Worker;
@@ -33,6 +34,8 @@ pub(super) struct Relay<'a> {
     pub(super) pace: Pace,
     pub(super) trailers_wanted: bool,
     pub(super) received: u64,
+    /// Of a whole value that a pool keeps: it looks at each byte, so that none goes by pipe.
+    pub(super) proof: Option<&'a mut Proof>,
 }
 
 impl Relay<'_> {
@@ -61,13 +64,19 @@ impl Relay<'_> {
         let mut left = length.unwrap_or(u64::MAX);
         let by_pipe = length.is_some_and(|length| length >= SPLICED_BYTES_MIN)
             && answer.takes_pipes()
-            && self.wire.is_clear();
+            && self.wire.is_clear()
+            && self.proof.is_none();
         let mut overflowed = false;
         let mut turn = Turn::default();
         loop {
             let bytes = self.buffer.filled();
             let here = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             if here > 0 {
+                if let Some(proof) = &mut self.proof
+                    && !proof.admits(&bytes[..here], left)
+                {
+                    return Err(TryError::AnswerBroke);
+                }
                 answer.data(&bytes[..here]).await?;
                 self.buffer.consume(here);
                 left -= here as u64;

@@ -106,6 +106,12 @@ impl Pipes {
         Self::of_bytes(open_max, NARROW_BYTES)
     }
 
+    /// How many there may be at once.
+    #[must_use]
+    pub fn open_max(&self) -> usize {
+        self.shelf.open_max
+    }
+
     fn of_bytes(open_max: usize, bytes: usize) -> Self {
         let (free, open, ask_from_ms) = (RefCell::default(), Cell::new(0), Cell::new(0));
         Self { shelf: Rc::new(Shelf { free, open, open_max, bytes, ask_from_ms }) }

@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `holders NODE…` | these nodes hold a lease now |
 //! | `shards SHARD…` | begins anew, with these shards, all of them up |
-//! | `see NODE… SHARD=up\|down\|full\|foreign\|unknown…` | from now on nodes see shards so; `full` takes no writes |
+//! | `see NODE… SHARD=up\|down\|full\|foreign\|unprobed\|unknown…` | from now on nodes see shards so; `full` takes no writes; `unprobed` is foreign, and nothing else is known of it |
 //! | `wait SECONDS [lost=true]` | time passes, with a look each second; proposals may be lost |
 //! | `view` | what is agreed |
 
@@ -77,9 +77,10 @@ impl Story {
         for shard in known {
             let Some(how) = args.take_key(shard.as_str()) else { continue };
             let (reads_down, writes_down) = match how {
-                "up" | "unknown" | "foreign" => (false, false),
-                "down" => (true, true),
-                "full" => (false, true),
+                "up" | "foreign" => (Some(false), Some(false)),
+                "unknown" | "unprobed" => (None, None),
+                "down" => (Some(true), Some(true)),
+                "full" => (Some(false), Some(true)),
                 other => return Err(format!("seen as {other}?").into()),
             };
             for node in &nodes {
@@ -87,7 +88,7 @@ impl Story {
                 if how == "unknown" {
                     shards.remove(&shard);
                 } else {
-                    let foreign = how == "foreign";
+                    let foreign = matches!(how, "foreign" | "unprobed");
                     shards.insert(shard.clone(), Seen { reads_down, writes_down, foreign });
                 }
             }

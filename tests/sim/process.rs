@@ -200,7 +200,7 @@ impl Process {
         down.iter()
             .map(|(pool, shards)| {
                 let seen = shards.iter().map(|(shard, is_down)| {
-                    let reads_down = *is_down || self.has_bad_card;
+                    let reads_down = Some(*is_down || self.has_bad_card);
                     let seen = Seen { reads_down, writes_down: reads_down, foreign: false };
                     (shard.clone(), seen)
                 });

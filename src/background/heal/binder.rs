@@ -20,6 +20,10 @@
 //! - One of an earlier generation, in a cluster that was rescued: who knows. Nothing is done to it.
 //! - A later one: this node goes by what was, and the store refuses it.
 //!
+//! A node without a cluster that a store was told later epochs of goes by an older copy of its state, put
+//! back from somewhere. It may have given a birth for the second time, so that births say nothing: no
+//! store of such a pool is used.
+//!
 //! A node without a cluster that begins anew uses no store of a pool until all of its shards have told what
 //! they were bound to. The latest of it counts, and be it empty: what a store has of earlier ones was
 //! dropped, and a disk that lay in a drawer, or one that was put in a lost one's place, does not speak
@@ -151,6 +155,32 @@ fn waits_for_all(pool: &PoolNow, told: &Told, said: &Said) -> bool {
     waits
 }
 
+/// Whether a store was told a later epoch than this node, which has no cluster, has come to.
+fn goes_by_older_copy(pool: &PoolNow, told: &Told, said: &Said) -> bool {
+    let mut is_older = false;
+    for (shard, state) in told {
+        let Ok(state) = state else { continue };
+        if let Some(why) = held(pool, state).and_then(|held| is_ahead(pool, held)) {
+            tell(pool, *shard, said, Some(why));
+            is_older = true;
+        }
+    }
+    is_older
+}
+
+/// What is said of a store that was told of what this node knows nothing of.
+fn is_ahead(pool: &PoolNow, held: &Bound) -> Option<String> {
+    let own = PoolEpoch { generation: pool.generation, epoch: pool.agreed.epoch };
+    (pool.alone && (held.birth > pool.agreed.born || held.epoch > own)).then(|| {
+        format!(
+            "it was told of epoch {}, and this node is at {own}: its `state.json` is an older copy; put \
+             the newest back, or stop the node, move the file away, and start it: it takes over what its \
+             stores keep",
+            held.epoch
+        )
+    })
+}
+
 /// Takes over what the stores of a pool keep that nobody has written to, as far as this node knows.
 /// Whether its shards may be bound now.
 async fn take_over(
@@ -160,7 +190,7 @@ async fn take_over(
     said: &Said,
     look: u64,
 ) -> bool {
-    if waits_for_all(pool, told, said) {
+    if waits_for_all(pool, told, said) || goes_by_older_copy(pool, told, said) {
         return false;
     }
     let answers = || told.iter().filter_map(|(shard, state)| Some((*shard, state.as_ref().ok()?)));
@@ -351,14 +381,5 @@ fn differs(pool: &PoolNow, world: &World, state: &State) -> Option<String> {
             held.birth
         ));
     }
-    let own = PoolEpoch { generation: pool.generation, epoch: pool.agreed.epoch };
-    if pool.alone && (held.birth > born || held.epoch > own) {
-        return Some(format!(
-            "it was told of epoch {}, and this node is at {own}: its `state.json` is an older copy; put \
-             the newest back, or stop the node, move the file away, and start it: it takes over what its \
-             stores keep",
-            held.epoch
-        ));
-    }
-    None
+    is_ahead(pool, held)
 }

@@ -58,6 +58,9 @@ proptest! {
                 let shards: BTreeMap<_, _> = shards
                     .into_iter()
                     .map(|(at, reads_down, writes_down, foreign)| {
+                        // Of a foreign one nothing else may be known.
+                        let told = |down: bool| (!foreign || down).then_some(down);
+                        let (reads_down, writes_down) = (told(reads_down), told(writes_down));
                         (shard(at), Seen { reads_down, writes_down, foreign })
                     })
                     .collect();
@@ -74,11 +77,11 @@ proptest! {
                     latest.values().filter(|seen| seen.get(&shard).is_some_and(|s| says(*s))).count()
                 };
                 if was.reads_down != verdict.reads_down {
-                    let votes = votes(&|seen| seen.reads_down == verdict.reads_down);
+                    let votes = votes(&|seen| seen.reads_down == Some(verdict.reads_down));
                     prop_assert!(votes * 2 > holders.len());
                 }
                 if was.writes_down != verdict.writes_down {
-                    let votes = votes(&|seen| seen.writes_down == verdict.writes_down);
+                    let votes = votes(&|seen| seen.writes_down == Some(verdict.writes_down));
                     prop_assert!(votes * 2 > holders.len());
                 }
                 if was.foreign != verdict.foreign {
@@ -100,7 +103,7 @@ fn one_decision_is_bounded_and_the_rest_follows() {
     let holders = BTreeSet::from([NodeId(1)]);
     let mut agreed: Agreed =
         BTreeMap::from([(pool(), (0..all).map(|at| (shard(at), Verdict::CLEAR)).collect())]);
-    let down = Seen { reads_down: true, writes_down: true, foreign: false };
+    let down = Seen { reads_down: Some(true), writes_down: Some(true), foreign: false };
     book.views(
         NodeId(1),
         BTreeMap::from([(pool(), (0..all).map(|at| (shard(at), down)).collect())]),

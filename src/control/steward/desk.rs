@@ -226,10 +226,11 @@ fn of_node(
 fn views(facts: &Facts) -> Views {
     let of_pool = |view: &super::facts::PoolView| {
         let shards = view.shards.iter().map(|(shard, reads_down, writes_down)| {
-            let (reads_down, writes_down) = (*reads_down, *writes_down);
+            let (reads_down, writes_down) = (Some(*reads_down), Some(*writes_down));
             (shard.clone(), Seen { reads_down, writes_down, foreign: false })
         });
         let mut shards: BTreeMap<ShardId, Seen> = shards.collect();
+        // Of what it has not probed yet it knows that at the most.
         for shard in &view.foreign {
             shards.entry(shard.clone()).or_default().foreign = true;
         }
@@ -243,4 +244,23 @@ fn feature_level(state: &ClusterState) -> Option<Command> {
     let spoken: Option<FeatureLevel> = state.nodes().values().map(|node| node.feature_level).min();
     let level = spoken.filter(|level| *level > state.feature_level())?;
     Some(Command::RaiseFeatureLevel { level })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::steward::facts::PoolView;
+    use crate::ids::PoolName;
+
+    #[test]
+    fn what_is_foreign_and_not_probed_is_not_said_to_be_up() {
+        let id = |name: &str| ShardId::new(name).expect("a name");
+        let pool = PoolName::new("p").expect("a name");
+        let shards = vec![(id("a"), false, true)];
+        let view = PoolView { pool: pool.clone(), shards, foreign: vec![id("a"), id("b")] };
+        let seen = views(&Facts { views: vec![view], ..Facts::default() });
+        let told = |reads_down, writes_down| Seen { reads_down, writes_down, foreign: true };
+        assert_eq!(seen[&pool][&id("a")], told(Some(false), Some(true)));
+        assert_eq!(seen[&pool][&id("b")], told(None, None));
+    }
 }

@@ -164,10 +164,9 @@ fn run_on(
     mut writer: Writer,
     mut take: impl FnMut(&mut Vec<Note>, &Shared, &mut Writer) -> io::Result<()>,
 ) {
-    // Of the batch at hand.
-    let mut at_risk: BTreeSet<(PoolName, ShardId)> = BTreeSet::new();
+    let mut hand = Hand::default();
     loop {
-        let work = AssertUnwindSafe(|| run(orders, shared, &mut writer, &mut take, &mut at_risk));
+        let work = AssertUnwindSafe(|| run(orders, shared, &mut writer, &mut take, &mut hand));
         if catch_unwind(work).is_ok() {
             return;
         }
@@ -179,7 +178,37 @@ fn run_on(
         // What the file has is not known.
         writer = Writer::closed(std::mem::take(&mut writer.path));
         let mut overflowed = shared.overflowed.lock().unwrap_or_else(PoisonError::into_inner);
-        overflowed.append(&mut at_risk);
+        overflowed.append(&mut hand.at_risk);
+        drop(overflowed);
+        // Whoever waits for the batch does not wait for another defect.
+        let was_repeated = hand.is_repeated;
+        hand.is_repeated = hand.is_waited_for();
+        if was_repeated {
+            hand.flushes.clear();
+            hand.is_repeated = false;
+            if hand.is_ended {
+                return;
+            }
+        }
+    }
+}
+
+/// What is owed for the batch at hand, should it meet a defect.
+#[derive(Default)]
+struct Hand {
+    /// The shards of its notes.
+    at_risk: BTreeSet<(PoolName, ShardId)>,
+    /// Those who wait until it is on the disk.
+    flushes: Vec<SyncSender<()>>,
+    /// It is the last one. The order for that does not come twice.
+    is_ended: bool,
+    /// It has met a defect before.
+    is_repeated: bool,
+}
+
+impl Hand {
+    fn is_waited_for(&self) -> bool {
+        self.is_ended || !self.flushes.is_empty()
     }
 }
 
@@ -188,24 +217,25 @@ fn run(
     shared: &Shared,
     writer: &mut Writer,
     take: &mut impl FnMut(&mut Vec<Note>, &Shared, &mut Writer) -> io::Result<()>,
-    at_risk: &mut BTreeSet<(PoolName, ShardId)>,
+    hand: &mut Hand,
 ) {
     let mut notes = Vec::new();
-    let mut flushes: Vec<SyncSender<()>> = Vec::new();
     loop {
-        let mut ended = false;
-        let mut next = match orders.recv_timeout(RETRY) {
-            Ok(order) => Some(order),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => return,
+        let mut next = match hand.is_waited_for() {
+            true => None,
+            false => match orders.recv_timeout(RETRY) {
+                Ok(order) => Some(order),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            },
         };
         while let Some(order) = next {
             match order {
                 Order::Note(note) => notes.push(note),
-                Order::Flush(done) => flushes.push(done),
-                Order::End => ended = true,
+                Order::Flush(done) => hand.flushes.push(done),
+                Order::End => hand.is_ended = true,
             }
-            next = match notes.len() < BATCH_MAX && !ended {
+            next = match notes.len() < BATCH_MAX && !hand.is_ended {
                 true => orders.try_recv().ok(),
                 false => None,
             };
@@ -213,16 +243,17 @@ fn run(
         let refused =
             std::mem::take(&mut *shared.overflowed.lock().unwrap_or_else(PoisonError::into_inner));
         notes.extend(refused.into_iter().map(|(pool, shard)| Note::Overflowed(pool, shard)));
-        if notes.is_empty() && flushes.is_empty() && !writer.is_broken() && !ended {
+        if notes.is_empty() && !hand.is_waited_for() && !writer.is_broken() {
             continue;
         }
-        at_risk.extend(notes.iter().filter_map(|note| match note {
+        hand.at_risk.extend(notes.iter().filter_map(|note| match note {
             Note::Missed(hint) => Some((hint.pool.clone(), hint.shard.clone())),
             Note::Overflowed(pool, shard) => Some((pool.clone(), shard.clone())),
             Note::Settled(_) | Note::Compared(..) | Note::Forgotten(..) => None,
         }));
         let written = take(&mut notes, shared, writer);
-        at_risk.clear();
+        hand.at_risk.clear();
+        hand.is_repeated = false;
         if let Err(error) = written {
             shared.failed_writes.fetch_add(1, Ordering::Relaxed);
             if !std::mem::replace(&mut writer.told, true) {
@@ -234,11 +265,11 @@ fn run(
             }
         }
         shared.changed.notify_one();
-        for done in flushes.drain(..) {
+        for done in hand.flushes.drain(..) {
             // Whoever waited may have gone.
             let _: Result<(), TrySendError<()>> = done.try_send(());
         }
-        if ended {
+        if hand.is_ended {
             return;
         }
     }

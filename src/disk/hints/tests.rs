@@ -202,6 +202,27 @@ fn a_defect_of_the_thread_costs_a_batch_and_is_told() {
     assert!(log.sink().pending_of(&pool(), &shard("b")).overflowed, "it survives a kill");
 }
 
+/// The order to end was in the batch that met the defect. It does not come twice, and whoever dropped the
+/// log waited for its thread for ever.
+#[test]
+fn a_defect_in_the_last_batch_holds_up_nobodys_end() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let take = |_: &mut Vec<_>, _: &_, _: &mut _| -> std::io::Result<()> {
+        panic!("every batch meets a defect")
+    };
+    let log = HintLog::open_with(folder.path(), 100, take).expect("opened");
+    let sink = log.sink();
+    sink.leave(hint("a", "one", 1));
+    let (ended, waits) = std::sync::mpsc::sync_channel(1);
+    std::thread::spawn(move || {
+        log.flush();
+        drop(log);
+        ended.send(()).expect("the test waits");
+    });
+    waits.recv_timeout(std::time::Duration::from_secs(60)).expect("it ends");
+    assert!(sink.counts().restarts >= 2, "each that is waited for is tried again");
+}
+
 /// It was the last hint of all, and nothing that came later had the thread look for it.
 #[test]
 fn the_last_hint_that_finds_the_queue_full_is_noted_as_lost() {

@@ -24,7 +24,8 @@
 //! 1. A hint is handed over before the client is told, if the replica is known to lack the write by
 //!    then.
 //! 2. Success is told only under a lease that is good at that moment (DESIGN, section 5, rule 5).
-//! 3. What reaches the client is of one version, whichever replicas it comes from.
+//! 3. What reaches the client is of one version, whichever replicas it comes from; and a whole value
+//!    that came from several has its digest, or is cut (`dispatch::proof`).
 
 mod away;
 pub mod conditions;

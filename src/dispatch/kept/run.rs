@@ -150,9 +150,12 @@ async fn write<B: Body, A: Answer>(
                 Framing::Length(length) => Some(length),
                 _ => None,
             };
-            let members = pool.agreed.replicas(request.token).iter();
-            let mut stores = members.map(|shard| &pool.shards[usize::from(shard.0)]);
-            let by_pipe = length.is_some_and(|length| length >= SPLICED_BYTES_MIN)
+            let members = pool.agreed.replicas(request.token);
+            // With many workers each has fewer than a body needs.
+            let has_pipes = worker.pipes.open_max() >= members.len();
+            let mut stores = members.iter().map(|shard| &pool.shards[usize::from(shard.0)]);
+            let by_pipe = has_pipes
+                && length.is_some_and(|length| length >= SPLICED_BYTES_MIN)
                 && stores.all(|store| store.endpoint.is_clear());
             let by_pipe = by_pipe.then(|| ByPipe {
                 narrow: worker.narrow_pipes.clone(),

@@ -2,12 +2,18 @@
 //!
 //! From one replica that has that very version and, if it breaks in the middle, from the next one,
 //! beginning with the byte that is missing. The client sees one answer of one version, or a cut.
+//!
+//! What a replica gave before it broke off may have been spoilt, and nobody may be left to say so: a
+//! whole value is therefore gone on with under a [`Proof`], and its last piece is held back until
+//! all of it has the digest of the version. A replica that says at once that it was damaged is
+//! believed, which spares the others the rest; nothing rests on its word.
 
 use std::pin::pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::super::outcome::{Failure, KeptFailure, Note, TryError};
+use super::super::proof::Proof;
 use super::super::relay::Relay;
 use super::super::seam::{About, Answer};
 use super::super::trace::Round;
@@ -170,11 +176,18 @@ impl Serving<'_> {
             return answer.end(b"").await.map(Ok).map_err(|_| Failure::ClientGone);
         }
         let (mut sent, mut is_headed, mut is_overwritten) = (0, false, false);
+        let mut proof = part.is_none().then(Proof::default);
         for place in order.iter().copied() {
             let pool = self.job.pool();
             let shard = self.job.shard(&pool, place);
             note.attempts += 1;
             note.shard = Some(shard);
+            if sent > 0
+                && let Some(proof) = &mut proof
+                && !proof.go_on(value.digest.as_deref())
+            {
+                break;
+            }
             let came = match fetch.take() {
                 Some(fetch) => Ok(Got::Value(fetch)),
                 None => {
@@ -208,10 +221,14 @@ impl Serving<'_> {
                 self.head(answer, status, Some(value), version, Some(shard), lengths);
                 is_headed = true;
             }
-            match self.pass(&pool, place, fetch, answer, &mut sent).await {
+            match self.pass(&pool, place, fetch, answer, (&mut sent, proof.as_mut())).await {
                 Ok(()) => return Ok(Ok(())),
                 Err(TryError::Client(_)) => return Err(Failure::ClientGone),
-                // What has reached the client may be spoilt: a cut is better than a wrong whole.
+                Err(_) if proof.as_ref().is_some_and(Proof::is_refuted) => {
+                    self.say_refuted(value.version);
+                    return Err(Failure::AnswerBroke);
+                }
+                // What has reached the client is spoilt, or as good as: the rest is of no use.
                 Err(_) if self.has_spoilt(place).await => return Err(Failure::AnswerBroke),
                 // The next one may have the rest.
                 Err(_) => {}
@@ -236,6 +253,19 @@ impl Serving<'_> {
         job.ask(place, Round::Fetch, call).await
     }
 
+    /// Some replica has spoilt bytes and did not say so, or could not. It finds them when it reads
+    /// the value to its end the next time.
+    fn say_refuted(&self, version: Version) {
+        tracing::error!(
+            pool = %self.job.pool().agreed.name,
+            key = %String::from_utf8_lossy(&self.job.key),
+            %version,
+            "what several replicas gave of a value, one after the other, is not the value: the client \
+             was cut off. One that broke off in its middle has spoilt bytes: look at the logs and \
+             disks of the stores"
+        );
+    }
+
     /// Whether a replica whose body broke off says now that it was damaged. One that is gone says
     /// nothing, and it is not waited for: then it broke off for that.
     async fn has_spoilt(&self, place: usize) -> bool {
@@ -257,7 +287,7 @@ impl Serving<'_> {
         place: usize,
         fetch: Box<Fetch>,
         answer: &mut A,
-        sent: &mut u64,
+        (sent, proof): (&mut u64, Option<&mut Proof>),
     ) -> Result<(), TryError> {
         let length = fetch.length;
         let shard = &pool.shards[self.job.shard(pool, place)];
@@ -274,6 +304,7 @@ impl Serving<'_> {
             pace: Pace::idle(pool.settings.timeouts.idle),
             trailers_wanted: false,
             received: 0,
+            proof,
         };
         let passed = relay.run(Framing::Length(length), answer).await;
         *sent += relay.received;

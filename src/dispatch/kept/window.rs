@@ -221,6 +221,18 @@ impl Window {
         places.filter(|(_, next)| is_behind(**next)).map(|(place, _)| place).collect()
     }
 
+    /// Whether the client has sent all.
+    pub(super) fn is_ended(&self) -> bool {
+        self.inner.borrow().is_ended
+    }
+
+    /// The uploads that have begun or may begin, and are not over.
+    pub(super) fn under_way(&self) -> Set {
+        let inner = self.inner.borrow();
+        let places = inner.next.iter().enumerate();
+        places.filter(|(_, next)| next.is_some()).map(|(place, _)| place).collect()
+    }
+
     /// Nobody is waited for who has not taken all that there is.
     pub(super) fn leave_behind(&self, places: Set) {
         places.iter().for_each(|place| self.leave(place));

@@ -38,6 +38,10 @@ const LAG_PART: u64 = 4;
 /// A load of less is copied, and not spread over pipes.
 const LOAD_BYTES_MIN: usize = 16 * 1024;
 
+/// Bytes that are copied after there were no pipes for a load. To take a load in, and find that out, costs
+/// more than to copy it from the first.
+const COPIED_BYTES: u64 = 1024 * 1024;
+
 /// What a write waits for.
 pub(super) enum Event {
     /// A replica has answered.
@@ -206,20 +210,44 @@ impl Writing {
                 let round_ms = ROUND_MS.saturating_add(syncing_ms);
                 self.until_ms = self.job.means.timers.now_ms().saturating_add(round_ms);
             }
-            Event::Fed(Err(_)) => machine.cancel(),
+            Event::Fed(Err(_)) => {
+                machine.cancel();
+                self.break_off();
+            }
             Event::Behind(places) => {
                 for place in places.iter() {
-                    self.exchanges.give_up(place);
-                    match self.level {
-                        // A store takes nothing in of a body that breaks off.
-                        Level::One => machine.commit_failed(place, Fault::NotDone),
-                        Level::Quorum | Level::All => machine.stage_failed(place),
-                    }
+                    // A store takes nothing in of a body that breaks off.
+                    self.end_upload(place, Fault::NotDone);
                 }
                 self.job.pool().metrics.kept.left_behind.inc(self.job.stripe);
             }
             Event::Late => machine.time_is_up(),
         }
+    }
+
+    /// Ends an upload in its middle: the store sees a cut.
+    fn end_upload(&mut self, place: usize, fault: Fault) {
+        self.exchanges.give_up(place);
+        match self.level {
+            Level::One => self.machine.commit_failed(place, fault),
+            Level::Quorum | Level::All => self.machine.stage_failed(place),
+        }
+    }
+
+    /// Whether the client's body is still to come, or broke off.
+    fn lacks_body(&self) -> bool {
+        matches!(&self.job.content, Content::Passing { window, .. } if !window.is_ended())
+    }
+
+    /// Ends all uploads of a body whose rest will never come. They would wait for it with a connection
+    /// and a place among the shard's requests each.
+    fn break_off(&mut self) {
+        let job = Rc::clone(&self.job);
+        let Content::Passing { window, .. } = &job.content else { return };
+        let ended = window.under_way();
+        window.leave_behind(ended);
+        // All that was told may have been sent, and only its end be missing.
+        ended.iter().for_each(|place| self.end_upload(place, Fault::Unknown));
     }
 
     /// Polls what is under way with the replicas.
@@ -375,9 +403,16 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         let Some(mut writing) = self.writing.take() else { return };
-        if writing.machine.outcome().is_none() && writing.machine.version().is_none() {
-            // The client left before anything was decided: nobody is to wait for its body.
+        let lacks_body = writing.lacks_body();
+        if writing.machine.outcome().is_none()
+            && (lacks_body || writing.machine.version().is_none())
+        {
+            // The client left before anything was decided: nobody is to wait for its body. At `one`
+            // there is a version from the beginning.
             writing.machine.cancel();
+            if lacks_body {
+                writing.break_off();
+            }
             writing.machine.time_is_up();
             let _told = writing.drain();
         }
@@ -397,9 +432,12 @@ async fn feed<B: Body>(
 ) -> Result<bool, BodyError> {
     body.ask().await?;
     let (mut turn, mut has_overflowed) = (Turn::default(), false);
+    let mut copied_to = 0;
     loop {
         poll_fn(|_| if window.has_room() { Poll::Ready(()) } else { Poll::Pending }).await;
-        if let Some(ByPipe { narrow, wide }) = by_pipe {
+        if let Some(ByPipe { narrow, wide }) = by_pipe
+            && window.pushed() >= copied_to
+        {
             match body.next_piped(narrow).await? {
                 // What a slow client has just sent is little, and a few such loads would fill the
                 // window long before its bytes do.
@@ -414,6 +452,7 @@ async fn feed<B: Body>(
                     let pushed = window.push_load(load, wide, timer.timers().now_ms());
                     if let Err(load) = pushed {
                         has_overflowed = true;
+                        copied_to = window.pushed() + COPIED_BYTES;
                         window.push(&load.into_bytes().map_err(|_| BodyError::Gone)?);
                     }
                     turn.moved(length).await;

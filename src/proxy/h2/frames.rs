@@ -164,11 +164,17 @@ pub(super) struct Meter {
     paths: Paths,
 }
 
+/// The least that a head is taken to be allowed, whatever the limit: browsers send each pair of a
+/// cookie as a field of its own (RFC 9113, section 8.2.3), up to some hundred of them, and all of them
+/// count as one where the limit itself is looked at.
+const FIELDS_MIN: usize = 100;
+
 /// Bytes of the client's preface (RFC 9113, section 3.4).
 pub(in super::super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 impl Meter {
-    /// Before the first byte of the preface. `fields_max`: of one head.
+    /// Before the first byte of the preface. `fields_max`: of one head as HTTP/1.1 has it, where a
+    /// cookie that came in pieces is one field.
     pub(super) fn new(now_ms: u64, fields_max: usize) -> Self {
         let bucket = |flood, most, per_second| Bucket::new(flood, most, per_second, now_ms);
         Self {
@@ -185,7 +191,7 @@ impl Meter {
             others: bucket(Flood::Others, 100, 10),
             tiny: bucket(Flood::Others, 1000, 5000),
             rests_until_ms: 0,
-            fields_max,
+            fields_max: fields_max.max(FIELDS_MIN),
             ration: Ration { streams: 0, frames: 0 },
             frames: 0,
             resets_seen: 0,
@@ -514,6 +520,12 @@ mod tests {
             assert_eq!(see(&mut meter, &section(300), 0), Ok(()));
         }
         assert_eq!(see(&mut meter.clone(), &section(301), 0), Err(Flood::Fields));
+        // Under whatever limit: a cookie in pieces is one field of it.
+        let mut low = Meter::new(0, 30);
+        assert_eq!(see(&mut low, PREFACE, 0), Ok(()));
+        for _ in 0..100 {
+            assert_eq!(see(&mut low, &section(130), 0), Ok(()));
+        }
         // In no frame more than that, nor in all of one section.
         let mut meter = Meter::new(0, 100);
         assert_eq!(see(&mut meter, PREFACE, 0), Ok(()));

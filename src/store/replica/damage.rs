@@ -3,8 +3,9 @@
 //! Disks lose bytes without a word, and people lose files. So what is read for a node is compared
 //! with the digest that was taken when it came in: a small body before any of it is sent, a large one
 //! while it is, so that its last piece is not sent, and the reader sees that it was cut. Who was sent
-//! the pieces before may have got spoilt ones: a node that sees a body break off asks whether it was
-//! damaged before it takes the rest from elsewhere. A part of a large body is compared with nothing.
+//! the pieces before may have got spoilt ones. A node that takes the rest from elsewhere therefore
+//! takes the digest of all by itself (`dispatch::proof`): what is noted here may come too late, or be
+//! lost with a full disk. A part of a large body is compared with nothing.
 //!
 //! What nobody asks for is read by [`scrub`](super::scrub).
 //!

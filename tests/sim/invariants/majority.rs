@@ -21,7 +21,8 @@ impl Majority {
     pub fn said(&mut self, now_us: u64, node: NodeId, views: &Views) {
         for (pool, shards) in views {
             for (shard, seen) in shards {
-                let question = (pool.clone(), shard.clone(), seen.reads_down);
+                let Some(reads_down) = seen.reads_down else { continue };
+                let question = (pool.clone(), shard.clone(), reads_down);
                 self.said.entry(question).or_default().insert(node, now_us);
             }
         }

@@ -194,3 +194,46 @@ async fn a_store_that_knows_nothing_of_what_is_taken_over_is_filled_first() {
     })
     .await;
 }
+
+/// The story: `state.json` was put back from a backup of before a pool was dropped. The file dropped it
+/// again and made it anew, and the new one was born at the very epoch at which the true one had been: its
+/// objects were the new pool's, which nobody had meant.
+#[tokio::test]
+async fn an_older_copy_of_the_state_uses_no_store_that_was_told_more() {
+    locally(async {
+        let mut three = Three::start(3_600_000).await;
+        let anew = |three: &Three| {
+            let both = three.agreed.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = &both.0.pools()[&pool()];
+            let (spec, shards) = (before.spec.clone(), before.shards.clone().into_iter().collect());
+            let drop = Change::DropPool { pool: pool() };
+            vec![drop, Change::CreatePool { pool: pool(), spec, shards }]
+        };
+        // As it was: made anew at epoch 2, changed at epoch 3, written to.
+        three.agreed.begin_anew(7, 1, |_| {});
+        let changes = anew(&three);
+        three.agreed.change_planned(Command::ChangeNow { changes });
+        let weight = Weight::try_from(7).expect("a weight");
+        let put: Vec<_> = {
+            let both = three.agreed.0.lock().unwrap_or_else(PoisonError::into_inner);
+            let shards = both.0.pools()[&pool()].shards.clone();
+            shards.into_iter().map(|(id, spec)| (id, ShardSpec { weight, ..spec })).collect()
+        };
+        let set = Command::SetShards { pool: pool(), put, remove: Vec::new() };
+        three.agreed.change_planned(set);
+        three.bound().await;
+        three.agreed.change(&Command::MarkFilled { pool: pool() }).expect("it is there");
+        three.write("k", Some(b"of the true one"), &[0, 1, 2]).await;
+        assert_eq!(three.agreed.born(), (birth(1, 2), true));
+
+        // As it is told again.
+        three.agreed.begin_anew(7, 1, |_| {});
+        let changes = anew(&three);
+        three.agreed.change_planned(Command::ChangeNow { changes });
+        tokio::time::sleep(LOOKS).await;
+        assert_eq!(three.agreed.born(), (birth(1, 2), false), "it is not the one that was");
+        assert!(three.none_is_bound());
+        three.end().await;
+    })
+    .await;
+}

@@ -249,3 +249,38 @@ fn a_body_that_proves_to_be_spoilt_is_not_continued() {
         }
     });
 }
+
+/// A slow client was being sent a rotten value; it was found out by another read meanwhile, and healed.
+/// The store said "I have it, whole" when it was asked, or it was gone, or could not write down what it
+/// had found; and the last piece came from another replica: 200, of right length, with wrong bytes.
+#[test]
+fn what_was_spoilt_before_a_replica_broke_off_never_comes_to_a_good_end() {
+    on_a_worker(|| async {
+        for size in [12, 90_000] {
+            let whole: Vec<u8> = (0..=250).cycle().take(size).collect();
+            for (level, does) in [
+                (Level::One, Does::CutsBodies(size / 3)),
+                (Level::One, Does::CutsAndGoes(size / 3)),
+                (Level::Quorum, Does::CutsBodies(size / 3)),
+            ] {
+                for place in 0..3 {
+                    let bench = Bench::new(Level::Quorum).await;
+                    for store in bench.replicas() {
+                        store.hold(KEY, old(1), Some(&whole));
+                        store.does(does);
+                    }
+                    let spoilt = bench.replicas()[place];
+                    spoilt.alter(KEY, |record| record.body[2] ^= 1);
+                    // Each gives a third; the bad byte is in the first.
+                    match bench.get(level).await {
+                        Ok(told) => {
+                            assert!(told.body == whole);
+                            assert_ne!(told.fields["shard"], bench.shard_name(spoilt));
+                        }
+                        Err(broke) => assert!(matches!(broke, Failure::AnswerBroke), "{broke:?}"),
+                    }
+                }
+            }
+        }
+    });
+}

@@ -32,7 +32,9 @@ pub(super) enum Does {
     Knows(u64),
     /// Sends so many bytes of a body, and closes the connection.
     CutsBodies(usize),
-    /// The same, and has found by then that the value is damaged.
+    /// The same, and is gone by then.
+    CutsAndGoes(usize),
+    /// The same as the first, and has found by then that the value is damaged.
     SpoilsBodies(usize),
     /// Answers pages that cannot be: keys twice.
     Garbles,
@@ -155,6 +157,10 @@ async fn serve(mut stream: TcpStream, id: StoreId, state: Rc<RefCell<State>>) {
         let is_head = request.first.starts_with("HEAD");
         let (cut, ends) = match does {
             Does::CutsBodies(at) if !is_head && at < length => (at, true),
+            Does::CutsAndGoes(at) if !is_head && at < length => {
+                state.borrow_mut().does = Does::Breaks;
+                (at, true)
+            }
             Does::SpoilsBodies(at) if !is_head && at < length => {
                 let mut state = state.borrow_mut();
                 state.records.values_mut().for_each(|record| record.damaged = true);

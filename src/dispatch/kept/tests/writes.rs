@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::store::Does;
-use super::{Bench, KEY, old, on_a_worker, topology, until};
-use crate::dispatch::kept::{Act, KeptRequest};
-use crate::dispatch::outcome::{Failure, KeptFailure};
+use super::{Bench, KEY, Told, old, on_a_worker, topology, until};
+use crate::dispatch::kept::{Act, KeptRequest, run};
+use crate::dispatch::outcome::{Failure, KeptFailure, Note};
+use crate::dispatch::seam::{Body, BodyError, Part};
 use crate::dispatch::view::View;
 use crate::ids::{Epoch, StoreId};
 use crate::level::Level;
@@ -135,9 +136,78 @@ fn a_body_that_breaks_off_is_nobodys_value() {
             let refused = bench.carry_out(&request, &[&[1; 200_000]], true).await;
             let refused = refused.expect_err("the rest never came");
             assert!(matches!(refused, Failure::Kept(KeptFailure::Body(_))), "{refused:?}");
+            if level == Level::One {
+                assert_eq!(in_flight(&bench), 0);
+            }
         }
+        until(|| in_flight(&bench) == 0).await;
         assert!(bodies(&bench).iter().all(Option::is_none));
         assert!(bench.replicas().iter().all(|store| bench.hints_for(store) == 0));
+    });
+}
+
+fn in_flight(bench: &Bench) -> usize {
+    bench.pool.shards.iter().map(|shard| shard.in_flight()).sum()
+}
+
+/// A body of which nothing comes any more, and no end either.
+struct Stalls(bool);
+
+impl Body for Stalls {
+    async fn next(&mut self) -> Result<Part<'_>, BodyError> {
+        match std::mem::replace(&mut self.0, true) {
+            false => Ok(Part::Data(&[1; 200_000])),
+            true => std::future::pending().await,
+        }
+    }
+    async fn ask(&mut self) -> Result<(), BodyError> {
+        Ok(())
+    }
+    fn has_more_here(&self) -> bool {
+        false
+    }
+    fn is_complete(&self) -> bool {
+        false
+    }
+}
+
+/// At `one` the uploads went on without their client: each kept a connection, and a place among the
+/// shard's requests, for five seconds, and then left a hint of a version that nobody has.
+#[test]
+fn an_upload_whose_client_has_gone_holds_nothing() {
+    on_a_worker(|| async {
+        for level in Level::EVERY {
+            let bench = Bench::new(Level::Quorum).await;
+            let framing = Framing::Length(1_000_000);
+            let request = KeptRequest { framing, ..bench.request(Act::Put, level) };
+            let (mut body, mut told, mut note) = (Stalls(false), Told::default(), Note::default());
+            let timer = bench.worker.timers.register();
+            let mut put = Box::pin(run(
+                &bench.worker,
+                &timer,
+                &bench.pool,
+                &request,
+                &mut body,
+                &mut told,
+                &mut note,
+            ));
+            std::future::poll_fn(|cx| {
+                assert!(put.as_mut().poll(cx).is_pending(), "its body does not end");
+                match in_flight(&bench) {
+                    3 => std::task::Poll::Ready(()),
+                    _ => std::task::Poll::Pending,
+                }
+            })
+            .await;
+            drop(put);
+            // At the others the stores are told to forget what they staged.
+            if level == Level::One {
+                assert_eq!(in_flight(&bench), 0);
+            }
+            until(|| in_flight(&bench) == 0).await;
+            assert!(bodies(&bench).iter().all(Option::is_none));
+            assert!(bench.replicas().iter().all(|store| bench.hints_for(store) == 0));
+        }
     });
 }
 
