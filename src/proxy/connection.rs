@@ -315,6 +315,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Transport> Connection<'_, S> {
                 }
                 let held = buffer.filled().len();
                 buffer.consume(held);
+                // Left to itself the runtime would have a hundred such reads done before others'.
+                tokio::task::yield_now().await;
             }
         });
         drain.await;

@@ -6,8 +6,9 @@
 //! as long as it is looked at.
 //!
 //! Here, where other tests run beside, each request must be answered, and within a time that
-//! nobody misses by chance. `.ci/abusive-client` asks more requests of the release build on a quiet
-//! machine, and judges by the factor.
+//! nobody misses by chance. `.ci/abusive-client` asks more requests of the release build, and judges
+//! by the factor. There the proxy, those measured and their shard go before all others in real time:
+//! with an abuser on the same two cores, what is measured otherwise is how the system shares them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use crate::support::canary::{Canary, backend, number, percentile, timed};
+use crate::support::canary::{Canary, Goes, backend, number, percentile, timed};
 use crate::support::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, HEADERS, PING, PRIORITY, RST_STREAM,
     SETTINGS, WINDOW_UPDATE, frame, request,
@@ -89,7 +90,7 @@ impl Abuser {
         let its = Arc::clone(&abuser);
         let thread = thread::spawn(move || {
             // It has a machine of its own, in life: here it gets what those measured leave.
-            rustix::process::setpriority_process(None, 10).expect("anybody may be nicer");
+            Goes::Last.have();
             while !its.over.load(Ordering::SeqCst) {
                 match its.goes_on() {
                     // More of them, and what is measured is how soon the system has no port left.
@@ -246,6 +247,8 @@ fn one_abusive_connection_is_nobody_elses_concern() {
     for abuse in ABUSES.into_iter().filter(|abuse| format!("{abuse:?}").contains(&only)) {
         // A process for each, so that none inherits what another left.
         let serve = Serve::start_with_workers(1, &rest);
+        Goes::AllFirst(&serve.process.id().to_string()).have();
+        Goes::First.have();
         let mut canary = Canaries::connect(serve.data);
         let (abuser, thread) = Abuser::start(abuse, serve.data);
         let (mut alone, mut beside) = (Vec::new(), Vec::new());

@@ -28,7 +28,7 @@ use super::sender::Piece;
 use super::stream::{Shared, begin};
 use crate::limits::Http2Limits;
 use crate::net::buffer::ReadBuffer;
-use crate::net::timers::Timer;
+use crate::net::timers::{TICK_MS, Timer};
 use crate::net::wire::{Pace, Waiting};
 
 /// Streams reset by the client before they were taken up, and not yet forgotten.
@@ -54,6 +54,7 @@ pub(in super::super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let io = Io::new(stream, first, timers, worker.buffers.clone(), fields_max);
     let io = Rc::new(RefCell::new(io));
     let timer = worker.timers.register();
+    let mut is_abused = false;
     if let Some(h2) = handshake(&shared, &io, &timer, limits).await {
         // As they are now: a connection does not change its manners.
         let (limits, timeouts) = {
@@ -75,10 +76,12 @@ pub(in super::super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             writing: Waiting::default(),
             unfinished: None,
             ending: Ending::No,
+            is_abused: false,
         };
         poll_fn(|cx| served.poll(cx)).await;
+        is_abused = served.is_abused;
     }
-    linger(&shared, &io, &timer).await;
+    linger(&shared, &io, &timer, is_abused).await;
 }
 
 async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
@@ -153,6 +156,8 @@ struct Served<'a, S> {
     /// A frame or field section that has begun: its name, and until when it must end.
     unfinished: Option<(u64, u64)>,
     ending: Ending,
+    /// Whether it ends since the client breaks the protocol, or is a flood.
+    is_abused: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Served<'_, S> {
@@ -210,6 +215,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<'_, S> {
                 }
                 Poll::Ready(Some(Err(error))) => {
                     if error.is_go_away() && error.is_library() {
+                        self.is_abused = true;
                         match error.reason() {
                             Some(Reason::ENHANCE_YOUR_CALM) => local.metrics.h2_floods.inc(stripe),
                             _ => local.metrics.protocol_error.inc(stripe),
@@ -241,6 +247,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<'_, S> {
         if let Some(flood) = flood {
             tracing::debug!(?flood, "a client of HTTP/2 is told to calm down");
             metrics.h2_floods.inc(worker.stripe);
+            self.is_abused = true;
             return self.end_now(Reason::ENHANCE_YOUR_CALM);
         }
         if self.poll_head_late(cx) {
@@ -315,22 +322,36 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Served<'_, S> {
     }
 }
 
-/// Ends a connection whose client may still be sending, without losing it the GOAWAY.
+/// What is dropped in a moment of what an abusive client sends on.
+const ABUSED_DROPS_BYTES: usize = 64 * 1024;
+
+/// Ends a connection whose client may still be sending, without losing it the GOAWAY. One that
+/// `is_abused` is not read faster than that takes: its client may find out how long it waits.
 async fn linger<S: AsyncRead + AsyncWrite + Unpin>(
     shared: &Shared,
     io: &Rc<RefCell<Io<S>>>,
     timer: &Timer,
+    is_abused: bool,
 ) {
     let local = shared.local();
     let deadline_ms = timer.timers().after(local.sites.read().timeouts.linger);
     let mut guard = Guard(Rc::clone(io));
+    let (mut is_shut, mut dropped, mut rests_until_ms) = (false, 0, 0);
     poll_fn(|cx| {
         if timer.poll_expired(cx, deadline_ms) {
             return Poll::Ready(());
         }
         // If the client is gone, that is read as well.
-        let _: Poll<std::io::Result<()>> = Pin::new(&mut guard).poll_shutdown(cx);
-        io.borrow_mut().poll_drop_input(cx)
+        is_shut = is_shut || Pin::new(&mut guard).poll_shutdown(cx).is_ready();
+        if !timer.poll_expired(cx, rests_until_ms) {
+            return Poll::Pending;
+        }
+        let is_over = io.borrow_mut().poll_drop_input(cx, &mut dropped);
+        if is_abused && dropped >= ABUSED_DROPS_BYTES {
+            (dropped, rests_until_ms) = (0, timer.timers().now_ms() + TICK_MS);
+            let _: bool = timer.poll_expired(cx, rests_until_ms);
+        }
+        is_over
     })
     .await;
 }

@@ -144,8 +144,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
         std::mem::take(&mut self.sent)
     }
 
-    /// Reads and drops; ready at the end or when it breaks.
-    pub(super) fn poll_drop_input(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Reads and drops, and adds to `dropped` how much; ready at the end or when it breaks.
+    pub(super) fn poll_drop_input(
+        &mut self,
+        cx: &mut Context<'_>,
+        dropped: &mut usize,
+    ) -> Poll<()> {
         if self.has_to_wait() {
             return Poll::Pending;
         }
@@ -153,7 +157,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Io<S> {
         for _ in 0..DROPS_MAX {
             let mut read = ReadBuf::new(buffer.room());
             match ready!(Pin::new(&mut self.stream).poll_read(cx, &mut read)) {
-                Ok(()) if !read.filled().is_empty() => {}
+                Ok(()) if !read.filled().is_empty() => *dropped += read.filled().len(),
                 Ok(()) | Err(_) => return Poll::Ready(()),
             }
         }
@@ -296,7 +300,7 @@ impl Wake for Round {
 }
 
 /// Reads that are dropped in one turn.
-const DROPS_MAX: usize = 4;
+const DROPS_MAX: usize = 2;
 
 /// What the library takes for its connection.
 pub(super) struct Guard<S>(pub(super) Rc<RefCell<Io<S>>>);

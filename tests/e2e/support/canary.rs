@@ -1,6 +1,7 @@
 //! A client who behaves, and how long it waits while others do not.
 
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use super::backend::Backend;
@@ -40,7 +41,11 @@ pub fn percentile(took: &mut [Duration], percent: usize) -> f64 {
 /// begins to answer a PUT.
 pub fn backend() -> Backend {
     Backend::start(|connection| {
+        let mut goes_first = false;
         while let Some(head) = connection.head() {
+            if head.starts_with("GET /canary") && !std::mem::replace(&mut goes_first, true) {
+                Goes::First.have();
+            }
             if head.starts_with("PUT") {
                 return connection.until_closed();
             }
@@ -52,6 +57,36 @@ pub fn backend() -> Backend {
             connection.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
         }
     })
+}
+
+/// Who goes before whom where a script measures in real time (`RINGWAY_REAL_TIME`).
+#[derive(Debug, Clone, Copy)]
+pub enum Goes<'a> {
+    /// This thread goes before all others.
+    First,
+    /// So do all threads of this process.
+    AllFirst(&'a str),
+    /// This thread gets what others leave, as if it were on another machine.
+    Last,
+}
+
+impl Goes<'_> {
+    /// Has it so.
+    pub fn have(self) {
+        if let Self::Last = self {
+            rustix::process::setpriority_process(None, 10).expect("anybody may be nicer");
+        }
+        let Ok(priority) = std::env::var("RINGWAY_REAL_TIME") else { return };
+        let thread = std::fs::read_link("/proc/thread-self").expect("Linux has threads");
+        let thread = thread.file_name().expect("it is named").to_string_lossy();
+        let arguments = match self {
+            Self::First => ["--fifo", "--pid", &priority, &thread].to_vec(),
+            Self::AllFirst(pid) => ["--fifo", "--all-tasks", "--pid", &priority, pid].to_vec(),
+            Self::Last => ["--other", "--pid", "0", &thread].to_vec(),
+        };
+        let chrt = Command::new("chrt").args(arguments).status();
+        assert!(chrt.is_ok_and(|status| status.success()), "who asks for it has tried it");
+    }
 }
 
 /// How much of it a script asks for, or what is usual.

@@ -171,6 +171,7 @@ impl Frames {
             match self.stream.read(&mut bytes) {
                 Ok(0) => return None,
                 Ok(n) => self.buffer.extend_from_slice(&bytes[..n]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
                 Err(error) => panic!("the server says nothing more: {error}"),
             }

@@ -303,7 +303,13 @@ impl<S: Read + Write> Client<S> {
 
     fn more(&mut self) -> io::Result<usize> {
         let mut bytes = vec![0; 64 * 1024];
-        let n = self.stream.read(&mut bytes)?;
+        // A child that ends may interrupt whoever waits.
+        let n = loop {
+            match self.stream.read(&mut bytes) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                read => break read?,
+            }
+        };
         self.buffer.extend_from_slice(&bytes[..n]);
         Ok(n)
     }
