@@ -9,6 +9,7 @@ mod ketama_name;
 mod peer;
 
 use std::fmt;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -206,7 +207,7 @@ impl fmt::Display for Birth {
     }
 }
 
-impl std::str::FromStr for Birth {
+impl FromStr for Birth {
     type Err = NoBirth;
 
     fn from_str(text: &str) -> Result<Self, NoBirth> {
@@ -311,11 +312,23 @@ impl From<Weight> for u64 {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Digest(pub [u8; 32]);
 
+/// A text that is no digest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a digest has 64 hexadecimal digits")]
+pub struct BadDigest;
+
 impl Digest {
     /// As it is written.
     #[must_use]
     pub fn text(&self) -> Text<64> {
         Text::default().hex(&self.0)
+    }
+}
+
+impl FromStr for Digest {
+    type Err = BadDigest;
+    fn from_str(text: &str) -> Result<Self, BadDigest> {
+        digits::read_hex(text).map(Self).ok_or(BadDigest)
     }
 }
 

@@ -65,7 +65,8 @@ fn of_copies(pool: &PoolStatus, warnings: &mut Vec<String>) {
         if copies.damaged > 0 {
             warnings.push(format!(
                 "shard {id} of pool {pool}: its store has lost the bytes of {} values, and is \
-                 brought them by the other shards; its log names them: look at its disk",
+                 brought them by the other shards; its log names them: look at its disk. What no \
+                 shard has any more stays lost until it is written again or deleted",
                 copies.damaged
             ));
         }

@@ -85,7 +85,8 @@ fn line(pass: &Pass) -> String {
 }
 
 fn summary(pass: &Pass) -> String {
-    let Pass { pool, slots, slots_differing, keys_differing, copied, failed, stuck, .. } = pass;
+    let Pass { pool, slots, slots_differing, keys_differing, copied, .. } = pass;
+    let Pass { failed, lost, stuck, .. } = pass;
     let keys = if *keys_differing == 1 { "key" } else { "keys" };
     let mut text = format!(
         "pool {pool}: {slots} slots compared, {slots_differing} differed; {keys_differing} {keys} \
@@ -98,6 +99,12 @@ fn summary(pass: &Pass) -> String {
     text.push_str(&format!("; {}\n", duration(pass.took_ms)));
     if *failed > 0 {
         text.push_str(&format!("  {failed} could not be brought; they stay for the next repair\n"));
+    }
+    if *lost > 0 {
+        text.push_str(&format!(
+            "  {lost} are damaged wherever their newest version is held, and reads of them fail: \
+             write them again, or delete them; the node's log names them\n"
+        ));
     }
     if *stuck > 0 {
         text.push_str(&format!("  {stuck} are not taken any more: the node's log names them\n"));
@@ -119,6 +126,7 @@ fn judge(pass: &Pass) -> Result<(), AppError> {
         _ if !pass.is_whole() => {
             refused("not everything was compared and mended: see which shards are down, and repeat")
         }
+        _ if pass.lost > 0 => refused("some values are lost: write them again, or delete them"),
         _ if pass.dry_run && pass.keys_differing > 0 => {
             refused("replicas differ: repair without --dry-run, or wait for the scheduled one")
         }
@@ -157,6 +165,7 @@ mod tests {
             copied: 4,
             bytes: 20_480,
             failed: 0,
+            lost: 0,
             stuck: 0,
             away: vec![],
             examples: vec!["a/b".to_owned()],
@@ -177,6 +186,9 @@ mod tests {
         let away = Pass { away: vec!["s2".to_owned()], ..pass() };
         assert!(summary(&away).contains("not compared everywhere: s2"), "{}", summary(&away));
         assert!(judge(&away).is_err());
+        let lost = Pass { lost: 2, ..pass() };
+        assert!(summary(&lost).contains("  2 are damaged wherever"), "{}", summary(&lost));
+        assert!(judge(&lost).is_err());
         assert!(judge(&Pass { end: PassEnd::Failed("gone".to_owned()), ..pass() }).is_err());
     }
 

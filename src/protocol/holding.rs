@@ -16,6 +16,9 @@
 //! it is *damaged*: its version still counts in version rounds, where to forget it would be to let an
 //! older write win; but it has nothing to give, and takes the same version once more.
 //!
+//! Where nobody has the bytes any more, that there was such a write must outlive the disks that knew
+//! of it. So a replica can be told of a damaged value ([`decide_damaged`]), and holds it as one then.
+//!
 //! Invariants:
 //! 1. The version that a replica answers for a key never goes down.
 //! 2. What decides and what is written are one step: nothing comes between.
@@ -130,6 +133,16 @@ pub fn decide(held: Held, incoming: Version) -> Decision {
     }
 }
 
+/// The same of the word that there is a value of this version whose bytes nobody has. It never takes
+/// the place of the value itself.
+#[must_use]
+pub fn decide_damaged(held: Held, told: Version) -> Decision {
+    match held {
+        Held::Damaged(record) if record == told => Decision::Repeat,
+        held => decide(held, told),
+    }
+}
+
 /// Whether a record may be dropped for a tombstone that was collected: it must be that very one. The
 /// watermark of its slot is raised before, in the same step.
 #[must_use]
@@ -194,6 +207,21 @@ mod tests {
         assert_eq!(decide(held, v(6)), Decision::Apply);
         assert_eq!((held.newest(), held.record(), held.whole()), (v(5), Some(v(5)), None));
         assert!(!held.covers(v(5)) && held.covers(v(4)) && !may_drop(held, v(5)));
+    }
+
+    #[test]
+    fn the_word_of_damage_takes_no_bytes_away_and_replaces_what_is_older() {
+        let told = |held| decide_damaged(held, v(5));
+        for held in [Held::Damaged(v(5)), Held::Value(v(5)), Held::Tombstone(v(5))] {
+            assert_eq!(told(held), Decision::Repeat);
+        }
+        for held in [Held::Value(v(6)), Held::Tombstone(v(6)), Held::Damaged(v(6))] {
+            assert_eq!(told(held), Decision::Superseded);
+        }
+        for held in [Held::Value(v(4)), Held::Tombstone(v(4)), Held::Damaged(v(4)), Held::NOTHING] {
+            assert_eq!(told(held), Decision::Apply);
+        }
+        assert_eq!(told(Held::Absent { watermark: v(5) }), Decision::Forgotten);
     }
 
     #[test]

@@ -46,6 +46,8 @@ pub struct Listed<'k> {
     pub version: Version,
     /// Whether it is a tombstone.
     pub is_tombstone: bool,
+    /// Whether it is a value whose bytes are lost or spoilt: not what one has that has it whole.
+    pub is_damaged: bool,
 }
 
 /// What one replica has of a slot.
@@ -158,11 +160,11 @@ mod tests {
     }
 
     fn gone(key: &str, hours: u64) -> Listed<'_> {
-        Listed { key, version: at(hours), is_tombstone: true }
+        Listed { key, version: at(hours), is_tombstone: true, is_damaged: false }
     }
 
     fn value(key: &str, hours: u64) -> Listed<'_> {
-        Listed { key, version: at(hours), is_tombstone: false }
+        Listed { key, version: at(hours), is_tombstone: false, is_damaged: false }
     }
 
     fn facts() -> Facts {
@@ -181,6 +183,22 @@ mod tests {
 
     fn collect<'k>(facts: &Facts, listed: [&[Listed<'k>]; 3]) -> Vec<(&'k str, Version)> {
         collectable(facts, &listed.map(slot)).expect("nothing withholds the slot")
+    }
+
+    /// What is damaged was in no list, so that a deletion could be forgotten over it.
+    #[test]
+    fn nothing_is_collected_over_a_value_that_one_has_damaged() {
+        let damaged = |key, hours| Listed { is_damaged: true, ..value(key, hours) };
+        let (whole, hurt) = ([value("k", 3), gone("a", 5)], [damaged("k", 3), gone("a", 5)]);
+        assert_eq!(collect(&facts(), [&whole, &hurt, &whole]), vec![]);
+        // Nor the deletion of that very key, nor one that it is newer than.
+        let gone_there = [gone("k", 4), gone("a", 5)];
+        assert_eq!(collect(&facts(), [&gone_there, &hurt, &gone_there]), vec![]);
+        let (whole, hurt) = ([value("k", 6), gone("a", 5)], [damaged("k", 6), gone("a", 5)]);
+        assert_eq!(collect(&facts(), [&whole, &hurt, &whole]), vec![("a", at(5))]);
+        // Where all know it as lost, it is the same everywhere.
+        let hurt = [damaged("k", 3), gone("a", 5)];
+        assert_eq!(collect(&facts(), [&hurt, &hurt, &hurt]), vec![("a", at(5))]);
     }
 
     /// A replica that the collection did not reach is reached by the next.

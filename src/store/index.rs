@@ -22,12 +22,13 @@ use crate::ids::StoreId;
 use crate::store::change::{Change, Ending};
 use crate::store::index_file::IndexFile;
 use crate::store::record::RecordError;
+use crate::store::replica::sums::count_damaged;
 use crate::store::tables::{BODIES, DOOMED, FACTS, FILES, OBJECTS, POOLS, Totals};
 use crate::store::view::View;
 
-/// Version of the layout. 1 had no table `pools`, and 2 no births of pools and no table `doomed`; both
-/// are made 3 when they are opened.
-const FORMAT: u32 = 3;
+/// Version of the layout. 1 had no table `pools`, 2 no births of pools and no table `doomed`, and in 3
+/// the sums of slots left out what is damaged; all are made 4 when they are opened.
+const FORMAT: u32 = 4;
 
 /// Memory that redb may use for pages. Its default of 1 GiB is for a process that does nothing
 /// else; the kernel's own cache stands behind this one.
@@ -143,7 +144,7 @@ impl Index {
             .map_err(|error| open_error(error.into()))?;
         let (id, format) = check_facts(&db)?;
         if format < FORMAT {
-            upgrade(&db).map_err(open_error)?;
+            upgrade(&db)?;
             tracing::info!(from = format, to = FORMAT, "the index has the layout of this release");
         }
         let view = View::new(&db).map_err(|error| IndexOpenError::Damaged(error.to_string()))?;
@@ -248,13 +249,20 @@ fn fill_empty(db: &Database, id: StoreId) -> Result<(), redb::Error> {
 }
 
 /// Makes the layout of an earlier release this one's, at once or not at all.
-fn upgrade(db: &Database) -> Result<(), redb::Error> {
-    let tx = db.begin_write()?;
-    tx.open_table(POOLS)?;
-    tx.open_table(DOOMED)?;
-    tx.open_table(FACTS)?.insert("format", &FORMAT.to_le_bytes()[..])?;
-    tx.commit()?;
-    Ok(())
+fn upgrade(db: &Database) -> Result<(), IndexOpenError> {
+    let upgrade = || {
+        let tx = db.begin_write()?;
+        tx.open_table(POOLS)?;
+        tx.open_table(DOOMED)?;
+        count_damaged(&tx)?;
+        tx.open_table(FACTS)?.insert("format", &FORMAT.to_le_bytes()[..])?;
+        tx.commit()?;
+        Ok(())
+    };
+    upgrade().map_err(|error: IndexError| match error {
+        IndexError::Redb(error) => open_error(error),
+        other => IndexOpenError::Damaged(other.to_string()),
+    })
 }
 
 /// Whose the index is, and of which layout.

@@ -361,8 +361,10 @@ impl Story {
         let lists: Vec<(Vec<Listed<'_>>, Version)> = (0..replicas)
             .map(|at| match self.stores[at].held {
                 Held::Absent { watermark } => (vec![], watermark),
-                // What is damaged is in no list.
-                Held::Damaged(_) => (vec![], Version::NONE),
+                Held::Damaged(version) => {
+                    let damaged = Listed { is_damaged: true, ..listed(version, false) };
+                    (vec![damaged], Version::NONE)
+                }
                 Held::Value(version) => (vec![listed(version, false)], Version::NONE),
                 Held::Tombstone(version) => (vec![listed(version, true)], Version::NONE),
             })
@@ -487,7 +489,7 @@ fn version(ms: u64) -> Version {
 }
 
 fn listed(version: Version, is_tombstone: bool) -> Listed<'static> {
-    Listed { key: "k", version, is_tombstone }
+    Listed { key: "k", version, is_tombstone, is_damaged: false }
 }
 
 /// Reads `0,2`.

@@ -147,6 +147,7 @@ async fn one_slot(
                 key: &entry.key,
                 version: entry.version,
                 is_tombstone: entry.tombstone,
+                is_damaged: entry.damaged,
             });
             listed.collect()
         })

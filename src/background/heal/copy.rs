@@ -2,11 +2,11 @@
 
 use super::pool::PoolNow;
 use super::world::World;
-use crate::drivers::native::{Committed, Fault, Got, Held, Origin, Refused};
+use crate::drivers::native::{Committed, Fault, Got, Held, Lost, Origin, Refused};
 use crate::ids::Token;
 use crate::protocol::holding::Effect;
 use crate::protocol::read::Record;
-use crate::protocol::replica::Refusal;
+use crate::protocol::replica::{Entry, Refusal};
 use crate::version::Version;
 
 /// What was brought.
@@ -95,6 +95,25 @@ pub(super) async fn bring(
     match committed.effect {
         Effect::Forgotten => Err(CopyError::Forgotten),
         _ => Ok(brought(committed, value.version, value.size)),
+    }
+}
+
+/// Has `to` know that there is this value, which nobody can give any more.
+pub(super) async fn tell_lost(
+    world: &World,
+    pool: &PoolNow,
+    value: &Entry,
+    to: usize,
+) -> Result<(), CopyError> {
+    let taker = pool.replica(to).ok_or(CopyError::Unbound)?;
+    let Entry { key, token, version, size, digest, modified_ms, .. } = value;
+    let lost = Lost { size: *size, digest, modified_ms: *modified_ms };
+    let (timer, place) = (world.timer(), (key.as_bytes(), *token));
+    let told = taker.tell_lost(&world.means, &timer, place, *version, &lost).await;
+    world.pay(pool, key.len() as u64).await;
+    match told.map_err(CopyError::To)?.effect {
+        Effect::Forgotten => Err(CopyError::Forgotten),
+        Effect::Applied | Effect::Superseded => Ok(()),
     }
 }
 

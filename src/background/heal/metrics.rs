@@ -34,6 +34,7 @@ struct OfShard {
 #[derive(Debug, Clone, Copy, Default)]
 struct OfPool {
     differing: u64,
+    lost: u64,
     failures: u64,
     collected: u64,
     /// Of the writes that the last pass could not bring to a replica, the oldest.
@@ -104,6 +105,10 @@ impl Counts {
 
     pub(super) fn differing(&self, pool: &PoolName) {
         self.of_pool(pool, |counts| counts.differing += 1);
+    }
+
+    pub(super) fn lost(&self, pool: &PoolName) {
+        self.of_pool(pool, |counts| counts.lost += 1);
     }
 
     pub(super) fn failure(&self, pool: &PoolName) {
@@ -247,6 +252,10 @@ fn pool_families(
         "ringway_repair_keys_differing_total",
         "Keys that passes of repair found in different versions.",
     );
+    let mut lost = counter(
+        "ringway_repair_keys_lost_total",
+        "Keys of which passes of repair found no replica that has the newest value whole.",
+    );
     let mut failures =
         counter("ringway_repair_failures_total", "Versions that could not be brought.");
     let mut collected =
@@ -263,6 +272,7 @@ fn pool_families(
     for (pool, of) in &known {
         let labels = [pool.as_str()];
         differing.push(&labels, Sample::Counter(of.differing));
+        lost.push(&labels, Sample::Counter(of.lost));
         failures.push(&labels, Sample::Counter(of.failures));
         collected.push(&labels, Sample::Counter(of.collected));
         let oldest = counts.oldest_unrepaired(pool, hints);

@@ -68,6 +68,10 @@ pub struct Pass {
     pub bytes: u64,
     /// Versions that could not be brought.
     pub failed: u64,
+    /// Keys of which no replica has the newest value whole any more. It takes a new write, or a
+    /// deletion, for them to be readable again; nothing that a pass could do is left undone.
+    #[serde(default)]
+    pub lost: u64,
     /// Keys that a replica would not take any more: a defect, told in the log.
     pub stuck: u64,
     /// Shards that could not be asked everywhere.
@@ -102,6 +106,7 @@ impl Pass {
             copied: 0,
             bytes: 0,
             failed: 0,
+            lost: 0,
             stuck: 0,
             away: Vec::new(),
             examples: Vec::new(),
@@ -114,7 +119,7 @@ impl Pass {
         self.slots * 100 / SLOTS
     }
 
-    /// Whether it has found all replicas alike in the end, of all shards.
+    /// Whether it has found all replicas alike in the end, of all shards, as far as they can be.
     #[must_use]
     pub fn is_whole(&self) -> bool {
         self.end == PassEnd::Done && self.away.is_empty() && self.failed == 0 && self.stuck == 0

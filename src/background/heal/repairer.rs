@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use tokio::task::JoinSet;
 
-use super::copy::{Brought, CopyError, bring};
+use super::copy::{Brought, CopyError, bring, tell_lost};
 use super::fill::conclude;
 use super::metrics::Cause;
 use super::passes::{EXAMPLES_MAX, Pass, PassEnd, PassKind};
@@ -28,7 +28,7 @@ use crate::protocol::anti_entropy::{
 };
 use crate::protocol::quorum::majority;
 use crate::protocol::read::Record;
-use crate::protocol::replica::Sum;
+use crate::protocol::replica::{Entry, Sum};
 use crate::ring::ShardIx;
 use crate::version::Stamp;
 
@@ -44,6 +44,9 @@ const SECOND_LOOK: Duration = Duration::from_millis(250);
 /// Bytes of one sum, and about those of a key in a page: what reading them is reckoned at.
 const SUM_BYTES: u64 = 24;
 const ENTRY_BYTES: u64 = 256;
+
+/// What is held up where values are lost, for people.
+const LOST: &str = "the healing of some keys";
 
 /// Folds between two notes of how far a pass has come.
 const NOTE_FOLDS: u32 = 8;
@@ -61,6 +64,8 @@ struct Progress {
     unsure: BTreeSet<usize>,
     /// Of what could not be brought, the oldest.
     unrepaired: Option<Stamp>,
+    /// Some keys that are lost in their newest version, and of which a replica has an older one.
+    spared: Vec<String>,
 }
 
 /// What came of one key.
@@ -70,8 +75,28 @@ struct Mended {
     copied: u64,
     bytes: u64,
     failed: u64,
+    /// Nobody has the newest value whole.
+    lost: bool,
+    /// The key, if it is lost and a replica keeps an older value of it.
+    spared: Option<String>,
     stuck: bool,
     stamp: Stamp,
+}
+
+/// What is to be brought of one key, and to whom.
+struct Plan {
+    record: Record,
+    from: Vec<usize>,
+    to: Vec<usize>,
+    stuck: Vec<usize>,
+    /// Nobody can give it: the word of it is what is brought.
+    is_lost: bool,
+    /// A replica keeps an older value of what is lost.
+    is_spared: bool,
+    /// Replicas that lack it for all that is known, and are silent; or may have it.
+    unseen: u64,
+    /// Whether all replicas have told.
+    is_known: bool,
 }
 
 /// Sees to it that a pass ends for all who look, also if its task meets a defect: else no other would
@@ -100,6 +125,7 @@ pub(super) async fn run(world: Rc<World>, name: PoolName, pass: Pass) {
         away: BTreeSet::new(),
         unsure: BTreeSet::new(),
         unrepaired: None,
+        spared: Vec::new(),
     };
     let first = match progress.pass.kind {
         PassKind::Scheduled => note_of(&world, &name),
@@ -122,7 +148,7 @@ pub(super) async fn run(world: Rc<World>, name: PoolName, pass: Pass) {
         let sure: Vec<usize> = (0..pool.seats.len()).filter(sure).collect();
         conclude(&world, &pool, &sure, lost_before).await;
     }
-    tell(&world, &name, &progress.pass);
+    tell(&world, &name, &progress);
     show(&world, &name, &mut progress);
 }
 
@@ -131,8 +157,14 @@ fn show(world: &World, name: &PoolName, progress: &mut Progress) {
     world.passes.show(name, &progress.pass);
 }
 
-fn tell(world: &World, name: &PoolName, pass: &Pass) {
-    let Pass { pool, keys_differing, copied, bytes, failed, away, .. } = pass;
+fn tell(world: &World, name: &PoolName, Progress { pass, spared, .. }: &Progress) {
+    let Pass { pool, keys_differing, copied, bytes, failed, lost, away, .. } = pass;
+    if pass.end == PassEnd::Done && away.is_empty() && !pass.dry_run {
+        let keys = spared.iter().map(|key| format!("/{key}")).collect::<Vec<String>>().join(", ");
+        let why = "their newest version is damaged wherever it is held, and another replica has an \
+                   older one; write them again, or delete them";
+        world.held_up(name, LOST, (!spared.is_empty()).then(|| format!("{keys}: {why}")));
+    }
     let why = match &pass.end {
         PassEnd::Failed(why) => Some(why.clone()),
         _ if !away.is_empty() => Some(format!("no answer everywhere from {}", away.join(", "))),
@@ -149,6 +181,7 @@ fn tell(world: &World, name: &PoolName, pass: &Pass) {
             copied,
             bytes,
             failed,
+            lost,
             away = away.join(", "),
             "repair has compared all replicas"
         ),
@@ -352,15 +385,17 @@ async fn compare(world: &Rc<World>, pool: &Rc<PoolNow>, run: &Run, progress: &mu
 async fn finish(mends: &mut JoinSet<Mended>, left: usize, progress: &mut Progress) {
     while mends.len() > left {
         let Some(done) = mends.join_next().await else { return };
-        let Ok(Mended { differs, copied, bytes, failed, stuck, stamp }) = done else {
+        let Ok(Mended { differs, copied, bytes, failed, lost, spared, stuck, stamp }) = done else {
             progress.pass.failed += 1;
             continue;
         };
+        progress.spared.extend(spared.filter(|_| progress.spared.len() < EXAMPLES_MAX));
         let pass = &mut progress.pass;
         pass.keys_differing += u64::from(differs);
         pass.copied += copied;
         pass.bytes += bytes;
         pass.failed += failed;
+        pass.lost += u64::from(lost);
         pass.stuck += u64::from(stuck);
         if failed > 0 {
             let oldest = progress.unrepaired.map_or(stamp, |oldest| oldest.min(stamp));
@@ -377,85 +412,139 @@ async fn mended(
     difference: Difference,
     dry_run: bool,
 ) -> Mended {
-    let Difference { newest, holders, older, absent } = difference;
-    let record = Record { version: newest.version, is_tombstone: newest.tombstone };
-    let place = (newest.key.as_str(), newest.token);
-    let lacking: Vec<usize> = older.iter().chain(&absent).map(|at| shards[*at]).collect();
-    let all_fresh = lacking.iter().all(|shard| pool.agreed.shards[*shard].fresh);
-    // A fresh store lacks it for certain; of others it may be on its way.
-    let (record, from, to, stuck, unseen) = match all_fresh && !dry_run {
-        true => {
-            let from: Vec<usize> = holders.iter().map(|at| shards[*at]).collect();
-            (record, from, lacking, Vec::new(), 0)
-        }
-        false => {
-            tokio::time::sleep(SECOND_LOOK).await;
-            let looked = world.look(&pool, place.0, place.1).await;
-            let held: Vec<_> = looked.iter().map(|(_, held)| held.clone().ok()).collect();
-            // One that lacked it and is silent now lacks it still, for all that is known.
-            let is_unseen =
-                |(shard, held): &&(usize, Result<_, _>)| held.is_err() && lacking.contains(shard);
-            let unseen = looked.iter().filter(is_unseen).count() as u64;
-            let Some(mend) = mend(&held).filter(|mend| !mend.is_alike()) else {
-                let stamp = record.version.stamp;
-                return Mended { failed: unseen, stamp, ..Mended::default() };
-            };
-            if mend.is_lost {
-                return lost(&world, &pool, &newest.key, mend.newest);
-            }
-            let shard = |at: &usize| looked[*at].0;
-            let [from, to, stuck] = [&mend.holders, &mend.to, &mend.stuck]
-                .map(|at| at.iter().map(shard).collect::<Vec<usize>>());
-            (mend.newest, from, to, stuck, unseen)
-        }
+    let newest = difference.newest.clone();
+    let plan = match plan(&world, &pool, &shards, difference, dry_run).await {
+        Ok(plan) => plan,
+        Err(alike) => return alike,
     };
-    let stamp = record.version.stamp;
-    let mut done = Mended { differs: true, failed: unseen, stamp, ..Mended::default() };
+    let stamp = plan.record.version.stamp;
+    let mut done = Mended { differs: true, failed: plan.unseen, stamp, ..Mended::default() };
     world.counts.differing(pool.name());
-    if !stuck.is_empty() {
+    if let Some(stuck) = plan.stuck.first() {
         done.stuck = true;
         tracing::error!(
             pool = %pool.name(),
             key = newest.key,
-            version = %record.version,
-            shard = %pool.seats[stuck[0]].shard,
+            version = %plan.record.version,
+            shard = %pool.seats[*stuck].shard,
             "a replica has forgotten deletions that are newer than a value which others have, and \
              takes it no more: please report this"
         );
     }
+    // One that is silent may have it yet.
+    if plan.is_lost && plan.is_known {
+        done.lost = true;
+        done.spared = plan.is_spared.then(|| newest.key.clone());
+        world.counts.lost(pool.name());
+    }
     if dry_run {
         return done;
     }
-    for shard in to {
-        match bring_from(&world, &pool, place, record, (&from, shard)).await {
+    if plan.is_lost {
+        tell_all(&world, &pool, &newest, &plan, &mut done).await;
+        return done;
+    }
+    for shard in plan.to {
+        let place = (newest.key.as_str(), newest.token);
+        match bring_from(&world, &pool, place, plan.record, (&plan.from, shard)).await {
             Ok(brought) => {
                 done.copied += u64::from(brought.applied);
                 done.bytes += brought.bytes;
                 let id = &pool.seats[shard].shard;
                 world.counts.brought(pool.name(), id, Cause::AntiEntropy, brought.bytes);
             }
-            Err(error) => {
-                done.failed += 1;
-                world.counts.failure(pool.name());
-                let (shard, key) = (&pool.seats[shard].shard, &newest.key);
-                tracing::debug!(pool = %pool.name(), %shard, key, %error, "not brought");
-            }
+            Err(error) => not_brought(&world, &pool, &newest.key, shard, &error, &mut done),
         }
     }
     done
 }
 
-/// Tells of a value that nobody can give any more.
-fn lost(world: &World, pool: &PoolNow, key: &str, record: Record) -> Mended {
+/// Looks what is to be done about a key. If nothing is: what came of that.
+async fn plan(
+    world: &Rc<World>,
+    pool: &Rc<PoolNow>,
+    shards: &[usize],
+    difference: Difference,
+    dry_run: bool,
+) -> Result<Plan, Mended> {
+    let Difference { newest, holders, damaged, older, absent } = difference;
+    let record = Record { version: newest.version, is_tombstone: newest.tombstone };
+    let lacking = damaged.iter().chain(&older).chain(&absent);
+    let lacking: Vec<usize> = lacking.map(|at| shards[*at]).collect();
+    let holders: Vec<usize> = holders.iter().map(|at| shards[*at]).collect();
+    let is_fresh = |shard: &usize| pool.agreed.shards[*shard].fresh;
+    // A fresh store lacks it for certain; of others it may be on its way.
+    if lacking.iter().all(is_fresh) && !holders.is_empty() && !dry_run {
+        let (from, to, stuck) = (holders, lacking, Vec::new());
+        let (is_lost, is_spared, unseen, is_known) = (false, false, 0, true);
+        return Ok(Plan { record, from, to, stuck, is_lost, is_spared, unseen, is_known });
+    }
+    tokio::time::sleep(SECOND_LOOK).await;
+    let looked = world.look(pool, &newest.key, newest.token).await;
+    let held: Vec<_> = looked.iter().map(|(_, held)| held.clone().ok()).collect();
+    let mend = mend(&held);
+    let is_lost = mend.as_ref().is_some_and(|mend| mend.is_lost);
+    // One that lacked it and is silent now lacks it still, for all that is known; and one that had it
+    // may be all that is left of it.
+    let is_unseen = |(shard, held): &&(usize, Result<_, _>)| {
+        held.is_err() && (lacking.contains(shard) || (is_lost && holders.contains(shard)))
+    };
+    let unseen = looked.iter().filter(is_unseen).count() as u64;
+    let Some(mend) = mend.filter(|mend| !mend.is_alike()) else {
+        return Err(Mended { failed: unseen, stamp: record.version.stamp, ..Mended::default() });
+    };
+    let places = |at: &[usize]| at.iter().map(|at| looked[*at].0).collect::<Vec<usize>>();
+    // What a fresh store has, it was brought by others; and it must not count without knowing.
+    let (told, spared): (Vec<usize>, Vec<usize>) =
+        places(&mend.spared).iter().partition(|shard| is_fresh(shard));
+    Ok(Plan {
+        record: mend.newest,
+        from: places(&mend.holders),
+        to: places(&mend.to).into_iter().chain(told).collect(),
+        stuck: places(&mend.stuck),
+        is_lost,
+        is_spared: !spared.is_empty(),
+        unseen,
+        is_known: held.iter().all(Option::is_some),
+    })
+}
+
+/// Has those that lack it know of a value that nobody can give any more.
+async fn tell_all(world: &World, pool: &PoolNow, value: &Entry, plan: &Plan, done: &mut Mended) {
+    for shard in plan.to.iter().copied() {
+        // Another one was written meanwhile, of which too little is known: the next pass.
+        let told = match value.version == plan.record.version {
+            true => tell_lost(world, pool, value, shard).await,
+            false => Err(CopyError::Gone),
+        };
+        if let Err(error) = told {
+            not_brought(world, pool, &value.key, shard, &error, done);
+        }
+    }
+    // Told once: from then on all replicas are alike.
+    if done.lost && !plan.to.is_empty() {
+        tracing::error!(
+            pool = %pool.name(),
+            key = value.key,
+            version = %value.version,
+            "every replica that has this value has it damaged, and reads of it fail: write it \
+             again, or delete it"
+        );
+    }
+}
+
+fn not_brought(
+    world: &World,
+    pool: &PoolNow,
+    key: &str,
+    shard: usize,
+    error: &CopyError,
+    done: &mut Mended,
+) {
+    done.failed += 1;
     world.counts.failure(pool.name());
-    tracing::error!(
-        pool = %pool.name(),
-        key,
-        version = %record.version,
-        "every replica that has this value has it damaged, and reads of it fail: write it again, or \
-         delete it"
-    );
-    Mended { differs: true, failed: 1, stamp: record.version.stamp, ..Mended::default() }
+    let shard = &pool.seats[shard].shard;
+    tracing::debug!(pool = %pool.name(), %shard, key, %error, "not brought");
 }
 
 /// Brings a record from the first that can give it.
@@ -509,6 +598,7 @@ mod tests {
             away: BTreeSet::new(),
             unsure: BTreeSet::new(),
             unrepaired: None,
+            spared: Vec::new(),
         };
         let stores = [Some(store(1)), Some(store(2)), Some(store(3))];
         let same = |progress: &mut Progress, stores: &[_]| {

@@ -270,6 +270,7 @@ mod tests {
             tombstone,
             size: 0,
             digest: String::new(),
+            damaged: false,
             modified_ms: stamp,
         }
     }

@@ -5,7 +5,10 @@
 //! same one. One that is catching up lacks writes that the others have, and is asked last; its "I
 //! have nothing" counts only if nobody else can be asked.
 //!
-//! Nothing is compared and nothing repaired: what is answered may be old (README, levels).
+//! Nothing is compared and nothing repaired: what is answered may be old (README, levels). But one
+//! whose bytes prove to be damaged gets a hint, once another has given that version: what nobody can
+//! give would be noted with each read anew, and its shards be *catching up* for as long as somebody
+//! asks for it. The comparing of replicas sees to that.
 
 use std::rc::Rc;
 
@@ -64,7 +67,8 @@ impl Serving<'_> {
         let is_asked =
             |place: usize| pool.is_asked(usize::from(pool.agreed.replicas(token)[place].0));
         let order = order(&pool, token, is_asked);
-        let (mut has_nothing, mut is_damaged) = (false, false);
+        let mut has_nothing = false;
+        let mut damaged = [None; REPLICAS_MAX];
         for (at, place) in order.iter().copied().enumerate() {
             let shard = self.job.shard(&pool, place);
             note.attempts += 1;
@@ -72,9 +76,8 @@ impl Serving<'_> {
             let Ok((held, fetch)) = self.look(place).await else { continue };
             note.upstream_status = if matches!(held, Held::Value(_)) { 200 } else { 404 };
             if let Held::Damaged(version) = held {
-                // The next one may have it whole, and then brings it back here.
-                is_damaged = true;
-                self.job.hint(self.worker.hints.as_ref(), place, version);
+                // The next one may have it whole.
+                damaged[place] = Some(version);
                 continue;
             }
             let Held::Value(value) = held else {
@@ -96,10 +99,15 @@ impl Serving<'_> {
             }
             // Else it was overwritten between the two questions: the next one tells what is there.
             if let Ok(()) = self.value(&value, &order[at..], fetch, answer, note).await? {
+                for (place, lost) in damaged.into_iter().enumerate() {
+                    if let Some(version) = lost.filter(|lost| *lost <= value.version) {
+                        self.job.hint(self.worker.hints.as_ref(), place, version);
+                    }
+                }
                 return Ok(());
             }
         }
-        match has_nothing && !is_damaged {
+        match has_nothing && damaged.iter().all(Option::is_none) {
             true => Err(self.nothing()),
             false => Err(Failure::Kept(KeptFailure::NoReplica)),
         }

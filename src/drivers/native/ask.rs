@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::calls::Origin;
+use super::calls::{Lost, Origin};
 use crate::drivers::http::{Address, write_framing};
 use crate::ids::{Birth, ClusterId, PoolName, ShardId, StoreId, Token};
 use crate::net::http1::framing::Framing;
@@ -27,6 +27,7 @@ pub(super) enum Ask<'a> {
     Abort { key: &'a [u8], stage: StageId, token: Token },
     Commit { key: &'a [u8], stage: StageId, version: Version, token: Token },
     Put { key: &'a [u8], version: Version, token: Token, kept: &'a [u8], origin: Origin<'a> },
+    Damaged { key: &'a [u8], version: Version, token: Token, lost: &'a Lost<'a> },
     Delete { key: &'a [u8], version: Version, token: Token },
     Head { key: &'a [u8], token: Token },
     Get { key: &'a [u8], token: Token, range: Option<(u64, u64)>, version: Option<Version> },
@@ -48,6 +49,7 @@ impl Ask<'_> {
             Self::Abort { key, .. } => ("DELETE", Op::Stage, key),
             Self::Commit { key, .. } => ("POST", Op::Commit, key),
             Self::Put { key, .. } => ("PUT", Op::Value, key),
+            Self::Damaged { key, .. } => ("POST", Op::Damaged, key),
             Self::Delete { key, .. } => ("DELETE", Op::Value, key),
             Self::Head { key, .. } => ("HEAD", Op::Value, key),
             Self::Get { key, .. } => ("GET", Op::Value, key),
@@ -160,6 +162,13 @@ impl Ask<'_> {
                     write_field(out, words::DIGEST.as_bytes(), digest.as_bytes());
                 }
                 out.extend_from_slice(kept);
+            }
+            Self::Damaged { version, token, lost: Lost { size, digest, modified_ms }, .. } => {
+                write_version(out, version);
+                write_token(out, token);
+                write!(out, "{}: {size}\r\n", words::SIZE).expect(all);
+                write_field(out, words::DIGEST.as_bytes(), digest.as_bytes());
+                write!(out, "{}: {modified_ms}\r\n", words::MODIFIED).expect(all);
             }
             Self::Delete { version, token, .. } => {
                 write_version(out, version);

@@ -135,6 +135,17 @@ pub struct Origin<'a> {
     pub digest: Option<&'a str>,
 }
 
+/// A value of which nobody has the bytes any more, as those describe it that had them.
+#[derive(Debug, Clone, Copy)]
+pub struct Lost<'a> {
+    /// How many they were.
+    pub size: u64,
+    /// Their digest, in the words of whoever had them.
+    pub digest: &'a str,
+    /// When it was written, in milliseconds since 1970.
+    pub modified_ms: u64,
+}
+
 /// What came of asking for a value.
 pub enum Got {
     /// It, or the part of it that was asked for.
@@ -313,6 +324,23 @@ impl<'a> Replica<'a> {
     ) -> Result<Upload<'a>, Fault> {
         let ask = Ask::Put { key, version, token, kept, origin };
         Upload::begin(self, means, timer, &ask, length).await
+    }
+
+    /// Tells the store of a value that nobody can give any more, if that is newer than what it holds:
+    /// it is one that has it damaged then.
+    ///
+    /// # Errors
+    /// [`Fault`].
+    pub async fn tell_lost(
+        &self,
+        means: &Means,
+        timer: &Timer,
+        (key, token): (&[u8], Token),
+        version: Version,
+        lost: &Lost<'_>,
+    ) -> Result<Committed, Fault> {
+        let ask = Ask::Damaged { key, version, token, lost };
+        committed(Line::ask(self, means, timer, &ask, Some(b"")).await?, timer).await
     }
 
     /// Deletes a key, if that is newer than what the store holds.

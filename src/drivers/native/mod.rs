@@ -30,7 +30,9 @@ mod pages;
 mod tests;
 mod upload;
 
-pub use calls::{Committal, Committed, Fetch, Got, Held, Origin, Replica, Staged, Times, Value};
+pub use calls::{
+    Committal, Committed, Fetch, Got, Held, Lost, Origin, Replica, Staged, Times, Value,
+};
 pub use fault::{Doubt, Fault, Refused};
 pub use kept::{KEPT_BYTES_MAX, KEPT_NAME_BYTES_MAX, is_kept};
 pub use line::Means;

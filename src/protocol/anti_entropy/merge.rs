@@ -8,13 +8,16 @@ use std::collections::VecDeque;
 use crate::ids::Token;
 use crate::protocol::replica::Entry;
 
-/// A key that not all replicas hold in its newest version. Replicas are named by their places.
+/// A key that not all replicas hold in its newest version, or not all alike whole or damaged. Replicas
+/// are named by their places.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// The key, in its newest version.
+    /// The key, in its newest version; damaged only if nobody has it whole.
     pub newest: Entry,
-    /// Who has that.
+    /// Who has that, whole.
     pub holders: Vec<usize>,
+    /// Who has it damaged.
+    pub damaged: Vec<usize>,
     /// Who has an older one.
     pub older: Vec<usize>,
     /// Who has nothing; perhaps because it was collected there.
@@ -129,15 +132,18 @@ impl Merge {
 fn difference(entries: Vec<Option<Entry>>) -> Option<Difference> {
     let version = |entry: &Option<Entry>| entry.as_ref().map(|entry| entry.version);
     let newest = entries.iter().map(version).max()??;
-    let (mut holders, mut older, mut absent) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut holders, mut damaged) = (Vec::new(), Vec::new());
+    let (mut older, mut absent) = (Vec::new(), Vec::new());
     for (at, entry) in entries.iter().enumerate() {
-        match version(entry) {
+        match entry {
             None => absent.push(at),
-            Some(version) if version < newest => older.push(at),
+            Some(entry) if entry.version < newest => older.push(at),
+            Some(entry) if entry.damaged => damaged.push(at),
             Some(_) => holders.push(at),
         }
     }
-    let newest = entries.into_iter().nth(holders[0]).flatten().expect("a holder has it");
-    let alike = older.is_empty() && absent.is_empty();
-    (!alike).then_some(Difference { newest, holders, older, absent })
+    let alike = [&holders, &damaged].iter().any(|all| all.len() == entries.len());
+    let first = *holders.first().or(damaged.first()).expect("somebody has the newest");
+    let newest = entries.into_iter().nth(first).flatten().expect("a holder has it");
+    (!alike).then_some(Difference { newest, holders, damaged, older, absent })
 }

@@ -15,9 +15,10 @@ fn version(stamp: u64) -> Version {
 }
 
 fn entry(token: u64, key: &str, stamp: u64) -> Entry {
-    let (key, version) = (key.to_owned(), version(stamp));
+    let (token, key, version) = (Token(token), key.to_owned(), version(stamp));
     let (tombstone, digest) = (stamp.is_multiple_of(5), String::new());
-    Entry { token: Token(token), key, version, tombstone, size: stamp, digest, modified_ms: 0 }
+    let (damaged, modified_ms) = (false, 0);
+    Entry { token, key, version, tombstone, size: stamp, digest, damaged, modified_ms }
 }
 
 const ALL: (Token, Token) = (Token(0), Token(u64::MAX));
@@ -69,11 +70,12 @@ fn a_page_that_cannot_be_is_refused() {
     assert_eq!(merge.page(0, [entry(5, "b", 1)], true), Err(MergeError::Order));
 }
 
-/// What replicas hold: for each the versions by key.
-type World = Vec<BTreeMap<u8, u64>>;
+/// What replicas hold: for each the versions by key, and whether the bytes are lost.
+type World = Vec<BTreeMap<u8, (u64, bool)>>;
 
 fn worlds() -> impl Strategy<Value = World> {
-    prop::collection::vec(prop::collection::btree_map(0u8..40, 1u64..30, 0..40), 1..5)
+    let held = (1u64..30, 0..4u8).prop_map(|(stamp, damaged)| (stamp, damaged == 0));
+    prop::collection::vec(prop::collection::btree_map(0u8..40, held, 0..40), 1..5)
 }
 
 proptest! {
@@ -83,7 +85,13 @@ proptest! {
         let named = |key: u8| format!("k{key:02}");
         let lists: Vec<Vec<Entry>> = world
             .iter()
-            .map(|held| held.iter().map(|(k, v)| entry(place(*k).0, &named(*k), *v)).collect())
+            .map(|held| {
+                let entries = held.iter().map(|(key, (stamp, damaged))| Entry {
+                    damaged: *damaged,
+                    ..entry(place(*key).0, &named(*key), *stamp)
+                });
+                entries.collect()
+            })
             .collect();
         let mut merge = Merge::new(world.len(), ALL);
         let mut given = vec![0; world.len()];
@@ -103,17 +111,21 @@ proptest! {
         prop_assert_eq!(merge.compared(), keys.len() as u64);
         let mut meant = Vec::new();
         for key in keys {
-            let newest = world.iter().filter_map(|held| held.get(&key)).max().expect("somebody");
-            let who = |wanted: &dyn Fn(Option<&u64>) -> bool| -> Vec<usize> {
-                (0..world.len()).filter(|at| wanted(world[*at].get(&key))).collect()
+            let all = || world.iter().filter_map(|held| held.get(&key)).copied();
+            let newest = all().map(|(stamp, _)| stamp).max().expect("somebody");
+            let who = |wanted: &dyn Fn(Option<(u64, bool)>) -> bool| -> Vec<usize> {
+                (0..world.len()).filter(|at| wanted(world[*at].get(&key).copied())).collect()
             };
+            let damaged = all().all(|held| held != (newest, false));
             let difference = Difference {
-                newest: entry(place(key).0, &named(key), *newest),
-                holders: who(&|held| held == Some(newest)),
-                older: who(&|held| held.is_some_and(|held| held < newest)),
+                newest: Entry { damaged, ..entry(place(key).0, &named(key), newest) },
+                holders: who(&|held| held == Some((newest, false))),
+                damaged: who(&|held| held == Some((newest, true))),
+                older: who(&|held| held.is_some_and(|held| held.0 < newest)),
                 absent: who(&|held| held.is_none()),
             };
-            if difference.holders.len() < world.len() {
+            let is_alike = |all: &Vec<usize>| all.len() == world.len();
+            if !is_alike(&difference.holders) && !is_alike(&difference.damaged) {
                 meant.push(difference);
             }
         }
@@ -122,13 +134,14 @@ proptest! {
 
     #[test]
     fn after_mending_once_all_that_answered_are_alike(
-        shape in prop::collection::vec((0u8..4, 1u64..8), 1..6)
+        shape in prop::collection::vec((0u8..5, 1u64..8), 1..6)
     ) {
         // No two kinds of writes share a version.
         let of = |(kind, stamp): &(u8, u64)| match kind {
             0 => Some(Held::Value(version(2 * stamp + 1))),
             1 => Some(Held::Tombstone(version(2 * stamp))),
             2 => Some(Held::Absent { watermark: version(2 * stamp) }),
+            3 => Some(Held::Damaged(version(2 * stamp + 1))),
             _ => None,
         };
         let mut held: Vec<Option<Held>> = shape.iter().map(of).collect();
@@ -140,10 +153,15 @@ proptest! {
         prop_assert_eq!(Some(mended.newest.version), records.into_iter().max());
         for at in &mended.to {
             let before = held[*at].expect("it answered");
-            prop_assert!(before.newest() < mended.newest.version, "nothing goes back: {:?}", before);
+            let newest = mended.newest.version;
+            let is_healed = before == Held::Damaged(newest) && !mended.is_lost;
+            prop_assert!(before.newest() < newest || is_healed, "nothing goes back: {:?}", before);
+            let loses = mended.is_lost && matches!(before, Held::Value(_));
+            prop_assert!(!loses, "no bytes are given up for others that are lost: {:?}", before);
             held[*at] = Some(match mended.newest.is_tombstone {
-                true => Held::Tombstone(mended.newest.version),
-                false => Held::Value(mended.newest.version),
+                true => Held::Tombstone(newest),
+                false if mended.is_lost => Held::Damaged(newest),
+                false => Held::Value(newest),
             });
         }
         let again = mend(&held).expect("it is held");
@@ -151,7 +169,7 @@ proptest! {
         prop_assert_eq!(&again.stuck, &mended.stuck);
         for (at, held) in held.iter().enumerate() {
             let Some(held) = held else { continue };
-            let alike = again.holders.contains(&at) || again.stuck.contains(&at);
+            let alike = [&again.holders, &again.stuck, &again.spared].iter().any(|all| all.contains(&at));
             prop_assert!(alike || (mended.newest.is_tombstone && held.covers(mended.newest.version)));
         }
     }
@@ -179,9 +197,20 @@ fn damaged_bytes_are_brought_anew_or_lost() {
         (&mended.holders[..], &mended.to[..], mended.is_lost),
         (&[1][..], &[0, 2][..], false)
     );
-    // Who has an older one has nothing to give, and the newer one is not forgotten for it.
+    // Who has an older one has nothing to give, and the newer one is not forgotten for it; nor are the
+    // last bytes that there are given up.
     let mended = mend(&[damaged, older]).expect("held");
     assert!(mended.is_lost && mended.to.is_empty() && !mended.is_alike());
+    assert_eq!(mended.spared, [1]);
+    // Who has no bytes is told what is lost, once.
+    let gone = Some(Held::Tombstone(version(6)));
+    let mended = mend(&[damaged, Some(Held::NOTHING), gone, None]).expect("held");
+    assert_eq!(
+        (mended.is_lost, &mended.holders[..], &mended.to[..]),
+        (true, &[0][..], &[1, 2][..])
+    );
+    let mended = mend(&[damaged, damaged, damaged]).expect("held");
+    assert!(mended.is_lost && mended.is_alike());
     // Overwritten, it does not matter.
     assert_eq!(mend(&[damaged, Some(Held::Value(version(8)))]).expect("held").to, [0]);
 }

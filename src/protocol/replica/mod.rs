@@ -23,6 +23,7 @@
 //! | `DELETE stage/KEY` | `-Stage` | 204 |
 //! | `PUT value/KEY` | `-Version`, kept fields, perhaps `-Modified`, `-Digest`; body | as `commit`, never `not-staged`; 422 `other-bytes` |
 //! | `DELETE value/KEY` | `-Version` | likewise |
+//! | `POST damaged/KEY` | `-Version`, `-Size`, `-Digest`, perhaps `-Modified` | as `commit`, never `not-staged`: the store holds a value of this version whose bytes it does not have, unless it holds that very value, or newer |
 //! | `HEAD value/KEY` | | 200: `-Version`, `-Size`, `-Digest`, `-Modified`, kept fields; 404 with `-Version`, and for a tombstone `-Tombstone: yes`; 500 `damaged` with `-Version` |
 //! | `GET value/KEY` | perhaps `Range`, `If-Version` | 200, 206 as `HEAD` with the bytes; 404, 500 as `HEAD`; 412 with the `-Version` that is held; 416 |
 //! | `GET keys?from=&to=&cursor=&limit=` | | [`Page`] of the tokens `from` to `to`, both included, by token and key |
@@ -34,8 +35,9 @@
 //! | `GET state` | | [`State`] |
 //! | `POST bind` | `-Shard` | 200: the pool belongs to this cluster, the store to this shard of it. What the store kept of a pool of this name that was born earlier is out of reach from here on, and dropped |
 //!
-//! A key or a prefix in a query is percent-encoded once more. What is damaged counts in no sum and is
-//! in no page of `keys`, so that comparing finds it; a put of the same version replaces it.
+//! A key or a prefix in a query is percent-encoded once more. What is damaged stands in pages as such
+//! and is a term of its own in the sums, so that comparing tells it from the value and from nothing; a
+//! put of the same version replaces it.
 //!
 //! Invariants:
 //! 1. What is answered with `-Applied: yes` is durable, and with `no` something newer is: both are

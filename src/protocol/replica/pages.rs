@@ -38,6 +38,9 @@ pub struct Entry {
     /// BLAKE3 of the value's bytes in hexadecimal; empty for a tombstone.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub digest: String,
+    /// Whether the bytes of the value are lost or spoilt. Said only where it is so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub damaged: bool,
     /// When it was written, in milliseconds since 1970.
     pub modified_ms: u64,
 }

@@ -29,19 +29,30 @@ pub fn slot_of(token: Token) -> u16 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Sum {
     /// Sum modulo 2^128 of the first 128 bits, big-endian, of BLAKE3 over key, `ff`, version and
-    /// one byte: 1 for a tombstone, else 0. No key has a byte `ff`.
+    /// one byte: 1 for a tombstone, 2 for a value whose bytes are lost or spoilt, else 0. No key has a
+    /// byte `ff`.
     pub digest: u128,
     /// Entries, tombstones included.
     pub count: u64,
 }
 
 impl Sum {
-    /// Of one entry.
+    /// Of one entry that is whole.
     #[must_use]
     pub fn of(key: &[u8], version: Version, tombstone: bool) -> Self {
+        Self::of_kind(key, version, u8::from(tombstone))
+    }
+
+    /// Of a value whose bytes are lost or spoilt: neither that of the value, nor that of none.
+    #[must_use]
+    pub fn of_damaged(key: &[u8], version: Version) -> Self {
+        Self::of_kind(key, version, 2)
+    }
+
+    fn of_kind(key: &[u8], version: Version, kind: u8) -> Self {
         let mut hasher = blake3::Hasher::new();
         hasher.update(key).update(&[0xff]).update(&version.to_bytes());
-        hasher.update(&[u8::from(tombstone)]);
+        hasher.update(&[kind]);
         let hash = hasher.finalize();
         let first = hash.as_bytes().first_chunk().expect("32 bytes have 16");
         Self { digest: u128::from_be_bytes(*first), count: 1 }

@@ -18,6 +18,8 @@ fn the_digest_of_an_entry_is_pinned() {
     assert_eq!(format!("{:032x}", sum.digest), "7f5a5748023a202b8d725b9ab28dab56");
     let gone = Sum::of(b"a/b%20c", version(1_763_762_400_125), true);
     assert_ne!(sum, gone);
+    let damaged = Sum::of_damaged(b"a/b%20c", version(1_763_762_400_125));
+    assert_eq!((damaged.count, damaged == sum, damaged == gone), (1, false, false));
     let mut both = sum;
     both += gone;
     assert_eq!(Sum::from_bytes(&both.to_bytes()), both);
@@ -92,6 +94,7 @@ fn the_json_is_pinned() {
         tombstone: true,
         size: 0,
         digest: String::new(),
+        damaged: false,
         modified_ms: 1_763_762_400_125,
     };
     let page = Page { keys: vec![entry], next: Some("00".to_owned()) };
@@ -101,6 +104,10 @@ fn the_json_is_pinned() {
     );
     assert_eq!(serde_json::to_string(&page).expect("plain values"), json);
     assert_eq!(serde_json::from_str::<Page>(json).expect("our own"), page);
+    let entry = Entry { tombstone: false, damaged: true, ..page.keys[0].clone() };
+    let said = serde_json::to_string(&entry).expect("plain values");
+    assert!(said.contains(r#""tombstone":false,"size":0,"damaged":true,"modified_ms""#), "{said}");
+    assert_eq!(serde_json::from_str::<Entry>(&said).expect("our own"), entry);
     let bound = Bound {
         cluster: ClusterId([1; 16]),
         shard: ShardId::new("s1").expect("a name"),

@@ -68,6 +68,8 @@ pub enum Op {
     Commit,
     /// `GET`, `HEAD`, `PUT`, `DELETE` of what is held.
     Value,
+    /// Tells of a value whose bytes nobody has.
+    Damaged,
     /// Lists by token.
     Keys,
     /// Lists by key.
@@ -88,10 +90,11 @@ pub enum Op {
 
 impl Op {
     /// Every one.
-    pub const ALL: [Op; 11] = [
+    pub const ALL: [Op; 12] = [
         Op::Stage,
         Op::Commit,
         Op::Value,
+        Op::Damaged,
         Op::Keys,
         Op::List,
         Op::Tombstones,
@@ -109,6 +112,7 @@ impl Op {
             Op::Stage => "stage",
             Op::Commit => "commit",
             Op::Value => "value",
+            Op::Damaged => "damaged",
             Op::Keys => "keys",
             Op::List => "list",
             Op::Tombstones => "tombstones",
@@ -123,7 +127,7 @@ impl Op {
     /// Whether a key follows.
     #[must_use]
     pub const fn has_key(self) -> bool {
-        matches!(self, Op::Stage | Op::Commit | Op::Value)
+        matches!(self, Op::Stage | Op::Commit | Op::Value | Op::Damaged)
     }
 }
 

@@ -4,7 +4,7 @@
 //! 1. The sum of a slot is that of the records in it.
 //! 2. `names` has the keys of `kept`, `graves` its tombstones, and the pool's facts their numbers.
 //! 3. A watermark never goes down.
-//! 4. What is damaged is in no sum, and `hurt` has its keys.
+//! 4. `hurt` has the keys of what is damaged, which is a term of its own in the sums.
 
 use redb::{ReadableTable, Table, WriteTransaction};
 
@@ -272,8 +272,10 @@ impl<'a, 't> Shard<'a, 't> {
             delta -= before.sum(key.key());
         }
         self.pool.deltas.note(slot_of(key.token()), delta);
-        if before.is_some_and(Kept::is_damaged) {
-            self.pool.hurt()?.remove(key.bytes())?;
+        match (before.is_some_and(Kept::is_damaged), kept.is_damaged()) {
+            (_, true) => drop(self.pool.hurt()?.insert(key.bytes(), ())?),
+            (true, false) => drop(self.pool.hurt()?.remove(key.bytes())?),
+            (false, false) => {}
         }
         Ok(freed)
     }
@@ -307,7 +309,7 @@ impl<'a, 't> Shard<'a, 't> {
         }
         self.pool.is_changed = true;
         self.pool.kept.insert(key.bytes(), &kept.encode(&meta)[..])?;
-        let mut delta = Sum::default();
+        let mut delta = kept.sum(key.key());
         delta -= before;
         self.pool.deltas.note(slot_of(key.token()), delta);
         self.pool.hurt()?.insert(key.bytes(), ())?;

@@ -41,7 +41,7 @@ async fn route(
 ) -> Answer {
     let allowed = match target.op {
         Op::Stage => "PUT, DELETE",
-        Op::Commit | Op::Watermark | Op::Bind => "POST",
+        Op::Commit | Op::Damaged | Op::Watermark | Op::Bind => "POST",
         Op::Value => "GET, HEAD, PUT, DELETE",
         _ => "GET",
     };
@@ -61,6 +61,7 @@ async fn route(
         (Op::Value, &Method::PUT) => values::put(&ask, body).await,
         (Op::Value, &Method::DELETE) => values::delete(&ask).await,
         (Op::Value, _) => values::get(&ask).await,
+        (Op::Damaged, _) => values::lost(&ask).await,
         (Op::Watermark, _) => pages::collect(&ask, body).await,
         (Op::Keys, _) => pages::keys(&ask).await,
         (Op::List, _) => pages::list(&ask).await,

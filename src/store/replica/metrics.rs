@@ -9,7 +9,7 @@ use crate::store::metrics::Maker;
 use crate::store::replica::damage::FOUND;
 use crate::store::replica::pool::PoolFacts;
 
-const OPS: [&str; 15] = [
+const OPS: [&str; 16] = [
     "stage",
     "abort",
     "commit",
@@ -25,6 +25,7 @@ const OPS: [&str; 15] = [
     "watermark",
     "state",
     "bind",
+    "damaged",
 ];
 
 const RESULTS: [&str; 5] = ["ok", "superseded", "absent", "refused", "failed"];
@@ -112,6 +113,7 @@ impl ReplicaMetrics {
             (Op::Watermark, _) => 12,
             (Op::State, _) => 13,
             (Op::Bind, _) => 14,
+            (Op::Damaged, _) => 15,
         };
         let result = match answer {
             Ok(response) => match response.headers().get(words::APPLIED) {

@@ -23,8 +23,9 @@
 //!
 //! A body that is gone, or whose bytes do not fit their digest, is noticed where it is read: for a
 //! client, for a copy, and at the start where its file is missing. Its record stays and says so
-//! (`damage`); it counts in no sum, so that the comparing of replicas finds it, and the same version
-//! put once more replaces it.
+//! (`damage`); in the sums it is another term than the value, so that the comparing of replicas finds
+//! it, and the same version put once more replaces it. What no replica can give any more, others are
+//! told of: they hold a record of it as one that lost the bytes itself does.
 //!
 //! # The fence
 //!

@@ -18,6 +18,9 @@
 //! | 32 | BLAKE3 of the body |
 //! | rest | kept fields ([`Meta`]) |
 //!
+//! The body of a damaged value may be gone. Of one whose bytes have never been here, it is an empty one
+//! in the index, so that no other gets its id.
+//!
 //! A later release adds a version with more in it and goes on reading this one; it never changes
 //! what a version means. A pinned vector keeps that promise.
 
@@ -126,7 +129,7 @@ impl Kept {
     #[must_use]
     pub fn sum(&self, key: &[u8]) -> Sum {
         match self.is_damaged() {
-            true => Sum::default(),
+            true => Sum::of_damaged(key, self.version),
             false => Sum::of(key, self.version, self.value.is_none()),
         }
     }

@@ -125,7 +125,15 @@ fn look(
         if until.is_some_and(|until| key.bytes() >= until.bytes()) {
             return Ok(ended(looked));
         }
-        let (kept, _) = Kept::decode(row.1.value())?;
+        let kept = match Kept::decode(row.1.value()) {
+            Ok((kept, _)) => kept,
+            // What it is nobody knows; that must not keep the rest from being read.
+            Err(error) => {
+                tracing::warn!(pool = %name, %error, "a row of the index does not decode");
+                looked.last = Some(key);
+                continue;
+            }
+        };
         if let Some(value) = kept.value.filter(|value| !value.is_damaged) {
             let suspect = Suspect::new(store, name, &key, kept.version, value);
             match value.place {

@@ -9,12 +9,14 @@
 //! Invariant: the sum of a slot is its row in `sums` and its entries in `deltas` together, in every
 //! state that is committed.
 
-use redb::{ReadTransaction, ReadableTable, Table, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, Table, TableHandle, WriteTransaction};
 
-use crate::protocol::replica::{SUM_BYTES, Sum};
+use crate::protocol::replica::{SUM_BYTES, Sum, slot_of};
 use crate::store::index::IndexError;
 use crate::store::record::RecordError;
-use crate::store::tables::PoolTables;
+use crate::store::replica::pool::PoolFacts;
+use crate::store::replica::record::{Kept, split};
+use crate::store::tables::{POOLS, PoolTables};
 
 /// Changes that a journal has at most, but for those of one batch: 200 KiB, to be read through by
 /// each look at a sum.
@@ -94,6 +96,35 @@ fn fold(
 fn decode(bytes: &[u8]) -> Result<Sum, IndexError> {
     let bytes: &[u8; SUM_BYTES] = bytes.try_into().map_err(|_| RecordError::Malformed)?;
     Ok(Sum::from_bytes(bytes))
+}
+
+/// Adds what is damaged to the sums, which left it out up to layout 3.
+///
+/// # Errors
+/// When the index cannot be read or changed.
+pub(in crate::store) fn count_damaged(tx: &WriteTransaction) -> Result<(), IndexError> {
+    let there: Vec<String> = tx.list_tables()?.map(|table| table.name().to_owned()).collect();
+    for row in tx.open_table(POOLS)?.iter()? {
+        let (name, facts) = row?;
+        let tables = PoolTables::of(name.value(), PoolFacts::decode(facts.value())?.birth);
+        // It is made when the first value is found damaged.
+        if !there.iter().any(|table| table == tables.hurt().name()) {
+            continue;
+        }
+        let kept = tx.open_table(tables.kept())?;
+        let mut deltas = Deltas::default();
+        for row in tx.open_table(tables.hurt())?.iter()? {
+            let row = row?;
+            let (token, key) = split(row.0.value());
+            let Some(held) = kept.get(row.0.value())? else { continue };
+            let (held, _) = Kept::decode(held.value())?;
+            if held.is_damaged() {
+                deltas.note(slot_of(token), held.sum(key));
+            }
+        }
+        deltas.write(tx, &tables, true)?;
+    }
+    Ok(())
 }
 
 /// The sums of the slots `from` to `last`, `fold` slots in each.

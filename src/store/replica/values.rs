@@ -20,11 +20,11 @@ use crate::store::problem::Problem;
 use crate::store::range::{Selection, select};
 use crate::store::record::Place;
 use crate::store::replica::damage::{BY_READING, Suspect, is_loss};
-use crate::store::replica::fields::{Ask, VERSION, optional, text, version_field};
+use crate::store::replica::fields::{Ask, VERSION, optional, required, text, version_field};
 use crate::store::replica::http::effect_field;
 use crate::store::replica::record::{Kept, Value};
 use crate::store::replica::stages::Stage;
-use crate::store::replica::write::{KeptAction, KeptDone};
+use crate::store::replica::write::{KeptAction, KeptDone, LostValue};
 use crate::store::writer::{NewBody, WriteError};
 use crate::version::Version;
 
@@ -105,6 +105,18 @@ fn check_digest(ask: &Ask<'_>, body: &NewBody) -> Result<(), Problem> {
          spoilt where it was read, or on its way."
     );
     Err(Problem::refusal(Refusal::OtherBytes, "The bytes are others", detail))
+}
+
+/// Takes in that there is a value of which nobody has the bytes.
+pub(super) async fn lost(ask: &Ask<'_>) -> Answer {
+    let (key, version) = (ask.key()?, ask.version()?);
+    let fields = &ask.parts.headers;
+    let value = LostValue {
+        size: required(fields, words::SIZE)?,
+        digest: required(fields, words::DIGEST)?,
+        modified_ms: optional(fields, words::MODIFIED)?,
+    };
+    judged(ask.write(KeptAction::Lost(key, version, value), 0).await?)
 }
 
 /// Deletes a key under a version.

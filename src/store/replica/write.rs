@@ -3,8 +3,8 @@
 //! All decisions fall here, inside the transaction, in the order of the queue: fence, then what is
 //! held, then the stage. See [`crate::protocol::holding`] for the rule.
 
-use crate::ids::{Birth, ClusterId, PoolName, ShardId, Token};
-use crate::protocol::holding::{Admission, Decision, Effect, admit, decide};
+use crate::ids::{Birth, ClusterId, Digest, PoolName, ShardId, Token};
+use crate::protocol::holding::{Admission, Decision, Effect, Held, admit, decide, decide_damaged};
 use crate::protocol::replica::{PoolEpoch, StageId, slot_of};
 use crate::store::change::Change;
 use crate::store::index::IndexError;
@@ -46,12 +46,25 @@ pub enum KeptAction {
     Commit(RowKey, StageId, Version),
     /// That this become the value.
     Put(RowKey, Version, Option<u64>, Meta, NewBody),
+    /// That it be known that there is such a value, whose bytes nobody has.
+    Lost(RowKey, Version, LostValue),
     /// That the key be deleted.
     Delete(RowKey, Version),
     /// That the value of this version, which has this body, be known as damaged. Asked by the store itself.
     Damage(RowKey, Version, BodyId),
     /// That the watermark of a slot be raised to this and to these tombstones, and they be dropped.
     Collect(u16, Version, Vec<(Vec<u8>, Version)>),
+}
+
+/// A value of which nobody has the bytes, as those describe it that had them.
+#[derive(Debug, Clone, Copy)]
+pub struct LostValue {
+    /// How many they were.
+    pub size: u64,
+    /// BLAKE3 of them.
+    pub digest: Digest,
+    /// When it was written, in milliseconds since 1970; by its version if nobody says.
+    pub modified_ms: Option<u64>,
 }
 
 impl KeptAction {
@@ -179,15 +192,16 @@ pub(in crate::store) fn apply(
         }
         KeptAction::Put(key, version, modified_ms, meta, body) => {
             let modified_ms = modified_ms.unwrap_or(version.stamp.unix_ms());
-            let before = match judge(&shard, key, *version)? {
+            let before = match judge(&shard, key, *version, decide)? {
                 Ok(before) => before,
                 Err(judged) => return Ok(judged),
             };
             let put = Put { key, before, version: *version, modified_ms, meta };
             put.apply(batch, &mut shard, body)
         }
+        KeptAction::Lost(key, version, value) => lost(batch, &mut shard, key, *version, *value),
         KeptAction::Delete(key, version) => {
-            let before = match judge(&shard, key, *version)? {
+            let before = match judge(&shard, key, *version, decide)? {
                 Ok(before) => before,
                 Err(judged) => return Ok(judged),
             };
@@ -226,14 +240,17 @@ fn bind_anew(
     change.pools().bind_anew(pool.as_str(), before, of)?;
     batch.core.stages.forget_pool(pool);
     batch.doomed = true;
+    // What was damaged of the former pool is counted no more.
+    batch.hurt = true;
     Ok(Ok(KeptDone::Done))
 }
 
-/// What a write is to replace; or its outcome, if it is to replace nothing.
+/// What a write is to replace, by the rule for it; or its outcome, if it is to replace nothing.
 fn judge(
     shard: &Shard<'_, '_>,
     key: &RowKey,
     version: Version,
+    decide: impl Fn(Held, Version) -> Decision,
 ) -> Result<Result<Option<Kept>, Outcome>, IndexError> {
     let (held, before) = shard.held(key)?;
     let newest = held.newest();
@@ -260,7 +277,7 @@ fn commit(
     version: Version,
 ) -> Result<Outcome, IndexError> {
     let stage = batch.core.stages.take(pool, id, key);
-    let before = match judge(shard, key, version)? {
+    let before = match judge(shard, key, version, decide)? {
         Ok(before) => before,
         // The stage goes: it is of no use any more.
         Err(judged) => return Ok(judged),
@@ -276,6 +293,33 @@ fn commit(
         batch.core.stages.give_back(pool.clone(), id, Stage { key, meta, body, since });
     }
     Ok(outcome)
+}
+
+/// Holds a value whose bytes are nowhere. It takes as little room as a deletion.
+fn lost(
+    batch: &mut Batch<'_>,
+    shard: &mut Shard<'_, '_>,
+    key: &RowKey,
+    version: Version,
+    LostValue { size, digest, modified_ms }: LostValue,
+) -> Result<Outcome, IndexError> {
+    let before = match judge(shard, key, version, decide_damaged)? {
+        Ok(before) => before,
+        Err(judged) => return Ok(judged),
+    };
+    if batch.room < Room::Deletes {
+        return Ok(Err(WriteError::Full.into()));
+    }
+    // An empty body holds the id: ids are given on above those that are found at the next start, and
+    // what replaces this value will remove the body of its id.
+    let (body, place) = (batch.core.blobs.next_id(), Place::Index);
+    let value = Value { body, place, size, digest, is_damaged: true };
+    let modified_ms = modified_ms.unwrap_or(version.stamp.unix_ms());
+    let kept = Kept { version, modified_ms, value: Some(value) };
+    let freed = shard.put(key, before.as_ref(), &kept, &Meta::default(), b"")?;
+    batch.freed.extend(freed);
+    batch.hurt = true;
+    Ok(Ok(KeptDone::Judged { effect: Effect::Applied, newest: version }))
 }
 
 /// A value that takes the place of what is held.

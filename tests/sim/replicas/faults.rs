@@ -1,8 +1,5 @@
 //! What goes wrong.
 
-use ringway::protocol::holding::Held;
-
-use super::store::Store;
 use super::world::{Event, STRICT_KEYS, World};
 
 impl World {
@@ -58,9 +55,7 @@ impl World {
 
     /// A store is lost for good, and a fresh one takes its place; one at a time.
     fn replace_store(&mut self, at: usize) {
-        // With damage elsewhere it would be a second loss of the same.
-        let is_hurt = self.stores.iter().any(|store| !store.disk.damaged.is_empty());
-        if self.group.view.fresh.is_some() || is_hurt {
+        if self.group.view.fresh.is_some() {
             return;
         }
         self.stores[at].replace();
@@ -70,15 +65,22 @@ impl World {
         self.count("replaced");
     }
 
-    /// A store loses the bytes of a value that all have: two at once would be one loss too many.
+    /// A store loses the bytes of a value; perhaps the last that there are of it.
     fn rot(&mut self, at: usize) {
         let key = self.rng.u8(0..=STRICT_KEYS);
         let held = self.stores[at].disk.held(key);
-        let have = |store: &Store| store.disk.held(key) == held && store.live.held(key) == held;
-        if !matches!(held, Held::Value(_)) || !self.stores.iter().all(have) {
+        if !self.stores[at].has_bytes(key) {
             return;
         }
         self.stores[at].rot(key);
+        // What was written at once rots at once, now and then.
+        for other in (0..self.stores.len()).filter(|other| *other != at) {
+            let store = &self.stores[other];
+            if store.has_bytes(key) && store.disk.held(key) == held && self.rng.bool() {
+                self.stores[other].rot(key);
+                self.tell(other, "bytes are lost", &[("key", u64::from(key))]);
+            }
+        }
         self.tell(at, "bytes are lost", &[("key", u64::from(key))]);
         self.count("damaged");
     }

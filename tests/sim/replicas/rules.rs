@@ -26,12 +26,14 @@ pub enum Rule {
     TombstonesEverywhere,
     /// A replica that replaced another is no witness before it is filled.
     FreshProvesNothing,
+    /// Of a value that nobody can give, a replica that replaced another is told before it is filled.
+    LossesAreTold,
     /// A store refuses what began under an older epoch than it was told.
     StoresFence,
 }
 
 impl Rule {
-    pub const ALL: [Rule; 8] = [
+    pub const ALL: [Rule; 9] = [
         Self::OneVersion,
         Self::AskBeforeChoosing,
         Self::RepairBeforeAnswer,
@@ -39,6 +41,7 @@ impl Rule {
         Self::DurableBeforeAnswer,
         Self::TombstonesEverywhere,
         Self::FreshProvesNothing,
+        Self::LossesAreTold,
         Self::StoresFence,
     ];
 }

@@ -25,6 +25,7 @@ impl runner::World for Replicas {
         "hint",
         "hint settled",
         "lease lost",
+        "lost",
         "mended",
         "no answer",
         "not applied",
@@ -38,6 +39,7 @@ impl runner::World for Replicas {
         "replayed",
         "stale epoch",
         "superseded",
+        "told of a loss",
         "unknown",
     ];
 
@@ -49,6 +51,7 @@ impl runner::World for Replicas {
         match rule {
             Rule::HintsAreNoAcks | Rule::DurableBeforeAnswer => &["visible", "linearizable"],
             Rule::OneVersion | Rule::RepairBeforeAnswer => &["linearizable"],
+            Rule::LossesAreTold => &["linearizable", "visible"],
             Rule::AskBeforeChoosing | Rule::FreshProvesNothing => &["linearizable", "visible"],
             _ => &["linearizable", "deleted", "converged", "visible"],
         }

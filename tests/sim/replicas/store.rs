@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use ringway::protocol::holding::{Decision, Effect, Held, decide, may_drop};
+use ringway::protocol::holding::{Decision, Effect, Held, decide, decide_damaged, may_drop};
 use ringway::protocol::read::Record;
 use ringway::version::Version;
 
@@ -21,6 +21,8 @@ pub enum Request {
     Commit(Version),
     Abort,
     Bring(Record),
+    /// That there is a value of this version which nobody can give.
+    Lost(Version),
     Ask,
     /// Nothing but the epoch that it comes with.
     Tell,
@@ -31,7 +33,7 @@ pub enum Request {
 impl Request {
     /// Whether it changes what must be on disk.
     pub fn is_write(&self) -> bool {
-        matches!(self, Self::Commit(_) | Self::Bring(_) | Self::Raise(_))
+        matches!(self, Self::Commit(_) | Self::Bring(_) | Self::Lost(_) | Self::Raise(_))
     }
 }
 
@@ -48,10 +50,15 @@ pub enum Reply {
     /// An older epoch than the highest that it was told.
     Stale,
     Told,
-    Listed {
-        records: BTreeMap<Key, Record>,
-        watermark: Version,
-    },
+    Listed(Listing),
+}
+
+/// What a store has, as it tells it.
+#[derive(Debug, Clone)]
+pub struct Listing {
+    pub records: BTreeMap<Key, Record>,
+    pub damaged: BTreeSet<Key>,
+    pub watermark: Version,
 }
 
 /// What is kept.
@@ -111,6 +118,11 @@ impl Store {
         *self = Self { identity, starts, ..Self::new() };
     }
 
+    /// Whether it holds a value whose bytes it has.
+    pub fn has_bytes(&self, key: Key) -> bool {
+        matches!(self.disk.held(key), Held::Value(_)) && self.live.held(key) == self.disk.held(key)
+    }
+
     /// Its disk has lost the bytes of a value.
     pub fn rot(&mut self, key: Key) {
         self.live.damaged.insert(key);
@@ -148,15 +160,24 @@ impl Store {
                 self.take(key, Record { version: *version, is_tombstone: false })
             }
             Request::Bring(record) => self.take(key, *record),
+            Request::Lost(version) => {
+                let decision = decide_damaged(held, *version);
+                if decision == Decision::Apply {
+                    let record = Record { version: *version, is_tombstone: false };
+                    self.live.records.insert(key, record);
+                    self.live.damaged.insert(key);
+                }
+                let newest = self.live.held(key).newest();
+                Reply::Committed { effect: decision.effect(), newest }
+            }
             Request::Abort => {
                 self.staged.remove(&(operation, key));
                 return None;
             }
             Request::Tell => Reply::Told,
             Request::List => {
-                let mut records = self.live.records.clone();
-                records.retain(|key, _| !self.live.damaged.contains(key));
-                Reply::Listed { records, watermark: self.live.watermark }
+                let Kept { records, damaged, watermark, .. } = self.live.clone();
+                Reply::Listed(Listing { records, damaged, watermark })
             }
             Request::Raise(collected) => {
                 for (key, version) in collected {

@@ -1,20 +1,17 @@
 //! The runner of what goes on without clients: hints are replayed, replicas compared, tombstones
 //! collected.
 
-use std::collections::BTreeMap;
-
 use ringway::level::Level;
 use ringway::protocol::anti_entropy::mend;
 use ringway::protocol::hint::{Replay, replay};
 use ringway::protocol::holding::Held;
 use ringway::protocol::quorum::Set;
-use ringway::protocol::read::Record;
 use ringway::protocol::tombstone::{Facts, Listed, Slot, collectable};
 use ringway::version::Version;
 
 use super::proxy::{Head, Operation, Task};
 use super::rules::Rule;
-use super::store::{Key, Reply, Request};
+use super::store::{Key, Listing, Reply, Request};
 use super::world::{Event, STRICT_KEYS, World};
 
 /// `tombstone_min_age`: above what two wall clocks are apart.
@@ -33,7 +30,7 @@ pub struct Survey {
 #[derive(Debug)]
 pub struct Collection {
     told: Set,
-    listed: Vec<Option<(BTreeMap<Key, Record>, Version)>>,
+    listed: Vec<Option<Listing>>,
     begun_unix_ms: u64,
     is_done: bool,
 }
@@ -139,8 +136,8 @@ impl World {
                     self.ask(at, number, &head, every, &Request::List);
                 }
             }
-            (Task::Collect(collection), Reply::Listed { records, watermark }) => {
-                collection.listed[store] = Some((records, watermark));
+            (Task::Collect(collection), Reply::Listed(listing)) => {
+                collection.listed[store] = Some(listing);
                 self.raise(at, number, &head, collection);
             }
             _ => {}
@@ -184,8 +181,20 @@ impl World {
                 if !mend.to.is_empty() {
                     self.count("mended");
                 }
-                let to = mend.to.into_iter().collect();
-                self.ask(at, number, head, to, &Request::Bring(mend.newest));
+                let mut to: Set = mend.to.into_iter().collect();
+                if !mend.is_lost {
+                    self.ask(at, number, head, to, &Request::Bring(mend.newest));
+                    return None;
+                }
+                if !self.rules.keep(Rule::LossesAreTold) {
+                    return None;
+                }
+                // What a fresh store has, it was brought by others; and it must not count without
+                // knowing.
+                let fresh = mend.spared.into_iter().filter(|at| head.view.fresh == Some(*at));
+                to = to.or(fresh.collect());
+                self.count(if to.is_empty() { "lost" } else { "told of a loss" });
+                self.ask(at, number, head, to, &Request::Lost(mend.newest.version));
             }
             return None;
         };
@@ -210,7 +219,13 @@ impl World {
         };
         let held: Option<Vec<Held>> = survey.held.iter().copied().collect();
         let Some(held) = held else { return };
-        if held.iter().filter_map(|held| held.record()).all(|record| held[fresh].covers(record)) {
+        // Of what is lost, to know of it is all that can be.
+        let knows = |record| held[fresh].covers(record) || held[fresh].record() == Some(record);
+        let counts = |held: &Held| match self.rules.keep(Rule::LossesAreTold) {
+            true => held.record(),
+            false => held.whole(),
+        };
+        if held.iter().filter_map(counts).all(knows) {
             self.filled.insert(head.key);
         }
     }
@@ -227,11 +242,9 @@ impl World {
             .iter()
             .map(|listed| {
                 // Whoever is hasty takes the word of one for that of all.
-                let (records, watermark) = listed.as_ref().or(seen.as_ref()).expect("one has told");
-                (
-                    records.iter().map(|(key, record)| listed_as(&names, *key, *record)).collect(),
-                    *watermark,
-                )
+                let listing = listed.as_ref().or(seen.as_ref()).expect("one has told");
+                let keys = listing.records.keys();
+                (keys.map(|key| listed_as(&names, *key, listing)).collect(), listing.watermark)
             })
             .collect();
         let slots: Vec<Option<Slot<'_, '_>>> = slots
@@ -269,9 +282,10 @@ impl World {
     }
 }
 
-fn listed_as(names: &[String], key: Key, record: Record) -> Listed<'_> {
-    let Record { version, is_tombstone } = record;
-    Listed { key: &names[usize::from(key)], version, is_tombstone }
+fn listed_as<'n>(names: &'n [String], key: Key, of: &Listing) -> Listed<'n> {
+    let (record, is_damaged) = (of.records[&key], of.damaged.contains(&key));
+    let (version, is_tombstone) = (record.version, record.is_tombstone);
+    Listed { key: &names[usize::from(key)], version, is_tombstone, is_damaged }
 }
 
 fn key_of(name: &str) -> Key {

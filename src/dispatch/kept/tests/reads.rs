@@ -231,6 +231,40 @@ fn a_damaged_replica_is_passed_over_and_brought_the_value_anew() {
     });
 }
 
+/// Each read at `one` of a key that no replica could give noted hints for all of them. A client that
+/// polled it kept its shards *catching up*, so that reads avoided them for every other key, and nothing
+/// that was deleted in the pool was ever forgotten.
+#[test]
+fn what_no_replica_can_give_leaves_no_hints() {
+    on_a_worker(|| async {
+        // Damaged on all, on all that have it, and where another has an older one.
+        for others in [[Some(2), Some(2)], [Some(2), None], [Some(1), None]] {
+            let bench = Bench::new(Level::Quorum).await;
+            let stores = bench.replicas();
+            for (store, stamp) in stores.iter().zip([Some(2)].into_iter().chain(others)) {
+                let Some(stamp) = stamp else { continue };
+                store.hold(KEY, old(stamp), Some(b"x"));
+                let is_lost = stamp == 2;
+                store.alter(KEY, |record| record.damaged = is_lost);
+            }
+            for _ in 0..3 {
+                for act in [Act::Get, Act::Head] {
+                    let request = bench.request(act, Level::One);
+                    let told = bench.carry_out(&request, &[], false).await;
+                    assert_eq!(told.is_ok(), others[0] == Some(1));
+                }
+            }
+            let hints: Vec<_> = stores.iter().map(|store| bench.hints_for(store)).collect();
+            assert_eq!(hints, [0, 0, 0], "{others:?}");
+            // Once one of them can, the others are brought it.
+            stores[2].hold(KEY, old(3), Some(b"y"));
+            stores[1].alter(KEY, |record| record.damaged = true);
+            bench.get(Level::One).await.expect("the third has it");
+            assert_eq!(bench.hints_for(stores[0]), 1);
+        }
+    });
+}
+
 /// What had come of a spoilt body was with the client already: the rest from another replica would
 /// make a whole answer of it, of right length and wrong bytes.
 #[test]

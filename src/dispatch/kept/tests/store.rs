@@ -364,6 +364,7 @@ fn list(state: &State, query: &str) -> (u16, String, Vec<u8>) {
             tombstone: record.tombstone,
             size: record.body.len() as u64,
             digest: String::new(),
+            damaged: record.damaged,
             modified_ms: 0,
         })
         .collect();

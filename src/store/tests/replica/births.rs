@@ -51,12 +51,19 @@ async fn what_a_dropped_pool_kept_never_comes_back() {
     first.put("large", version(1), &bytes(1, 100_000)).await.judged(true);
     first.delete("gone", version(1)).await.judged(true);
     first.stage("late", "1-1-0-1", b"staged").await;
+    first.lost("lost", version(1), b"x").await.judged(true);
+    assert_eq!(server.store().metrics().replica.damaged.get(), 1);
 
     // The later one may have other shards, and other tokens.
     let mut second = Node::born(&server, "1.4", "1.4").await;
     second.get("k").await.refusal(421, "not-bound");
     assert_eq!(second.bind("objects", "s7").await.status, 200);
     assert_eq!(second.bind("objects", "s7").await.status, 200);
+    assert_eq!(
+        server.store().metrics().replica.damaged.get(),
+        0,
+        "what is damaged is gone with it"
+    );
     assert_eq!(second.get("k").await.status, 404);
     assert_eq!(second.everything().await.keys.len(), 0);
     assert_eq!(second.sums("?fold=65536").await, [Sum::default()]);

@@ -3,6 +3,7 @@
 use redb::{Database, ReadableTable, TableDefinition};
 
 use super::*;
+use crate::protocol::replica::slot_of;
 use crate::store::replica::damage::FOUND;
 
 /// Longer than what is kept in the index, and than two of the pieces that a reader is sent.
@@ -33,10 +34,15 @@ async fn is_told_and_mended(server: &Server, node: &mut Node, key: &str, body: &
     }
     let other = format!("If-Version: {}", version(2));
     assert_eq!(node.keyed("GET", "value", key, &[&other], b"").await.status, 412);
-    // To whoever compares, it lacks; to whoever lists or is about to write, it is there.
-    assert!(node.everything().await.keys.iter().all(|entry| entry.key != key));
+    // Whoever compares can tell it from the value and from nothing.
+    let of_keys: Vec<_> =
+        node.everything().await.keys.into_iter().map(|entry| (entry.damaged, entry.key)).collect();
+    assert!(of_keys.contains(&(true, key.to_owned())), "{of_keys:?}");
+    assert!(of_keys.contains(&(false, "sound".to_owned())), "{of_keys:?}");
     let sound = Sum::of(b"sound", version(1), false);
-    assert_eq!(node.sums("?fold=65536").await, [sound]);
+    let mut sum = Sum::of_damaged(key.as_bytes(), version(5));
+    sum += sound;
+    assert_eq!(node.sums("?fold=65536").await, [sum]);
     let listed = node.page("list").await.keys;
     assert!(listed.iter().any(|entry| entry.key == key && entry.size == body.len() as u64));
     assert_eq!(node.stage(key, "1-1-0-7", b"x").await.version(), version(5));
@@ -191,6 +197,75 @@ async fn a_damaged_value_can_be_overwritten_and_deleted() {
     }
 }
 
+/// A store that took a lost one's place never heard of a value that the others had damaged: it answered
+/// as if that had never been written.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_is_told_of_a_value_that_nobody_has() {
+    let (server, mut node, folder) = shard().await;
+    let body = bytes(1, LARGE);
+    node.put("sound", version(1), b"sound").await.judged(true);
+    node.lost("k", version(5), &body).await.judged(true);
+    node.lost("k", version(5), &body).await.judged(true);
+    let entry = node.everything().await.keys.into_iter().find(|entry| entry.key == "k");
+    let entry = entry.expect("it is listed");
+    let described = (entry.size, entry.digest, entry.damaged, entry.tombstone);
+    assert_eq!(described, (LARGE as u64, blake3::hash(&body).to_string(), true, false));
+    assert_eq!(entry.modified_ms, version(5).stamp.unix_ms());
+    is_told_and_mended(&server, &mut node, "k", &body).await;
+    node.lost("k", version(6), b"six").await.judged(true);
+    drop(node);
+    server.stop().await;
+    // Bodies get ids above those that are there: what replaces it takes no other's body away.
+    let server = Server::start(options(folder.path())).await;
+    let mut node = Node::new(&server, "0.1").await;
+    assert_eq!(node.get("k").await.status, 500);
+    node.put("other", version(1), b"other").await.judged(true);
+    node.put("k", version(6), b"six").await.judged(true);
+    assert_eq!(node.get("other").await.body, b"other");
+    assert_eq!(node.get("k").await.body, b"six");
+    drop(node);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_word_of_a_loss_replaces_what_is_older_and_no_bytes_of_its_own() {
+    let (server, mut node, folder) = shard().await;
+    let body = bytes(1, LARGE);
+    // It has that very value, or a newer one, or has forgotten a newer deletion.
+    node.put("k", version(5), &body).await.judged(true);
+    node.lost("k", version(5), &body).await.judged(true);
+    assert!(node.get("k").await.body == body);
+    node.lost("k", version(4), b"older").await.judged(false);
+    assert!(node.get("k").await.body == body);
+    node.delete("gone", version(5)).await.judged(true);
+    node.collect(slot_of(token("gone")), &[("gone", version(5))]).await;
+    node.lost("gone", version(4), b"x").await.forgotten();
+    assert_eq!(node.head("gone").await.status, 404);
+    // An older value goes with its file, an older deletion with its grave.
+    node.lost("k", version(6), b"six").await.judged(true);
+    assert_eq!(node.get("k").await.status, 500);
+    until("its file is unlinked", || bodies(&folder).is_empty()).await;
+    node.delete("k", version(7)).await.judged(true);
+    assert_eq!(node.page("tombstones").await.keys.len(), 1);
+    node.lost("k", version(8), b"eight").await.judged(true);
+    assert_eq!(node.page("tombstones").await.keys.len(), 0);
+    assert_eq!(node.get("k").await.version(), version(8));
+    let state = node.ask("GET", "objects/state", &[], b"").await.json();
+    let pool = &state["pool"];
+    assert_eq!(
+        (&pool["values"], &pool["bytes"], &pool["damaged"]),
+        (&1.into(), &5.into(), &1.into())
+    );
+    assert_eq!(node.sums("?fold=65536").await, [Sum::of_damaged(b"k", version(8))]);
+    // It must be described, or it would stand in lists as another.
+    let of = format!("Ringway-Version: {}", version(9));
+    let untold = node.keyed("POST", "damaged", "k", &[&of, "Ringway-Size: 3"], b"").await;
+    assert_eq!(untold.status, 400, "{untold:?}");
+    assert_eq!(node.keyed("PUT", "damaged", "k", &[&of], b"").await.status, 405);
+    drop(node);
+    server.stop().await;
+}
+
 /// What nobody reads rots unnoticed, until no replica has it.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_nobody_reads_is_read_now_and_then() {
@@ -214,5 +289,29 @@ async fn what_nobody_reads_is_read_now_and_then() {
     std::fs::remove_file(&bodies(&folder)[0]).expect("a body");
     until("it is found", || found(&server) == [0, 0, 2]).await;
     drop(node);
+    server.stop().await;
+}
+
+/// A row that nobody can read ended the round there: what lay behind it was never looked at.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_does_not_decode_keeps_no_other_from_being_read() {
+    const KEPT: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("kept:objects");
+    let (server, mut node, folder) = shard().await;
+    node.put("k", version(5), &bytes(1, LARGE)).await.judged(true);
+    drop(node);
+    server.stop().await;
+    let db = Database::open(folder.path().join("index.redb")).expect("a closed index");
+    let tx = db.begin_write().expect("a transaction");
+    // Right before it, so that wherever a round begins it comes upon this first.
+    let place = (token("k").0 - 1).to_be_bytes();
+    let row = [&place[..], b"odd"].concat();
+    tx.open_table(KEPT).expect("the table").insert(&row[..], &[9_u8][..]).expect("a change");
+    tx.commit().expect("a commit");
+    drop(db);
+    rot(&bodies(&folder)[0], 5);
+    let mut options = options(folder.path());
+    options.scrub = Some(Duration::from_millis(100));
+    let server = Server::start(options).await;
+    until("it is found", || found(&server) == [0, 0, 1]).await;
     server.stop().await;
 }

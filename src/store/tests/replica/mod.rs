@@ -93,6 +93,16 @@ impl Node {
         self.keyed("DELETE", "value", key, &[&format!("Ringway-Version: {version}")], b"").await
     }
 
+    /// Tells of a value whose bytes nobody has.
+    async fn lost(&mut self, key: &str, version: Version, body: &[u8]) -> Reply {
+        let fields = [
+            format!("Ringway-Version: {version}"),
+            format!("Ringway-Size: {}", body.len()),
+            format!("Ringway-Digest: {}", blake3::hash(body)),
+        ];
+        self.keyed("POST", "damaged", key, &fields.each_ref().map(String::as_str), b"").await
+    }
+
     async fn get(&mut self, key: &str) -> Reply {
         self.keyed("GET", "value", key, &[], b"").await
     }

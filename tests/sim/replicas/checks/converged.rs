@@ -1,7 +1,8 @@
 //! When faults are over, all replicas come to hold the same.
 //!
 //! Source: DESIGN, section 7 (newest wins, hints, anti-entropy). A tombstone that some have dropped
-//! and others have not is the same deletion.
+//! and others have not is the same deletion. Of a value whose bytes nobody has any more all know, but
+//! for those that have kept an older one.
 
 use std::collections::BTreeSet;
 
@@ -16,6 +17,22 @@ pub fn converged(stores: &[Store]) -> Checked {
         stores.iter().flat_map(|store| store.disk.records.keys().copied()).collect();
     for key in keys {
         let held: Vec<Held> = stores.iter().map(|store| store.disk.held(key)).collect();
+        let newest = held.iter().filter_map(|held| held.record()).max();
+        let is_lost = newest.is_some() && !held.iter().any(|held| held.whole() == newest);
+        if is_lost {
+            let is_right = |held: &Held| match held {
+                Held::Damaged(version) => Some(*version) == newest,
+                held => matches!(held, Held::Value(_)),
+            };
+            if !held.iter().all(is_right) {
+                let held: Vec<String> = held.iter().map(told).collect();
+                return Err(format!(
+                    "after healing, lost key {key} is held as {}",
+                    held.join(", ")
+                ));
+            }
+            continue;
+        }
         let values: BTreeSet<Option<Version>> = held
             .iter()
             .map(|held| match held {
