@@ -22,7 +22,7 @@ const PATHS: usize = 1000;
 const MOVES_MAX: usize = 2;
 
 /// How a client waits: longer is a failure.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 
 /// A load that runs until it is stopped.
 pub struct Load {

@@ -185,7 +185,8 @@ fn an_expectation_is_the_shards_to_meet() {
                 break;
             }
         }
-        connection.say("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi");
+        // One request a connection: the next must not meet its end.
+        connection.say("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi");
     });
     let serve = over_pool(&backend, "    timeouts: { expect_continue: 3s }\n");
     let body = [vec![b'x'; 20_000], b"end".to_vec()].concat();

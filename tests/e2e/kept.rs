@@ -32,8 +32,7 @@ impl Kept {
              objects }}\n"
         ));
         let kept = Self { stores, serve };
-        // Its stores are known by then, and its first write is agreed.
-        until_true("the pool takes writes", || put(kept.serve.data, "/first", b"1").status == 204);
+        kept.serve.until_all_stores_keep("/first");
         kept
     }
 
@@ -241,7 +240,8 @@ fn a_large_body_is_kept_thrice_in_constant_memory() {
 fn a_store_that_hangs_holds_nobody_up_and_gets_a_hint() {
     let kept = Kept::start();
     let data = kept.serve.data;
-    let hung = &kept.stores[2].process;
+    let hints = || kept.serve.count("ringway_kept_hints_total{pool=\"objects\"}");
+    let (hung, before) = (&kept.stores[2].process, hints());
     hung.signal(Signal::STOP);
     let large = vec![7; 16 * 1024 * 1024];
     let begun = Instant::now();
@@ -249,9 +249,7 @@ fn a_store_that_hangs_holds_nobody_up_and_gets_a_hint() {
     assert_eq!(put(data, "/large", &large).status, 204);
     // A store may be silent for 30 s: whoever waited for this one would take longer.
     assert!(begun.elapsed() < Duration::from_secs(29), "{:?}", begun.elapsed());
-    until_true("hints are left", || {
-        kept.serve.count("ringway_kept_hints_total{pool=\"objects\"}") >= 2
-    });
+    until_true("hints are left", || hints() >= before + 2);
     hung.signal(Signal::CONT);
     kept.until_healed();
     until_within("all three have it", HEALED, || {

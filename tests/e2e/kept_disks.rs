@@ -31,7 +31,7 @@ fn before_in(folder: TempDir, stores: &[Store]) -> Serve {
         shards(&addresses)
     );
     let serve = Serve::start_in(folder, &rest);
-    until_true("the pool takes writes", || put(serve.data, "/first", b"1").status == 204);
+    serve.until_all_stores_keep("/first");
     serve
 }
 

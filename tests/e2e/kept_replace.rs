@@ -53,7 +53,7 @@ fn a_dead_shard_is_replaced_by_a_fresh_store_and_then_another_may_die() {
          name: all, pool: objects }}\n",
         shards(&addresses)
     ));
-    until_true("the pool takes writes", || put(serve.data, "/first", b"1").status == 204);
+    serve.until_all_stores_keep("/first");
     let mut client = Client::connect(serve.data);
     let mut write = |method: &str, number: usize, body: &[u8]| {
         let answer = client.ask(method, &path(number), "", body).expect("an answer");

@@ -30,7 +30,7 @@ fn observed(collector: SocketAddr) -> (Vec<Store>, Serve) {
             shards(&addresses)
         ),
     );
-    until_true("the pool takes writes", || put(serve.data, "/first", b"1").status == 204);
+    serve.until_all_stores_keep("/first");
     (stores, serve)
 }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::thread;
 
 use crate::http_client::Client;
-use crate::support::http::{get, put};
+use crate::support::http::get;
 use crate::support::ringway::{Serve, Store, shards};
 use crate::support::wait::until_true;
 
@@ -25,7 +25,7 @@ fn start() -> Kept {
          all, pool: objects }}\n",
         shards(&addresses)
     ));
-    until_true("the pool takes writes", || put(serve.data, "/first", b"1").status == 204);
+    serve.until_all_stores_keep("/first");
     Kept { stores, serve }
 }
 

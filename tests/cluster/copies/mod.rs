@@ -5,6 +5,8 @@ mod faults;
 mod judgement;
 mod world;
 
+mod anew;
+mod foreign;
 mod halves;
 mod histories;
 mod promise;

@@ -66,8 +66,10 @@ impl World {
             _setup: setup,
         };
         for at in world.cluster.running() {
+            // By all stores: each node finds out by itself who is there.
             until_within("a node takes writes", AGREEMENT_MAX, || {
-                let answer = world.ask(at, "PUT", &format!("/ready/{at}"), "", b"ready");
+                let level = "Ringway-Consistency: all\r\n";
+                let answer = world.ask(at, "PUT", &format!("/ready/{at}"), level, b"ready");
                 matches!(answer?.status, 200 | 201 | 204).then_some(())
             });
         }

@@ -7,7 +7,7 @@ use std::process::Command;
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use super::http::get;
+use super::http::{Client, get};
 use super::net::lasting_address;
 use super::process::{Process, Said, run};
 use super::wait::until;
@@ -204,6 +204,22 @@ impl Serve {
         });
     }
 
+    /// Waits until every store of a pool that keeps data is in use, and none lacks anything: a pool takes
+    /// writes as soon as most of its stores are known, and what the others miss is noted.
+    #[track_caller]
+    pub fn until_all_stores_keep(&self, path: &str) {
+        for level in ["quorum", "all"] {
+            until(&format!("the pool takes writes at {level}"), || {
+                let fields = format!("Ringway-Consistency: {level}\r\n");
+                let answer = Client::connect(self.data).ask("PUT", path, &fields, b"1").ok()?;
+                (answer.status == 204).then_some(())
+            });
+        }
+        until("nothing is missed", || {
+            (self.metrics().sum("ringway_hints_pending{") == 0.0).then_some(())
+        });
+    }
+
     /// Everything counted.
     #[track_caller]
     pub fn metrics(&self) -> Metrics {
@@ -302,6 +318,21 @@ impl Store {
     /// Its data is lost; it does not run.
     pub fn lose_folder(&mut self) {
         self.folder = tempfile::tempdir().expect("a folder");
+    }
+
+    /// Has the store in another folder stand in for it, at the same port; its own folder is given back.
+    #[track_caller]
+    pub fn stand_in(&mut self, folder: TempDir) -> TempDir {
+        self.process.kill_9();
+        let own = std::mem::replace(&mut self.folder, folder);
+        self.start_again();
+        own
+    }
+
+    /// Ends it at once and gives its folder.
+    pub fn into_folder(mut self) -> TempDir {
+        self.process.kill_9();
+        self.folder
     }
 
     /// Starts it again after it was killed: same folder, same port.
