@@ -115,7 +115,7 @@ fn one_seed_is_one_run() {
 /// The same days on disks that only say that they have synced: what the oracle is worth.
 #[test]
 fn a_disk_that_lies_is_found_out() {
-    let found = (0..3).find_map(|seed| run(seed, Disks::Lying).wrong.pop());
+    let found = (0..SEEDS).find_map(|seed| run(seed, Disks::Lying).wrong.pop());
     let found = found.expect("an acknowledged change was lost, or a log damaged");
     println!("{found}");
 }

@@ -17,6 +17,7 @@ use crate::drivers::native::{Fault as NativeFault, syncing};
 use crate::level::Level;
 use crate::net::timers::Timer;
 use crate::net::wire::Turn;
+use crate::protocol::holding::Effect;
 use crate::protocol::quorum::{Set, needed};
 use crate::protocol::write::{Fault, Outcome, Output, Write};
 use crate::version::Version;
@@ -191,7 +192,10 @@ impl Writing {
             Event::Reply(place, Reply::Committed(Ok(done))) => {
                 let pool = self.job.pool();
                 let shard = self.job.shard(&pool, place);
-                pool.shards[shard].metrics.acks.inc(self.job.stripe);
+                // What a watermark refused for good is none.
+                if done.effect != Effect::Forgotten {
+                    pool.shards[shard].metrics.acks.inc(self.job.stripe);
+                }
                 machine.committed(place, done.effect, done.newest);
             }
             Event::Reply(place, Reply::Committed(Err(fault))) => {
