@@ -64,9 +64,10 @@ fn of_copies(pool: &PoolStatus, warnings: &mut Vec<String>) {
         let (pool, id) = (&pool.name, &shard.id);
         if copies.damaged > 0 {
             warnings.push(format!(
-                "shard {id} of pool {pool}: its store has lost the bytes of {} values, and is \
-                 brought them by the other shards; its log names them: look at its disk. What no \
-                 shard has any more stays lost until it is written again or deleted",
+                "shard {id} of pool {pool}: its store has not the bytes of {} values: its log names \
+                 them. What other shards have they bring it; look at its disk if the log says that \
+                 they were spoilt there. What no shard has any more stays lost until it is written \
+                 again or deleted",
                 copies.damaged
             ));
         }

@@ -14,8 +14,8 @@
 //! piece, which is not sent yet, is the one under which the version was taken in, or the client is
 //! cut off without that piece. What the stores noted, told or forgot does not come into it.
 //!
-//! The price: a whole value that does not come with its head in one read is looked at byte by byte,
-//! and does not go through pipes. A part of a value (`Range`) has no digest; nothing compares it,
+//! The price: a whole value that others could go on with, and that does not come with its head in one
+//! read, is looked at byte by byte, and does not go through pipes. A part of a value (`Range`) has no digest; nothing compares it,
 //! from one replica or from two.
 
 /// What has been sent of one value.

@@ -68,8 +68,9 @@ pub struct Pass {
     pub bytes: u64,
     /// Versions that could not be brought.
     pub failed: u64,
-    /// Keys of which no replica has the newest value whole any more. It takes a new write, or a
-    /// deletion, for them to be readable again; nothing that a pass could do is left undone.
+    /// Keys of which it found no replica that has the newest value whole any more, while not all of
+    /// them knew that. It takes a new write, or a deletion, for them to be readable again; nothing that
+    /// a pass could do is left undone.
     #[serde(default)]
     pub lost: u64,
     /// Keys that a replica would not take any more: a defect, told in the log.

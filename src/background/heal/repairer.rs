@@ -24,13 +24,13 @@ use super::world::World;
 use crate::disk::atomic::replace;
 use crate::ids::{Epoch, PoolName, StoreId, Token};
 use crate::protocol::anti_entropy::{
-    Circle, Difference, FOLD_SLOTS, FOLDS, Members, Merge, Run, differ, mend,
+    Circle, Difference, FOLD_SLOTS, FOLDS, Members, Merge, Run, Told, differ, mend,
 };
 use crate::protocol::quorum::majority;
 use crate::protocol::read::Record;
 use crate::protocol::replica::{Entry, Sum};
 use crate::ring::ShardIx;
-use crate::version::Stamp;
+use crate::version::{Stamp, Version};
 
 /// Keys of one page.
 const PAGE_KEYS: usize = 500;
@@ -65,7 +65,7 @@ struct Progress {
     /// Of what could not be brought, the oldest.
     unrepaired: Option<Stamp>,
     /// Some keys that are lost in their newest version, and of which a replica has an older one.
-    spared: Vec<String>,
+    spared: BTreeSet<String>,
 }
 
 /// What came of one key.
@@ -91,12 +91,23 @@ struct Plan {
     stuck: Vec<usize>,
     /// Nobody can give it: the word of it is what is brought.
     is_lost: bool,
+    /// An older value of what is lost, which is brought first.
+    rescued: Option<Rescued>,
+    /// Fresh stores that are not told of what is lost yet, and so cannot count yet.
+    waiting: u64,
     /// A replica keeps an older value of what is lost.
     is_spared: bool,
     /// Replicas that lack it for all that is known, and are silent; or may have it.
     unseen: u64,
     /// Whether all replicas have told.
     is_known: bool,
+}
+
+/// An older value, which some have and others are to have.
+struct Rescued {
+    version: Version,
+    from: Vec<usize>,
+    to: Vec<usize>,
 }
 
 /// Sees to it that a pass ends for all who look, also if its task meets a defect: else no other would
@@ -125,7 +136,7 @@ pub(super) async fn run(world: Rc<World>, name: PoolName, pass: Pass) {
         away: BTreeSet::new(),
         unsure: BTreeSet::new(),
         unrepaired: None,
-        spared: Vec::new(),
+        spared: BTreeSet::new(),
     };
     let first = match progress.pass.kind {
         PassKind::Scheduled => note_of(&world, &name),
@@ -148,7 +159,7 @@ pub(super) async fn run(world: Rc<World>, name: PoolName, pass: Pass) {
         let sure: Vec<usize> = (0..pool.seats.len()).filter(sure).collect();
         conclude(&world, &pool, &sure, lost_before).await;
     }
-    tell(&world, &name, &progress);
+    tell(&world, &name, &progress, first == 0);
     show(&world, &name, &mut progress);
 }
 
@@ -157,9 +168,11 @@ fn show(world: &World, name: &PoolName, progress: &mut Progress) {
     world.passes.show(name, &progress.pass);
 }
 
-fn tell(world: &World, name: &PoolName, Progress { pass, spared, .. }: &Progress) {
+/// Tells what a pass came to; `is_full`: it began at the beginning.
+fn tell(world: &World, name: &PoolName, progress: &Progress, is_full: bool) {
+    let Progress { pass, spared, .. } = progress;
     let Pass { pool, keys_differing, copied, bytes, failed, lost, away, .. } = pass;
-    if pass.end == PassEnd::Done && away.is_empty() && !pass.dry_run {
+    if pass.end == PassEnd::Done && away.is_empty() && !pass.dry_run && is_full {
         let keys = spared.iter().map(|key| format!("/{key}")).collect::<Vec<String>>().join(", ");
         let why = "their newest version is damaged wherever it is held, and another replica has an \
                    older one; write them again, or delete them";
@@ -389,7 +402,11 @@ async fn finish(mends: &mut JoinSet<Mended>, left: usize, progress: &mut Progres
             progress.pass.failed += 1;
             continue;
         };
-        progress.spared.extend(spared.filter(|_| progress.spared.len() < EXAMPLES_MAX));
+        // The first by name, so that the next pass finds the same.
+        progress.spared.extend(spared);
+        if progress.spared.len() > EXAMPLES_MAX {
+            progress.spared.pop_last();
+        }
         let pass = &mut progress.pass;
         pass.keys_differing += u64::from(differs);
         pass.copied += copied;
@@ -418,7 +435,8 @@ async fn mended(
         Err(alike) => return alike,
     };
     let stamp = plan.record.version.stamp;
-    let mut done = Mended { differs: true, failed: plan.unseen, stamp, ..Mended::default() };
+    let failed = plan.unseen + plan.waiting;
+    let mut done = Mended { differs: true, failed, stamp, ..Mended::default() };
     world.counts.differing(pool.name());
     if let Some(stuck) = plan.stuck.first() {
         done.stuck = true;
@@ -440,23 +458,42 @@ async fn mended(
     if dry_run {
         return done;
     }
-    if plan.is_lost {
-        tell_all(&world, &pool, &newest, &plan, &mut done).await;
-        return done;
+    match (plan.is_lost, &plan.rescued) {
+        (false, _) => {
+            bring_all(&world, &pool, &newest, plan.record, (&plan.from, &plan.to), &mut done).await;
+        }
+        (true, rescued) => {
+            if let Some(Rescued { version, from, to }) = rescued {
+                let record = Record { version: *version, is_tombstone: false };
+                bring_all(&world, &pool, &newest, record, (from, to), &mut done).await;
+            }
+            tell_all(&world, &pool, &newest, &plan, &mut done).await;
+        }
     }
-    for shard in plan.to {
-        let place = (newest.key.as_str(), newest.token);
-        match bring_from(&world, &pool, place, plan.record, (&plan.from, shard)).await {
+    done
+}
+
+/// Brings a record of the key to each of those.
+async fn bring_all(
+    world: &World,
+    pool: &PoolNow,
+    key: &Entry,
+    record: Record,
+    (from, to): (&[usize], &[usize]),
+    done: &mut Mended,
+) {
+    for shard in to.iter().copied() {
+        let place = (key.key.as_str(), key.token);
+        match bring_from(world, pool, place, record, (from, shard)).await {
             Ok(brought) => {
                 done.copied += u64::from(brought.applied);
                 done.bytes += brought.bytes;
                 let id = &pool.seats[shard].shard;
                 world.counts.brought(pool.name(), id, Cause::AntiEntropy, brought.bytes);
             }
-            Err(error) => not_brought(&world, &pool, &newest.key, shard, &error, &mut done),
+            Err(error) => not_brought(world, pool, &key.key, shard, &error, done),
         }
     }
-    done
 }
 
 /// Looks what is to be done about a key. If nothing is: what came of that.
@@ -476,8 +513,18 @@ async fn plan(
     // A fresh store lacks it for certain; of others it may be on its way.
     if lacking.iter().all(is_fresh) && !holders.is_empty() && !dry_run {
         let (from, to, stuck) = (holders, lacking, Vec::new());
-        let (is_lost, is_spared, unseen, is_known) = (false, false, 0, true);
-        return Ok(Plan { record, from, to, stuck, is_lost, is_spared, unseen, is_known });
+        return Ok(Plan {
+            record,
+            from,
+            to,
+            stuck,
+            is_lost: false,
+            rescued: None,
+            waiting: 0,
+            is_spared: false,
+            unseen: 0,
+            is_known: true,
+        });
     }
     tokio::time::sleep(SECOND_LOOK).await;
     let looked = world.look(pool, &newest.key, newest.token).await;
@@ -494,16 +541,25 @@ async fn plan(
         return Err(Mended { failed: unseen, stamp: record.version.stamp, ..Mended::default() });
     };
     let places = |at: &[usize]| at.iter().map(|at| looked[*at].0).collect::<Vec<usize>>();
-    // What a fresh store has, it was brought by others; and it must not count without knowing.
-    let (told, spared): (Vec<usize>, Vec<usize>) =
-        places(&mend.spared).iter().partition(|shard| is_fresh(shard));
+    let told = match is_lost {
+        true => mend.told(&held, |at| is_fresh(&looked[at].0)),
+        false => Told { to: mend.to, ..Told::default() },
+    };
+    let rescued = told.rescued.map(|(version, from, to)| {
+        let (from, to) = (places(&from), places(&to));
+        Rescued { version, from, to }
+    });
     Ok(Plan {
         record: mend.newest,
         from: places(&mend.holders),
-        to: places(&mend.to).into_iter().chain(told).collect(),
-        stuck: places(&mend.stuck),
+        to: places(&told.to),
+        // Who has forgotten a value that is lost had its slot collected while others hid that they
+        // hold it damaged, as those of layout 3 did. Nothing can be done, and nothing is left undone.
+        stuck: if is_lost { Vec::new() } else { places(&mend.stuck) },
         is_lost,
-        is_spared: !spared.is_empty(),
+        is_spared: !told.spared.is_empty() || (rescued.is_none() && !told.waiting.is_empty()),
+        rescued,
+        waiting: told.waiting.len() as u64,
         unseen,
         is_known: held.iter().all(Option::is_some),
     })
@@ -598,7 +654,7 @@ mod tests {
             away: BTreeSet::new(),
             unsure: BTreeSet::new(),
             unrepaired: None,
-            spared: Vec::new(),
+            spared: BTreeSet::new(),
         };
         let stores = [Some(store(1)), Some(store(2)), Some(store(3))];
         let same = |progress: &mut Progress, stores: &[_]| {

@@ -28,6 +28,6 @@ mod pace;
 mod tests;
 
 pub use circle::{Circle, FOLD_SLOTS, FOLDS, Members, Run, differ};
-pub use mend::{Mend, mend};
+pub use mend::{Mend, Told, mend};
 pub use merge::{Difference, Merge, MergeError};
 pub use pace::Pace;

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::{Strategy, prop, prop_assert, prop_assert_eq, proptest};
 
-use super::{Circle, Difference, FOLD_SLOTS, Members, Merge, MergeError, Pace, differ, mend};
+use super::{Circle, Difference, FOLD_SLOTS, Members, Merge, MergeError, Pace, Told, differ, mend};
 use crate::ids::Token;
 use crate::protocol::holding::Held;
 use crate::protocol::replica::{Entry, Sum};
@@ -213,6 +213,39 @@ fn damaged_bytes_are_brought_anew_or_lost() {
     assert!(mended.is_lost && mended.is_alike());
     // Overwritten, it does not matter.
     assert_eq!(mend(&[damaged, Some(Held::Value(version(8)))]).expect("held").to, [0]);
+}
+
+/// The story: C is fresh, and V4 was acknowledged by A and C. V5 reached A alone, nobody was told of it,
+/// and A's bytes rotted. C was told of V5 at once, and V4 was nowhere any more.
+#[test]
+fn the_last_bytes_of_a_key_are_not_given_up_because_a_store_is_fresh() {
+    let damaged = Some(Held::Damaged(version(5)));
+    let older = Some(Held::Value(version(4)));
+    let nothing = Some(Held::NOTHING);
+    let told =
+        |held: &[Option<Held>]| mend(held).expect("somebody holds it").told(held, |at| at == 2);
+    // B gets what C has first, and is not told: it would take it no more.
+    let first = told(&[damaged, nothing, older]);
+    let rescued = Some((version(4), vec![2], vec![1]));
+    assert_eq!(first, Told { rescued, waiting: vec![2], ..Told::default() });
+    // Then B keeps it, and C may count.
+    let then = told(&[damaged, older, older]);
+    assert_eq!(then, Told { to: vec![2], spared: vec![1], ..Told::default() });
+    // While one is silent that may have it, nothing is given up.
+    assert_eq!(told(&[damaged, None, older]), Told { waiting: vec![2], ..Told::default() });
+    // What B has is older than what C would give up.
+    let oldest = Some(Held::Value(version(3)));
+    let held = [damaged, oldest, older];
+    let rescued = Some((version(4), vec![2], vec![1]));
+    let waiting = Told { rescued, waiting: vec![2], spared: vec![1], ..Told::default() };
+    assert_eq!(told(&held), waiting);
+    // The key was deleted after it.
+    let deleted = Some(Held::Tombstone(version(4)));
+    assert_eq!(told(&[damaged, deleted, oldest]).to, [1, 2]);
+    // A majority had V5: it may have been acknowledged, and V4 is no more.
+    assert_eq!(told(&[damaged, damaged, older]), Told { to: vec![2], ..Told::default() });
+    // Who has nothing has nothing to give up.
+    assert_eq!(told(&[damaged, nothing, nothing]), Told { to: vec![1, 2], ..Told::default() });
 }
 
 #[test]

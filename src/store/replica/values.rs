@@ -8,6 +8,7 @@ use http::{Method, Response, StatusCode};
 use hyper::body::Incoming as RequestBody;
 
 use crate::ids::Digest;
+use crate::protocol::holding::Effect;
 use crate::protocol::replica::{Refusal, words};
 use crate::store::body::Body;
 use crate::store::engine::ReadError;
@@ -116,7 +117,18 @@ pub(super) async fn lost(ask: &Ask<'_>) -> Answer {
         digest: required(fields, words::DIGEST)?,
         modified_ms: optional(fields, words::MODIFIED)?,
     };
-    judged(ask.write(KeptAction::Lost(key, version, value), 0).await?)
+    let name = String::from_utf8_lossy(key.key()).into_owned();
+    let done = ask.write(KeptAction::Lost(key, version, value), 0).await?;
+    if matches!(done, KeptDone::Judged { effect: Effect::Applied, .. }) {
+        tracing::warn!(
+            pool = %ask.pool,
+            key = name,
+            %version,
+            "told of a value that no replica can give any more: reads of it fail until it is written \
+             again or deleted"
+        );
+    }
+    judged(done)
 }
 
 /// Deletes a key under a version.

@@ -6,6 +6,7 @@ use ringway::protocol::anti_entropy::mend;
 use ringway::protocol::hint::{Replay, replay};
 use ringway::protocol::holding::Held;
 use ringway::protocol::quorum::Set;
+use ringway::protocol::read::Record;
 use ringway::protocol::tombstone::{Facts, Listed, Slot, collectable};
 use ringway::version::Version;
 
@@ -181,18 +182,21 @@ impl World {
                 if !mend.to.is_empty() {
                     self.count("mended");
                 }
-                let mut to: Set = mend.to.into_iter().collect();
                 if !mend.is_lost {
+                    let to = mend.to.into_iter().collect();
                     self.ask(at, number, head, to, &Request::Bring(mend.newest));
                     return None;
                 }
                 if !self.rules.keep(Rule::LossesAreTold) {
                     return None;
                 }
-                // What a fresh store has, it was brought by others; and it must not count without
-                // knowing.
-                let fresh = mend.spared.into_iter().filter(|at| head.view.fresh == Some(*at));
-                to = to.or(fresh.collect());
+                let told = mend.told(&survey.held, |at| head.view.fresh == Some(at));
+                if let Some((version, _, to)) = told.rescued {
+                    self.count("rescued before a loss is told");
+                    let record = Record { version, is_tombstone: false };
+                    self.ask(at, number, head, to.into_iter().collect(), &Request::Bring(record));
+                }
+                let to: Set = told.to.into_iter().collect();
                 self.count(if to.is_empty() { "lost" } else { "told of a loss" });
                 self.ask(at, number, head, to, &Request::Lost(mend.newest.version));
             }
