@@ -249,3 +249,41 @@ async fn what_was_acknowledged_and_rotted_is_not_answered_as_if_it_had_never_bee
     })
     .await;
 }
+
+/// A fresh store had acknowledged a write with a replica that was overwritten and then rotted: the last
+/// bytes of the key. They were given up for the word of the newer write, which nobody was promised.
+#[tokio::test]
+async fn what_a_fresh_store_alone_has_is_kept_elsewhere_before_it_hears_of_a_loss() {
+    locally(async {
+        let mut three = Three::start(3_600_000).await;
+        three.write("sound", Some(b"sound"), &[0, 1, 2]).await;
+        let last = three.version();
+        let lost = three.write("k", Some(&vec![3; LARGE]), &[0]).await;
+        three.rot(0);
+        assert_eq!(three.read("k", 0).await, None);
+        // While another one is silent, the fresh one cannot be filled.
+        three.shards[1].stop().await;
+        three.shards[2].stop().await;
+        three.shards[2].lose_all();
+        three.shards[2].start().await;
+        let shard = id(2);
+        let replace = Change::ReplaceShard { pool: pool(), shard, url: None, lose: false };
+        three.agreed.change_planned(Command::ChangeNow { changes: vec![replace] });
+        let is_bound = async || three.agreed.store(2).store.is_some();
+        three.until("it is bound", is_bound).await;
+        three.write_as(last, "k", Some(b"the last bytes"), &[2]).await;
+        for _ in 0..2 {
+            three.repair(false).await;
+            assert_eq!(three.held("k").await[2], Some(Held::Value(last)), "one is silent");
+        }
+        three.shards[1].start().await;
+        let filled = async || !three.agreed.store(2).fresh;
+        three.until("it is filled", filled).await;
+        let [damaged, kept] = [Held::Damaged(lost), Held::Value(last)].map(Some);
+        assert_eq!(three.held("k").await, [damaged, kept, damaged]);
+        assert_eq!(three.read("k", 1).await.as_deref(), Some(&b"the last bytes"[..]));
+        three.no_majority_forgets("k").await;
+        three.end().await;
+    })
+    .await;
+}
