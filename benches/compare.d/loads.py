@@ -66,7 +66,7 @@ def h2load(run, program, port, seconds, scheme):
     paths = [f"{scheme}://127.0.0.1:{port}/k/{number}" for number in range(PATHS)]
     said = run([program, "-t1", "-c8", "-m16", f"-D{seconds}", *paths], seconds)
     counts = re.search(r"requests: (\d+) total, .* (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", said)
-    took = re.search(r"finished in ([\d.]+)s", said)
+    took = re.search(r"finished in ([\d.]+)(m?)s", said)
     good = re.search(r"status codes: (\d+) 2xx, 0 3xx, 0 4xx, 0 5xx", said)
     content = re.search(r"\((\d+)\) data", said)
     if not (counts and took and good and content and "h2" in said):
@@ -74,7 +74,7 @@ def h2load(run, program, port, seconds, scheme):
     _, requests, *errors = map(int, counts.groups())
     if any(errors) or not requests or int(content[1]) < requests * 1024:
         raise Failure(f"wrong answers by h2load:\n{said}")
-    return {"requests": requests, "seconds": float(took[1])}
+    return {"requests": requests, "seconds": float(took[1]) / (1000 if took[2] else 1)}
 
 
 def bulk(run, kind, port, seconds, payload):
