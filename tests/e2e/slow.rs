@@ -45,9 +45,11 @@ const BYTES_OF_WORKERS: u64 = 2 * 8 * 256 * 1024;
 /// Slow clients that do a little of what they do before the canary asks again.
 const CLIENTS_PER_CANARY: usize = 50;
 
-/// The limits: short, so that the test is.
-const LIMITS: &str = "client:\n  limits: { least_rate: 1KiB, connections: 9000 }\n  timeouts: { head: \
-                      2s, body_idle: 2s, rate_grace: 2s, keep_alive: 2s, linger: 100ms }\n";
+/// The limits: short, so that the test is; and a canary that is never told to connect anew.
+const LIMITS: &str = "client:
+  limits: { least_rate: 1KiB, connections: 9000, requests_per_connection: 1000000 }
+  timeouts: { head: 2s, body_idle: 2s, rate_grace: 2s, keep_alive: 2s, linger: 100ms }
+";
 
 /// A client that will not be waited for.
 struct Slow {
