@@ -344,23 +344,31 @@ fn a_replaced_store_leaves_every_copy_where_it_is_whatever_would_be_planned_now(
     assert_eq!(slots(&read).table().map(|table| &**table), Some(&table));
 }
 
-/// A pool had its stores, and no data. One was replaced, which moved no epoch; so nobody waited for a node
-/// that had not heard of it before a first write went to the fresh one, and that node, which asked the
-/// former store and another, told its clients that there was nothing.
-#[test]
-fn a_store_that_is_replaced_before_the_first_write_is_kept_out_all_the_same() {
+/// A cluster's pool with its stores and without data, of which all nodes know.
+fn bound_in_a_cluster() -> ClusterState {
     let mut state = ClusterState::default();
     give(&mut state, found()).expect("a cluster");
     give(&mut state, create(&["a", "b", "c"])).expect("a pool");
     for (id, number) in [("a", 1), ("b", 2), ("c", 3)] {
         give(&mut state, bind(id, number)).expect("bound");
     }
-    let raise = |state: &mut ClusterState| {
-        let epoch = state.pools()[&pool_name("p")].epoch;
-        let (term, barriers) = (Term(1), vec![(pool_name("p"), epoch)]);
-        give(state, Command::RaiseBarriers { term, barriers }).expect("all nodes have it");
-    };
-    raise(&mut state);
+    all_nodes_have(&mut state);
+    state
+}
+
+/// All nodes have come to know of the pool as it is.
+fn all_nodes_have(state: &mut ClusterState) {
+    let epoch = state.pools()[&pool_name("p")].epoch;
+    let (term, barriers) = (Term(1), vec![(pool_name("p"), epoch)]);
+    give(state, Command::RaiseBarriers { term, barriers }).expect("all nodes have it");
+}
+
+/// A pool had its stores, and no data. One was replaced, which moved no epoch; so nobody waited for a node
+/// that had not heard of it before a first write went to the fresh one, and that node, which asked the
+/// former store and another, told its clients that there was nothing.
+#[test]
+fn a_store_that_is_replaced_before_the_first_write_is_kept_out_all_the_same() {
+    let mut state = bound_in_a_cluster();
     let (before, digest) = (state.pools()[&pool_name("p")].epoch, slots(&state).digest.clone());
     give(&mut state, replace("c")).expect("replaced");
     let after = &state.pools()[&pool_name("p")];
@@ -371,7 +379,7 @@ fn a_store_that_is_replaced_before_the_first_write_is_kept_out_all_the_same() {
     let early = give(&mut state, filled()).expect_err("some may still ask the former one");
     let epoch = before.next();
     assert_eq!(early, Refusal::NotSettled { pool: pool_name("p"), epoch });
-    raise(&mut state);
+    all_nodes_have(&mut state);
     give(&mut state, filled()).expect("a first write");
     // A shard that had no store yet has nothing to be replaced.
     let mut unbound = with_pool(&["a", "b", "c"]);
@@ -407,24 +415,13 @@ fn as_many_stores_may_be_replaced_as_others_can_fill() {
 /// acknowledged by it that the pass which filled the fresh one never saw.
 #[test]
 fn in_a_cluster_a_store_is_filled_only_once_every_node_knows_that_it_is_another() {
-    let mut state = ClusterState::default();
-    give(&mut state, found()).expect("a cluster");
-    give(&mut state, create(&["a", "b", "c"])).expect("a pool");
-    for (id, number) in [("a", 1), ("b", 2), ("c", 3)] {
-        give(&mut state, bind(id, number)).expect("bound");
-    }
-    let raise = |state: &mut ClusterState| {
-        let epoch = state.pools()[&pool_name("p")].epoch;
-        let (term, barriers) = (Term(1), vec![(pool_name("p"), epoch)]);
-        give(state, Command::RaiseBarriers { term, barriers }).expect("all nodes have it");
-    };
-    raise(&mut state);
+    let mut state = bound_in_a_cluster();
     give(&mut state, filled()).expect("a first write");
     give(&mut state, replace("a")).expect("replaced");
     give(&mut state, bind("a", 5)).expect("the fresh one");
     let early = give(&mut state, mark("a", 5, StoreMark::Filled)).expect_err("some may not know");
     assert!(matches!(early, Refusal::StillFresh { .. }), "{early}");
-    raise(&mut state);
+    all_nodes_have(&mut state);
     give(&mut state, mark("a", 5, StoreMark::Filled)).expect("filled");
     assert!(!state.pools()[&pool_name("p")].store(&shard_id("a")).fresh);
 }
